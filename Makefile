@@ -1,0 +1,51 @@
+# Every target sets up what it needs in .venv, once, and again when pyproject.toml or the constraints change.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := deploy/constraints.txt
+UV := $(shell command -v uv 2>/dev/null)
+# uv when it is there, pip when not; both install the same pinned versions.
+ifneq ($(UV),)
+INSTALL = VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --constraint $(CONSTRAINTS)
+$(BIN)/python:
+	$(UV) venv --quiet --python $(PYTHON) $(VENV)
+else
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+endif
+
+$(VENV)/.run: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(INSTALL) --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
+	$(INSTALL) --editable '.[embedded,test,check]'
+	@touch $@ $(VENV)/.run
+
+.PHONY: run test check bench format constraints browser
+run: $(VENV)/.run ## start the service with everything it needs, on http://127.0.0.1:8080
+	@exec $(BIN)/playhead serve
+
+test: $(VENV)/.test ## run every test
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.test ## lint, types, arrows
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.test ## measure; prints a table of ratios
+	@$(BIN)/python -m tests.bench
+
+format: $(VENV)/.test ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+constraints: ## resolve the pinned versions again, for every Python and platform at once (needs uv)
+	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --upgrade \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet -o $(CONSTRAINTS)
+
+browser: ## install Debian's Chromium for the browser tests (as root)
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }

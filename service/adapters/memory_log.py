@@ -1,0 +1,160 @@
+"""Logs and hints in memory: the same promises within one process, for embedding and for tests."""
+
+import asyncio
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from service.model.ids import Epoch, TaskId
+from service.model.log import (
+    AppendResult,
+    Batch,
+    Closed,
+    Fenced,
+    Head,
+    Hint,
+    Interrupted,
+    Listening,
+    Lost,
+    Opened,
+    Page,
+    Stored,
+    StoredEvent,
+    Unopened,
+)
+from service.model.position import BEGINNING, Position
+
+_NOBODY: Final = Epoch(0)
+_MAX_WAITING: Final = 10_000
+
+
+@dataclass(slots=True)
+class _Log:
+    epoch: Epoch = _NOBODY
+    last: Position = BEGINNING
+    closed: bool = False
+    positions: list[Position] = field(default_factory=list)
+    events: list[StoredEvent] = field(default_factory=list)
+
+    @property
+    def head(self) -> Head:
+        return Head(self.last, self.closed, self.epoch)
+
+
+class MemoryHintFeed:
+    """The port `HintFeed` within one process."""
+
+    def __init__(self) -> None:
+        self._wanted: set[TaskId] = set()
+        self._items: asyncio.Queue[Hint | Listening | Interrupted] = asyncio.Queue()
+
+    async def subscribe(self, task_id: TaskId) -> None:
+        self._wanted.add(task_id)
+        self._items.put_nowait(Listening(task_id))
+
+    async def unsubscribe(self, task_id: TaskId) -> None:
+        self._wanted.discard(task_id)
+
+    async def items(self) -> AsyncGenerator[Hint | Listening | Interrupted]:
+        while True:
+            yield await self._items.get()
+
+    def deliver(self, hint: Hint) -> None:
+        """Hand a hint to this feed if it is wanted there. A feed that nobody reads forgets what waits, and says so."""
+        if hint.task_id not in self._wanted:
+            return
+        if self._items.qsize() >= _MAX_WAITING:
+            while not self._items.empty():
+                self._items.get_nowait()
+            self.interrupt()
+        else:
+            self._items.put_nowait(hint)
+
+    def interrupt(self) -> None:
+        """Behave as after a lost connection: say so, and listen again to all that is wanted."""
+        self._items.put_nowait(Interrupted())
+        for task_id in self._wanted:
+            self._items.put_nowait(Listening(task_id))
+
+
+class MemoryHints:
+    """The port `Hints` within one process."""
+
+    def __init__(self) -> None:
+        self.feeds: list[MemoryHintFeed] = []
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[MemoryHintFeed]:
+        feed = MemoryHintFeed()
+        self.feeds.append(feed)
+        try:
+            yield feed
+        finally:
+            self.feeds.remove(feed)
+
+    def publish(self, hint: Hint) -> None:
+        """Carry a hint to every feed."""
+        for feed in self.feeds:
+            feed.deliver(hint)
+
+
+class MemoryLogStore:
+    """The port `LogStore` within one process. Every call is atomic, since nothing in it waits."""
+
+    def __init__(self, hints: MemoryHints) -> None:
+        self._hints = hints
+        self._logs: defaultdict[TaskId, _Log] = defaultdict(_Log)
+
+    async def open(self, task_id: TaskId, epoch: Epoch, floor: Position) -> Opened | Fenced:
+        log = self._logs[task_id]
+        if log.epoch > epoch:
+            return Fenced(log.epoch)
+        log.epoch = epoch
+        if log.last.n < floor.n:
+            log.positions.clear()
+            log.events.clear()
+            log.last = floor
+        return Opened(log.last, log.closed)
+
+    async def append(self, batches: Sequence[Batch]) -> Sequence[AppendResult]:
+        return [self._append(batch) for batch in batches]
+
+    def _append(self, batch: Batch) -> AppendResult:
+        log = self._logs[batch.task_id]
+        if log.epoch > batch.epoch:
+            return Fenced(log.epoch)
+        if log.epoch < batch.epoch:
+            return Unopened()
+        if log.last.n >= batch.last.n:
+            return Stored()
+        if log.closed:
+            return Closed()
+        if log.last.n < batch.before.n:
+            return Lost(log.last)
+        before = log.last
+        for event in batch.events[before.n - batch.before.n :]:
+            log.positions.append(Position.parse(event[0].decode()))
+            log.events.append(event)
+        log.last, log.closed = log.positions[-1], batch.terminal
+        frames = batch.frames if before == batch.before else b""
+        self._hints.publish(Hint(batch.task_id, batch.epoch, before, log.last, batch.terminal, frames))
+        return Stored()
+
+    async def read(self, task_id: TaskId, after: Position, count: int) -> Page:
+        log = self._logs.get(task_id, _Log())
+        index = bisect_right(log.positions, after)
+        known = after == BEGINNING or (index > 0 and log.positions[index - 1] == after)
+        return Page(known, log.events[index : index + count], log.head)
+
+    async def head(self, task_id: TaskId) -> Head:
+        return self._logs.get(task_id, _Log()).head
+
+    def lose(self, task_id: TaskId, keep: int) -> None:
+        """Forget all but the first `keep` events, as a store that comes back without its tail."""
+        log = self._logs[task_id]
+        del log.positions[keep:], log.events[keep:]
+        log.last = log.positions[-1] if log.positions else BEGINNING
+        log.closed = False

@@ -1,0 +1,66 @@
+"""The schema: applied on an empty database, checked on every other."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from service.adapters.postgres import CALL_SECONDS, FOREIGN
+from service.model.errors import ConfigurationError, translate
+
+KNOWN_VERSION: Final = 1
+"""The version that schema.sql writes."""
+
+_LOCK: Final = 7_529_432_610
+"""The advisory lock under which a schema is applied: two that apply at once come one after the other."""
+
+
+def schema_sql() -> str:
+    """The whole DDL: in a wheel beside the package's modules, in a checkout at its root."""
+    packaged = files("service") / "schema.sql"
+    if packaged.is_file():
+        return packaged.read_text()
+    return (Path(str(files("service"))).parent / "schema.sql").read_text()
+
+
+async def apply_schema(dsn: str) -> bool:
+    """Make an empty database ready; answers whether it was empty. Atomic, and harmless to repeat.
+
+    Raises ConfigurationError where the database has another version, DatabaseUnavailable.
+    """
+    return await _with_schema(dsn, apply=True)
+
+
+async def check_schema(dsn: str) -> None:
+    """Raises ConfigurationError where the database is not ready for this program, DatabaseUnavailable."""
+    await _with_schema(dsn, apply=False)
+
+
+async def _with_schema(dsn: str, *, apply: bool) -> bool:
+    with translate(FOREIGN):
+        connection = await asyncpg.connect(dsn, timeout=CALL_SECONDS, command_timeout=60)
+        try:
+            async with connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+                if await connection.fetchval("SELECT to_regclass('schema_version')") is not None:
+                    _refuse_other(await connection.fetchval("SELECT version FROM schema_version"))
+                    return False
+                if not apply:
+                    raise ConfigurationError("PLAYHEAD_POSTGRES_URL: no schema there yet: run `playhead schema apply`")
+                await connection.execute(schema_sql())
+                return True
+        finally:
+            await connection.close(timeout=CALL_SECONDS)
+
+
+def _refuse_other(version: int | None) -> None:
+    if version is None or version > KNOWN_VERSION:
+        raise ConfigurationError(
+            f"PLAYHEAD_POSTGRES_URL: the database has schema version {version}, this program knows {KNOWN_VERSION}: "
+            "it is too old for this database"
+        )
+    if version < KNOWN_VERSION:
+        raise ConfigurationError(
+            f"PLAYHEAD_POSTGRES_URL: the database has schema version {version}, this program needs {KNOWN_VERSION}"
+        )

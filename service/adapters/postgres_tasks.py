@@ -1,0 +1,115 @@
+"""Tasks in PostgreSQL: who works on what, how it ended, and what its log is owed."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+import asyncpg
+import orjson
+
+from service.adapters.postgres import Database, statements
+from service.model.encoding import BrokenEvent, decode, plain
+from service.model.errors import TakenOver
+from service.model.events import Chunk, Unknown, Usage
+from service.model.ids import Epoch, MessageId, SessionId, TaskId
+from service.model.log import TaskFacts
+from service.model.task import Claim, End, Task
+
+_SQL: Final = statements("tasks")
+
+
+class PostgresTasks:
+    """The ports `TaskQueue` and `TaskDirectory`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, limit: int, lease_seconds: float) -> Sequence[Claim]:
+        lease = timedelta(seconds=lease_seconds)
+        async with self._database.connection() as connection:
+            lapsed = await connection.fetch(_SQL["claim_lapsed"], limit, lease)
+            try:
+                queued = (
+                    await connection.fetch(_SQL["claim"], limit - len(lapsed), lease) if len(lapsed) < limit else []
+                )
+            except asyncpg.UniqueViolationError:  # another worker was faster with one of these sessions
+                queued = []
+        return [_claim_from(row) for row in (*lapsed, *queued)]
+
+    async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[tuple[TaskId, Epoch]]:
+        rows = await self._database.fetch(
+            _SQL["renew"],
+            [claim.task.id for claim in claims],
+            [claim.epoch for claim in claims],
+            timedelta(seconds=lease_seconds),
+        )
+        return [(TaskId(row["task_id"]), Epoch(row["epoch"])) for row in rows]
+
+    async def retake(self, claim: Claim, lease_seconds: float) -> Claim:
+        row = await self._database.fetchrow(
+            _SQL["retake"], claim.task.id, claim.epoch, timedelta(seconds=lease_seconds)
+        )
+        if row is None:
+            raise TakenOver
+        return _claim_from(row)
+
+    async def end(self, claim: Claim, end: End) -> tuple[Chunk, ...]:
+        async with self._database.connection() as connection:
+            ended = await connection.fetchrow(
+                _SQL["end"],
+                claim.task.id,
+                claim.epoch,
+                end.status,
+                [plain(chunk) for chunk in end.ending],
+                {"input_tokens": end.usage.input_tokens, "output_tokens": end.usage.output_tokens},
+                end.error_type,
+                end.finished_at,
+                None if end.answer is None else list(end.answer),
+                end.bounced,
+            )
+            if ended is not None:
+                return end.ending
+            stored = await connection.fetchrow(_SQL["ending"], claim.task.id, claim.epoch)
+        ending = None if stored is None else _ending_from(stored)
+        if ending is None:
+            raise TakenOver
+        return ending
+
+    async def close(self, claim: Claim) -> None:
+        await self._database.fetch(_SQL["close"], claim.task.id, claim.epoch)
+
+    async def facts(self, task_id: TaskId) -> TaskFacts | None:
+        row = await self._database.fetchrow(_SQL["facts"], task_id)
+        return None if row is None else TaskFacts(row["log_closed"])
+
+
+def task_from(row: asyncpg.Record) -> Task:
+    """The task that a row of `tasks` says."""
+    return Task(
+        TaskId(row["id"]),
+        SessionId(row["session_id"]),
+        row["kind"],
+        row["status"],
+        MessageId(row["input_id"]),
+        MessageId(row["answer_id"]),
+        row["created_at"],
+        row["started_at"],
+        row["finished_at"],
+        row["error_type"],
+        Usage(**row["usage"]),
+    )
+
+
+def _claim_from(row: asyncpg.Record) -> Claim:
+    return Claim(task_from(row), Epoch(row["epoch"]), row["started_at"], _ending_from(row))
+
+
+def _ending_from(row: asyncpg.Record) -> tuple[Chunk, ...] | None:
+    return None if row["ending"] is None else tuple(_chunk_from(chunk) for chunk in row["ending"])
+
+
+def _chunk_from(value: Any) -> Chunk:
+    chunk = decode(orjson.dumps(value))
+    if isinstance(chunk, Unknown):
+        raise BrokenEvent
+    return chunk

@@ -1,0 +1,159 @@
+"""Logs in Redis or Valkey: a stream of events and a small hash a task, written by two scripts alone."""
+
+import asyncio
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
+from redis.exceptions import NoScriptError, ResponseError
+
+from service.adapters.redis_client import CALL_SECONDS, FOREIGN
+from service.adapters.redis_keys import live_channel, log_key, meta_key
+from service.model.errors import LogUnavailable, translate
+from service.model.ids import Epoch, TaskId
+from service.model.log import (
+    AppendResult,
+    Batch,
+    Closed,
+    Fenced,
+    Head,
+    Lost,
+    Opened,
+    Page,
+    Refused,
+    Stored,
+    StoredEvent,
+    Unopened,
+)
+from service.model.position import BEGINNING, Position
+
+_SCRIPTS: Final = files("service.adapters")
+_META_FIELDS: Final = ("epoch", "n", "ms", "closed")
+
+
+class RedisLogStore:
+    """The port `LogStore` over one primary. Works on Redis 7.0 and Valkey 8 and later."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._open = redis.register_script((_SCRIPTS / "open.lua").read_text())
+        self._append = redis.register_script((_SCRIPTS / "append.lua").read_text())
+
+    async def open(self, task_id: TaskId, epoch: Epoch, floor: Position) -> Opened | Fenced:
+        with translate(FOREIGN):
+            async with asyncio.timeout(CALL_SECONDS):
+                (reply,) = await self._run(
+                    self._open, [(2, log_key(task_id), meta_key(task_id), epoch, floor.n, floor.ms)]
+                )
+        match _raised(reply):
+            case [b"FENCED", later]:
+                return Fenced(Epoch(int(later)))
+            case [b"OPENED", n, ms, closed]:
+                return Opened(Position(int(ms), int(n)), bool(closed))
+            case _:
+                raise LogUnavailable
+
+    async def append(self, batches: Sequence[Batch]) -> Sequence[AppendResult]:
+        with translate(FOREIGN):
+            async with asyncio.timeout(CALL_SECONDS):
+                replies = await self._run(self._append, [_append_arguments(batch) for batch in batches])
+        return [_append_result(reply) for reply in replies]
+
+    async def read(self, task_id: TaskId, after: Position, count: int) -> Page:
+        # Read from the position on, itself included: only so is it seen whether it names an event of this log.
+        from_beginning = after == BEGINNING
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.xrange(log_key(task_id), str(after), "+", count if from_beginning else count + 1)
+        pipeline.hmget(meta_key(task_id), _META_FIELDS)
+        with translate(FOREIGN):
+            async with asyncio.timeout(CALL_SECONDS):
+                entries, meta = await pipeline.execute()
+        events: list[StoredEvent] = [(position, fields[b"d"]) for position, fields in entries]
+        known = from_beginning or (bool(events) and events[0][0] == str(after).encode())
+        if known and not from_beginning:
+            del events[0]
+        return Page(known, events[:count], _head(meta))
+
+    async def head(self, task_id: TaskId) -> Head:
+        with translate(FOREIGN):
+            async with asyncio.timeout(CALL_SECONDS):
+                return _head(await self._redis.hmget(meta_key(task_id), _META_FIELDS))
+
+    async def ping(self) -> None:
+        """Answers when the store does. Raises LogUnavailable."""
+        with translate(FOREIGN):
+            async with asyncio.timeout(CALL_SECONDS):
+                await self._redis.ping()
+
+    async def _run(self, script: AsyncScript, calls: Sequence[Sequence[Any]]) -> list[Any]:
+        """Call a script for each list of arguments, in one round trip; load it where the store does not have it."""
+        replies = await self._send(script.sha, calls)
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            await self._redis.script_load(script.script)
+            # Only the calls that were refused go again: they are the ones of which it is certain that nothing happened.
+            again = await self._send(
+                script.sha, [c for c, r in zip(calls, replies, strict=True) if isinstance(r, NoScriptError)]
+            )
+            rest = iter(again)
+            replies = [next(rest) if isinstance(reply, NoScriptError) else reply for reply in replies]
+        return replies
+
+    async def _send(self, sha: str, calls: Sequence[Sequence[Any]]) -> list[Any]:
+        if len(calls) == 1:  # a pipeline of one costs half as much again as a plain command
+            try:
+                return [await self._redis.execute_command("EVALSHA", sha, *calls[0])]  # type: ignore[no-untyped-call]
+            except ResponseError as error:
+                return [error]
+        pipeline = self._redis.pipeline(transaction=False)
+        for call in calls:
+            pipeline.execute_command("EVALSHA", sha, *call)
+        return await pipeline.execute(raise_on_error=False)
+
+
+def _append_arguments(batch: Batch) -> list[Any]:
+    arguments = [
+        2,
+        log_key(batch.task_id),
+        meta_key(batch.task_id),
+        batch.epoch,
+        batch.before.n + 1,
+        b"1" if batch.terminal else b"0",
+        live_channel(batch.task_id),
+        b"%d %d-%d %d-%d %d\n" % (batch.epoch, *batch.before, *batch.last, batch.terminal),
+        batch.frames,
+    ]
+    for event in batch.events:
+        arguments += event
+    return arguments
+
+
+def _append_result(reply: Any) -> AppendResult:
+    match reply:
+        case [b"STORED"]:
+            return Stored()
+        case [b"FENCED", later]:
+            return Fenced(Epoch(int(later)))
+        case [b"UNOPENED"]:
+            return Unopened()
+        case [b"CLOSED"]:
+            return Closed()
+        case [b"LOST", n, ms]:
+            return Lost(Position(int(ms), int(n)))
+        case ResponseError():
+            return Refused(str(reply).partition(" ")[0])  # the error's code; what follows may repeat our arguments
+        case _:
+            return Refused("unexpected reply")
+
+
+def _raised(reply: Any) -> Any:
+    """The reply, unless it is an error: out of memory and a replica's refusal are a store that is away."""
+    if isinstance(reply, ResponseError):
+        raise LogUnavailable from reply
+    return reply
+
+
+def _head(meta: Sequence[bytes | str | None]) -> Head:
+    epoch, n, ms, closed = meta
+    return Head(Position(int(ms or 0), int(n or 0)), closed is not None, Epoch(int(epoch or 0)))

@@ -1,0 +1,37 @@
+-- :create
+-- A new conversation.
+INSERT INTO sessions DEFAULT VALUES
+RETURNING id, created_at;
+
+-- :read
+-- A conversation, and whether a turn of it is queued or running.
+SELECT s.id, s.created_at,
+       EXISTS (SELECT FROM tasks t WHERE t.session_id = s.id AND t.status IN ('queued', 'running')) AS busy
+FROM sessions s
+WHERE s.id = $1;
+
+-- :messages
+-- Its messages in their order.
+SELECT id, role, parts, task_id::text, created_at
+FROM messages
+WHERE session_id = $1
+ORDER BY seq;
+
+-- :lock
+-- Whoever changes a conversation comes one after the other; what they see next is what the one before has left.
+SELECT FROM sessions WHERE id = $1 FOR UPDATE;
+
+-- :post
+-- A message and the turn that answers it, unless a turn is queued or running.
+WITH task AS (
+    INSERT INTO tasks (session_id, kind, input_id)
+    SELECT $1, 'turn', playhead_uuid7()::text
+    WHERE NOT EXISTS (SELECT FROM tasks WHERE session_id = $1 AND status IN ('queued', 'running'))
+    RETURNING id, session_id, input_id
+), lease AS (
+    INSERT INTO leases (task_id) SELECT id FROM task
+), message AS (
+    INSERT INTO messages (session_id, id, role, parts, task_id)
+    SELECT session_id, input_id, 'user', $2, id FROM task
+)
+SELECT id::text AS task_id, input_id FROM task;

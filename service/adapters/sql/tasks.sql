@@ -1,0 +1,94 @@
+-- :read
+-- A task as it stands.
+SELECT id::text, session_id, kind, status, input_id, answer_id, created_at, started_at, finished_at, error_type, usage
+FROM tasks
+WHERE id = $1;
+
+-- :facts
+-- What is known of a task's log.
+SELECT log_closed FROM tasks WHERE id = $1;
+
+-- :claim
+-- Take the oldest queued tasks whose sessions run nothing. A session that another claim looks at is left to that one.
+WITH due AS (
+    SELECT t.id
+    FROM tasks t JOIN sessions s ON s.id = t.session_id
+    WHERE t.status = 'queued'
+      AND NOT EXISTS (SELECT FROM tasks r WHERE r.session_id = t.session_id AND r.status = 'running')
+    ORDER BY t.created_at, t.id
+    LIMIT $1
+    FOR UPDATE OF t, s SKIP LOCKED
+), lease AS (
+    UPDATE leases l SET epoch = l.epoch + 1, lease_until = now() + $2
+    FROM due WHERE l.task_id = due.id
+    RETURNING l.task_id, l.epoch
+)
+UPDATE tasks t SET status = 'running', started_at = coalesce(t.started_at, now())
+FROM lease WHERE t.id = lease.task_id
+RETURNING t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+          t.error_type, t.usage, t.ending, lease.epoch;
+
+-- :claim_lapsed
+-- Take over tasks whose holder's lease has ended while their log is not closed: running ones, and ended ones whose log
+-- is owed its ending.
+WITH due AS (
+    SELECT l.task_id
+    FROM tasks t JOIN leases l ON l.task_id = t.id
+    WHERE t.status <> 'queued' AND NOT t.log_closed AND l.lease_until < now()
+    LIMIT $1
+    FOR UPDATE OF l SKIP LOCKED
+), lease AS (
+    UPDATE leases l SET epoch = l.epoch + 1, lease_until = now() + $2
+    FROM due WHERE l.task_id = due.task_id
+    RETURNING l.task_id, l.epoch
+)
+SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+       t.error_type, t.usage, t.ending, lease.epoch
+FROM tasks t JOIN lease ON t.id = lease.task_id;
+
+-- :renew
+-- Keep what is still held; which ones that are is the answer.
+UPDATE leases l SET lease_until = now() + $3
+FROM unnest($1::uuid[], $2::bigint[]) AS held (task_id, epoch)
+WHERE l.task_id = held.task_id AND l.epoch = held.epoch AND l.lease_until > now()
+RETURNING l.task_id::text, l.epoch;
+
+-- :retake
+-- The holder takes a new epoch for itself.
+UPDATE leases l SET epoch = l.epoch + 1, lease_until = now() + $3
+FROM tasks t
+WHERE l.task_id = $1 AND l.epoch = $2 AND l.lease_until > now() AND t.id = l.task_id
+RETURNING t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+          t.error_type, t.usage, t.ending, l.epoch;
+
+-- :end
+-- The end of a task and all that hangs on it, by its holder alone: the status, what its log is owed, and the assistant's
+-- message ($8) or the return of the input ($9). The session is locked first, then the lease.
+WITH session AS MATERIALIZED (
+    SELECT s.id FROM sessions s JOIN tasks t ON t.session_id = s.id WHERE t.id = $1 FOR UPDATE OF s
+), lease AS MATERIALIZED (
+    SELECT l.task_id FROM leases l, session WHERE l.task_id = $1 AND l.epoch = $2 FOR UPDATE OF l
+), ended AS (
+    UPDATE tasks t SET status = $3, ending = $4, usage = $5, error_type = $6, finished_at = $7
+    FROM lease WHERE t.id = lease.task_id AND t.status = 'running'
+    RETURNING t.id, t.session_id, t.input_id, t.answer_id
+), answer AS (
+    INSERT INTO messages (session_id, id, role, parts, task_id)
+    SELECT session_id, answer_id, 'assistant', $8, id FROM ended WHERE $8::json IS NOT NULL
+), bounced AS (
+    DELETE FROM messages m USING ended
+    WHERE $9 AND m.session_id = ended.session_id AND m.id = ended.input_id
+)
+SELECT FROM ended;
+
+-- :ending
+-- What an ended task's log is owed, as its holder sees it.
+SELECT t.ending FROM tasks t JOIN leases l ON l.task_id = t.id
+WHERE t.id = $1 AND l.epoch = $2;
+
+-- :close
+-- The log has its ending: the task owes nothing, and nobody holds it.
+WITH lease AS (
+    UPDATE leases SET lease_until = '-infinity' WHERE task_id = $1 AND epoch = $2 RETURNING task_id
+)
+UPDATE tasks t SET log_closed = true FROM lease WHERE t.id = lease.task_id AND t.ending IS NOT NULL;

@@ -1,0 +1,85 @@
+"""How a turn ends: pure decisions, from what happened to what is stored and what the log is owed."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, Literal
+
+from service.model import events as e
+from service.model.failures import message_for
+from service.model.fold import LogFold
+from service.model.ids import TaskId
+from service.model.task import Claim, End
+
+MAX_OUTPUT_CHARACTERS: Final = 40_000
+"""Of the final output in the log: its head and its tail; the message has it whole. At six bytes each they fit."""
+
+
+def succeeded(claim: Claim, fold: LogFold, reason: e.FinishReason, now: datetime) -> End:
+    """The model said all that it had to say."""
+    return End(
+        "succeeded",
+        (*_step_end(fold), _finish(claim, fold, "succeeded", reason, now)),
+        fold.usage,
+        now,
+        answer=tuple(fold.message_parts()),
+    )
+
+
+def failed(claim: Claim, fold: LogFold, error_type: str, now: datetime, bounced: "Bounced | None" = None) -> End:
+    """Something went wrong for good. What was said until then is kept; an input that reached nobody is taken back."""
+    return End(
+        "failed",
+        (
+            *(bounced.chunks if bounced else ()),
+            *_step_end(fold),
+            e.MessageMetadata(e.FailureMetadata(claim.task.id, "failed", error_type)),
+            e.Error(f"[code:{error_type}] {message_for(error_type)}"),
+            _finish(claim, fold, "failed", "error", now),
+        ),
+        fold.usage,
+        now,
+        error_type=error_type,
+        answer=None if bounced else tuple(fold.message_parts()),
+        bounced=bounced is not None,
+    )
+
+
+class Bounced:
+    """An input that is given back to its sender, and what its sender is told."""
+
+    def __init__(self, claim: Claim, parts: Sequence[e.InputPart], error_type: str, provider: str) -> None:
+        task = claim.task
+        text = "\n".join(part.text for part in parts if isinstance(part, e.TextPart))
+        back = e.BounceBackData(text, message_for(error_type), error_type, task.session_id, task.input_id)
+        self.chunks: tuple[e.Chunk, ...] = (e.DataBounceBack(back),)
+        if error_type == "authentication_error":
+            self.chunks += (e.DataAuthenticationRequired(e.AuthenticationData(provider)),)
+
+
+def _step_end(fold: LogFold) -> tuple[e.FinishStep, ...]:
+    return (e.FinishStep(),) if fold.step_is_open else ()
+
+
+def _finish(
+    claim: Claim, fold: LogFold, status: e.EndStatus, reason: e.FinishReason, finished_at: datetime
+) -> e.Finish:
+    output, truncated = shortened(fold.output())
+    times = (_rfc3339(claim.started_at), _rfc3339(finished_at))
+    metadata = e.FinishMetadata(_id(claim), status, output, fold.usage, *times, truncated=truncated)
+    return e.Finish(reason, metadata)
+
+
+def _id(claim: Claim) -> TaskId:
+    return claim.task.id
+
+
+def shortened(text: str) -> tuple[str, Literal[True] | None]:
+    """A text that fits, and True where that is only its head and its tail."""
+    if len(text) <= MAX_OUTPUT_CHARACTERS:
+        return text, None
+    half = MAX_OUTPUT_CHARACTERS // 2
+    return f"{text[:half]}\n…\n{text[-half:]}", True
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,235 @@
+"""A turn, from its claim to its end.
+
+There is one path, whoever walks it: the holder opens the log, folds what is there, and does what is still to be done.
+For the first holder that is everything. The order of writes is the promise: the log says what the model says; the
+database decides how the task ended; only then the log says that it ended; then the task owes nothing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, ParamSpec, TypeVar, assert_never
+
+import structlog
+
+from service.agent.ending import Bounced, failed, succeeded
+from service.agent.ports import Model
+from service.agent.recorder import Recorder
+from service.model import events as e
+from service.model.errors import LogTailLost, NotTheHolder, StoreUnavailable
+from service.model.failures import ModelCallFailed
+from service.model.fold import LogFold, Part
+from service.model.generation import CallEnded, ReasoningPiece, TextPiece, Utterance
+from service.model.task import Claim, End
+from service.registry.ports import LogStore
+from service.registry.replay import fold_log
+from service.registry.task_log import TaskLog
+from service.registry.writer import LogWriter
+from service.sessions.ports import SessionStore, TaskQueue
+
+log = structlog.get_logger()
+
+MAX_ANSWER_CHARACTERS: Final = 16 * 1024 * 1024
+"""Of one model call; a model that says more is ended there, as if it had reached its own `length`."""
+
+STORE_RETRY_SECONDS: Final = 0.25
+"""Between two tries of a write whose store is away. Tries end with the lease: its holder is then stopped."""
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time as a turn sees it."""
+
+    now: Callable[[], datetime]
+    """The time of day, in UTC."""
+    monotonic: Callable[[], float]
+    """Seconds that only go forward."""
+
+
+class Turns:
+    """Runs turns."""
+
+    def __init__(
+        self,
+        *,
+        writer: LogWriter,
+        logs: LogStore,
+        queue: TaskQueue,
+        sessions: SessionStore,
+        model: Model,
+        clock: Clock,
+    ) -> None:
+        self._writer = writer
+        self._logs = logs
+        self._queue = queue
+        self._sessions = sessions
+        self._model = model
+        self._clock = clock
+
+    async def run(self, claim: Claim, retake: Callable[[Claim], Awaitable[Claim]]) -> None:
+        """Bring a claimed task to its end and its log to its terminal event.
+
+        `retake` gives the claim a new epoch, for a log that its store has forgotten. Returns early, having written
+        nothing more, once another holder has the task. Waits for stores that are away, until it is cancelled.
+        """
+        try:
+            await self._run(claim, retake)
+        except NotTheHolder as error:
+            log.info("turn_left", task_id=claim.task.id, epoch=claim.epoch, because=type(error).__name__)
+
+    async def _run(self, claim: Claim, retake: Callable[[Claim], Awaitable[Claim]]) -> None:
+        lost_ms = 0
+        while True:
+            try:
+                return await self._attempt(claim, lost_ms)
+            except LogTailLost:
+                log.warning("turn_resumes_after_loss", task_id=claim.task.id, epoch=claim.epoch)
+                lost_ms = int(self._clock.now().timestamp() * 1000)
+                claim = await _persistently(retake, claim)
+            except NotTheHolder:
+                raise
+            except Exception:
+                # The edge of a worker's loop: a mistake of ours ends this task as failed, and no other.
+                log.exception("turn_crashed", task_id=claim.task.id, epoch=claim.epoch)
+                return await self._give_up(claim)
+
+    async def _attempt(self, claim: Claim, lost_ms: int) -> None:
+        task = claim.task
+        task_log = await _persistently(self._writer.open, task.id, claim.epoch, later_than_ms=lost_ms)
+        if not task_log.was_closed:
+            fold = await _persistently(fold_log, self._logs, task.id)
+            recorder = Recorder(task_log, fold)
+            ending = claim.owed
+            if ending is None:
+                end = await self._work(claim, recorder)
+                ending = await _persistently(self._queue.end, claim, end)
+            await _say_ending(claim, task_log, fold, ending)
+        await _persistently(self._queue.close, claim)
+
+    async def _give_up(self, claim: Claim) -> None:
+        """End a task that cannot be run as failed, without a look at what its log holds."""
+        end = failed(claim, LogFold(), "unexpected_error", self._clock.now())
+        ending = claim.owed
+        if ending is None:
+            ending = await _persistently(self._queue.end, claim, end)
+        task_log = await _persistently(self._writer.open, claim.task.id, claim.epoch)
+        if not task_log.was_closed:
+            await task_log.append(*ending)
+        await _persistently(self._queue.close, claim)
+
+    async def _work(self, claim: Claim, recorder: Recorder) -> End:
+        fold = recorder.fold
+        history = await self._history(claim)
+        await self._begin(claim, recorder, history.input)
+        try:
+            reason = await self._step(claim, recorder, history.utterances)
+        except ModelCallFailed as failure:
+            await recorder.close_parts()
+            await recorder.flush()
+            log.info("turn_failed", task_id=claim.task.id, epoch=claim.epoch, error_type=failure.error_type)
+            bounced = (
+                None
+                if fold.produced_output
+                else Bounced(claim, history.input, failure.error_type, self._model.provider)
+            )
+            return failed(claim, fold, failure.error_type, self._clock.now(), bounced)
+        await recorder.close_parts()
+        await recorder.flush()
+        return succeeded(claim, fold, reason, self._clock.now())
+
+    async def _begin(self, claim: Claim, recorder: Recorder, parts: tuple[e.InputPart, ...]) -> None:
+        task = claim.task
+        if recorder.fold.message_id is None:
+            await recorder.put(e.Start(task.answer_id, e.StartMetadata(task.id, task.session_id)))
+            await recorder.put(e.DataInput(e.InputData(task.input_id, parts)))
+        await recorder.put(e.DataAttempt(e.AttemptData(claim.epoch)))
+
+    async def _step(self, claim: Claim, recorder: Recorder, conversation: Sequence[Utterance]) -> e.FinishReason:
+        """One model call, unless the log has the whole of it already."""
+        fold = recorder.fold
+        if fold.model_call_ended:
+            return fold.model_reason
+        await recorder.put(e.ResetStep() if fold.step_is_open else e.StartStep())
+        begun = self._clock.monotonic()
+        first: float | None = None
+        said = 0
+        usage = e.Usage(0, 0)
+        reason: e.FinishReason = "length"
+        async with aclosing(self._model.stream(claim.task.id, conversation)) as pieces:
+            async for piece in pieces:
+                first = first if first is not None else self._clock.monotonic()
+                match piece:
+                    case TextPiece() | ReasoningPiece():
+                        await recorder.say(piece)
+                        said += len(piece.text)
+                    case CallEnded(reason, usage):
+                        break
+                    case other:
+                        assert_never(other)
+                if said > MAX_ANSWER_CHARACTERS:
+                    break
+        await recorder.close_parts()
+        ended = self._clock.monotonic()
+        call = e.CallMetadata(reason, usage, _ms((first or ended) - begun), _ms(ended - begun))
+        await recorder.put(e.MessageMetadata(call))
+        return reason
+
+    async def _history(self, claim: Claim) -> "_History":
+        session = await _persistently(self._sessions.read, claim.task.session_id)
+        messages = session.messages if session is not None else ()
+        asked = next((input_parts(m.parts) for m in messages if m.id == claim.task.input_id), ())
+        said = [Utterance(m.role, input_parts(m.parts)) for m in messages]
+        return _History(asked, [utterance for utterance in said if utterance.parts])
+
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """The conversation so far, and the part of it that this turn answers."""
+
+    input: tuple[e.InputPart, ...]
+    utterances: Sequence[Utterance]
+
+
+def input_parts(parts: Sequence[Part]) -> tuple[e.InputPart, ...]:
+    """What a model gets to see of a stored message: its text and its files."""
+    seen: list[e.InputPart] = []
+    for part in parts:
+        match part:
+            case {"type": "text", "text": text}:
+                seen.append(e.TextPart(text))
+            case {"type": "file", "mediaType": media_type, "url": url}:
+                seen.append(e.FilePart(media_type, url))
+    return tuple(seen)
+
+
+async def _say_ending(claim: Claim, task_log: TaskLog, fold: LogFold, ending: Sequence[e.Chunk]) -> None:
+    """Append what is owed, less what a holder before has appended of it; together, so that it is there whole or not.
+
+    Where a store lost what stood before, the log begins and its open parts are closed again.
+    """
+    tail = list(fold.tail)
+    said = next((k for k in range(len(ending), 0, -1) if tail[-k:] == list(ending[:k])), 0)
+    before: list[e.Chunk] = []
+    if fold.message_id is None:
+        before.append(e.Start(claim.task.answer_id, e.StartMetadata(claim.task.id, claim.task.session_id)))
+    await task_log.append(*before, *fold.open_texts, *ending[said:])
+
+
+async def _persistently(
+    call: Callable[_Arguments, Awaitable[_Result]], *arguments: _Arguments.args, **named: _Arguments.kwargs
+) -> _Result:
+    """The call's result, as soon as its store is there: until then it is tried again, as long as the caller runs."""
+    while True:
+        try:
+            return await call(*arguments, **named)
+        except StoreUnavailable:
+            await asyncio.sleep(STORE_RETRY_SECONDS)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

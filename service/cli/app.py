@@ -1,0 +1,35 @@
+"""The `playhead` command."""
+
+import sys
+from typing import Final
+
+import typer
+
+from service.cli.logs import configure_logs
+from service.cli.schema import schema
+from service.cli.serve import serve
+from service.model.errors import PlayheadError
+
+USAGE_EXIT: Final = 2
+"""What was asked for cannot be done as it was asked: the line on stderr says why."""
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(serve)
+app.add_typer(schema, name="schema")
+
+
+@app.callback()
+def playhead() -> None:
+    """Runs AI agents and never loses a step."""
+    configure_logs()
+
+
+def main() -> None:
+    """Run a command; what is wrong with its input or its surroundings is one line on stderr and exit code 2."""
+    try:
+        app()
+    except PlayheadError as error:
+        sys.stderr.write(f"playhead: {error}\n")
+        sys.exit(USAGE_EXIT)
+    except KeyboardInterrupt:
+        sys.exit(130)

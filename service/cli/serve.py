@@ -1,0 +1,49 @@
+"""`playhead serve`: the service, whole or in part."""
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+from enum import StrEnum
+from typing import Annotated
+
+import structlog
+import typer
+
+from service.http.app import serving
+from service.settings import Settings, load_settings
+from service.wiring import open_app, open_house, open_worker
+
+log = structlog.get_logger()
+
+
+class Part(StrEnum):
+    """What can run alone."""
+
+    HTTP = "http"
+    TASKS = "tasks"
+
+
+def serve(only: Annotated[Part | None, typer.Option(help="Run this part alone.")] = None) -> None:
+    """Run the service until it is told to stop (Ctrl-C, SIGTERM)."""
+    asyncio.run(run_parts(load_settings(), set(Part) if only is None else {only}))
+
+
+async def run_parts(settings: Settings, parts: set[Part]) -> None:
+    """Open the stores, run these parts until a signal says stop, let running turns finish, close everything."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        house = await stack.enter_async_context(open_house(settings))
+        typer.echo(f"redis     {house.urls.redis}\npostgres  {house.urls.postgres}")
+        if Part.HTTP in parts:
+            app = await stack.enter_async_context(open_app(house, settings))
+            url = await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
+            typer.echo(f"listening on {url}")
+        if Part.TASKS in parts:
+            worker = await stack.enter_async_context(open_worker(house, settings))
+            typer.echo(f"model     {settings.model or 'demo'}")
+            await worker.run(stop)
+        await stop.wait()
+        log.info("stopping")

@@ -1,0 +1,76 @@
+"""The table of routes, and the server that stands behind it."""
+
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+
+from service.http.health import HealthRoutes
+from service.http.local import only_local
+from service.http.problems import problems
+from service.http.sessions import SessionRoutes
+from service.http.tasks import TaskRoutes
+from service.model.errors import ConfigurationError
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+MAX_HEADER_BYTES: Final = 8190
+SEND_BUFFER_BYTES: Final = 128 * 1024
+"""What the kernel holds for one connection: a reader that does not read costs this and the transport's own buffer."""
+
+STOP_SECONDS: Final = 2.0
+"""Streams that run at a stop are cut after this; their readers come back elsewhere."""
+
+
+def make_app(sessions: SessionRoutes, tasks: TaskRoutes, health: HealthRoutes) -> web.Application:
+    """All routes."""
+    app = web.Application(middlewares=[problems, only_local], client_max_size=MAX_BODY_BYTES)
+    app.add_routes(
+        [
+            web.post("/sessions", sessions.create),
+            web.get("/sessions/{session_id}", sessions.read, allow_head=False),
+            web.post("/sessions/{session_id}/messages", sessions.post),
+            web.get("/tasks/{task_id}", tasks.read, allow_head=False),
+            web.get("/tasks/{task_id}/stream", tasks.stream, allow_head=False),
+            web.get("/healthz", health.alive),
+            web.get("/readyz", health.ready),
+        ]
+    )
+    return app
+
+
+@asynccontextmanager
+async def serving(app: web.Application, host: str, port: int) -> AsyncGenerator[str]:
+    """Serve while the block runs; yields the URL. Raises ConfigurationError where the address cannot be had."""
+    listener = _listener(host, port)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=STOP_SECONDS,
+        max_line_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
+    )
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener, backlog=1024).start()
+        shown = f"[{host}]" if ":" in host else host
+        yield f"http://{shown}:{listener.getsockname()[1]}"
+    finally:
+        await runner.cleanup()
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """A bound socket whose connections inherit a small send buffer."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"PLAYHEAD_HTTP_PORT: cannot listen on {host} port {port}: {error.strerror}"
+        ) from error
+    return listener

@@ -1,0 +1,126 @@
+"""What may be posted, and what is answered."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.http.problems import Problem, field_errors
+from service.model.events import TextPart
+from service.model.session import Message, Session
+from service.model.task import Task
+
+
+class Body(BaseModel):
+    """A posted JSON object: its fields have exactly these types, and there are no others."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class CreateSession(Body):
+    """A session has nothing to be set yet."""
+
+
+class PostedText(Body):
+    """One part of a posted message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class PostMessage(Body):
+    """A message: its text, or its parts."""
+
+    text: str | None = None
+    parts: Annotated[tuple[PostedText, ...], Field(min_length=1, max_length=100)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "PostMessage":
+        if (self.text is None) == (self.parts is None):
+            raise ValueError("either text or parts is needed")
+        return self
+
+    def input_parts(self) -> list[TextPart]:
+        """The message as the house knows it."""
+        return [TextPart(self.text)] if self.text is not None else [TextPart(part.text) for part in self.parts or ()]
+
+
+_Body = TypeVar("_Body", bound=Body)
+
+
+async def parse_body(request: web.Request, model: type[_Body]) -> _Body:
+    """The request's JSON body, checked. No body is an empty object.
+
+    Anything but JSON is refused by its content type: a form that some web page submits cannot have this one.
+    """
+    raw = await request.read()
+    if raw and request.content_type != "application/json":
+        raise Problem(415, "unsupported_media_type", "The body's Content-Type must be application/json.")
+    try:
+        plain = orjson.loads(raw or b"{}")
+    except orjson.JSONDecodeError:
+        raise Problem(400, "malformed_json", "The body is not valid JSON.") from None
+    try:
+        return model.model_validate_json(raw or b"{}") if isinstance(plain, dict) else model.model_validate(plain)
+    except ValidationError as error:
+        errors = field_errors(error.errors(include_url=False, include_input=False, include_context=False))
+        raise Problem(422, "validation_error", "The body is not what this route takes.", errors=errors) from None
+
+
+def answer(body: dict[str, Any], status: int = 200) -> web.Response:
+    """A JSON answer."""
+    return web.Response(
+        status=status,
+        body=orjson.dumps(body),
+        content_type="application/json",
+        headers={"Cache-Control": "no-store, private"},
+    )
+
+
+def session_body(session: Session) -> dict[str, Any]:
+    """A session with its messages."""
+    return {
+        "id": session.id,
+        "created_at": _time(session.created_at),
+        "status": "busy" if session.busy else "idle",
+        "messages": [_message_body(message) for message in session.messages],
+    }
+
+
+def _message_body(message: Message) -> dict[str, Any]:
+    return {
+        "id": message.id,
+        "role": message.role,
+        "parts": list(message.parts),
+        "task_id": message.task_id,
+        "created_at": _time(message.created_at),
+    }
+
+
+def task_body(task: Task) -> dict[str, Any]:
+    """A task as it stands."""
+    return {
+        "id": task.id,
+        "session_id": task.session_id,
+        "kind": task.kind,
+        "status": task.status,
+        "message_id": task.input_id,
+        "answer_id": task.answer_id,
+        "error_type": task.error_type,
+        "usage": {"input_tokens": task.usage.input_tokens, "output_tokens": task.usage.output_tokens},
+        "created_at": _time(task.created_at),
+        "started_at": _time(task.started_at),
+        "finished_at": _time(task.finished_at),
+        "stream": stream_path(task.id),
+    }
+
+
+def stream_path(task_id: str) -> str:
+    """Where a task's log can be followed."""
+    return f"/tasks/{task_id}/stream"
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,21 @@
+"""Who may ask: until there are owners, only programs of this machine that mean to."""
+
+import re
+from typing import Final
+
+from aiohttp import web
+
+from service.http.problems import Handler, Problem
+
+_LOCAL_HOST: Final = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+
+
+@web.middleware
+async def only_local(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what a page elsewhere makes a browser ask: it comes under a foreign host name or from another origin."""
+    if not _LOCAL_HOST.fullmatch(request.host):
+        raise Problem(403, "forbidden_host", "This service answers to the names of the local machine only.")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != f"http://{request.host}":
+        raise Problem(403, "forbidden_origin", "Pages from elsewhere cannot use this service.")
+    return await handler(request)

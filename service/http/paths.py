@@ -1,0 +1,42 @@
+"""Ids and positions as they come in a request: what cannot be one is refused before a store is asked."""
+
+import re
+from typing import Final
+
+from aiohttp import web
+
+from service.model.errors import NotFound
+from service.model.ids import SessionId, TaskId
+from service.model.position import BEGINNING, InvalidPosition, Position
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_SESSION: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
+
+
+def task_id(request: web.Request) -> TaskId:
+    """The path's task. Raises NotFound for what is no task id."""
+    text = request.match_info["task_id"]
+    if not _UUID.fullmatch(text):
+        raise NotFound
+    return TaskId(text)
+
+
+def session_id(request: web.Request) -> SessionId:
+    """The path's session. Raises NotFound for what is no session id."""
+    text = request.match_info["session_id"]
+    if not _SESSION.fullmatch(text):
+        raise NotFound
+    return SessionId(text)
+
+
+def position(request: web.Request) -> Position:
+    """After which event to go on: the header `Last-Event-ID`, else `?last_message_id=`, else the beginning.
+
+    Raises InvalidPosition, also where one of them is given more than once.
+    """
+    for given in (request.headers.getall("Last-Event-ID", []), request.query.getall("last_message_id", [])):
+        if len(given) > 1:
+            raise InvalidPosition
+        if given:
+            return Position.parse(given[0])
+    return BEGINNING

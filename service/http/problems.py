@@ -1,0 +1,123 @@
+"""Errors as `application/problem+json` (RFC 9457), by one table."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+import orjson
+import structlog
+from aiohttp import web
+
+from service.model.errors import InvalidInput, NotFound, PlayheadError, SessionBusy, StoreUnavailable
+from service.model.position import InvalidPosition
+from service.sessions.conversations import MessageTooLarge
+
+log = structlog.get_logger()
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+STATUSES: Final[Mapping[type[PlayheadError], int]] = MappingProxyType(
+    {
+        InvalidPosition: 400,
+        NotFound: 404,
+        SessionBusy: 409,
+        MessageTooLarge: 413,
+        InvalidInput: 422,
+        StoreUnavailable: 503,
+    }
+)
+"""An error has the status of the first class here that it is one of; whatever is not here is our mistake: 500."""
+
+RETRY_AFTER_SECONDS: Final = 1
+_MISTAKE: Final = "Something went wrong on our side."
+
+
+class Problem(Exception):
+    """A request that is answered with a problem which only the door knows of."""
+
+    def __init__(self, status: int, error_type: str, detail: str, **members: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.error_type = error_type
+        self.members = members
+
+
+def problem(status: int, error_type: str, detail: str, **members: Any) -> web.Response:
+    """The answer that says what is wrong: what a person reads is `detail`, what a program reads `error_type`."""
+    body = {
+        "type": "about:blank",
+        "title": _TITLES.get(status, "Error"),
+        "status": status,
+        "detail": detail,
+        "error_type": error_type,
+        **members,
+    }
+    headers = {"Cache-Control": "no-store, private"}
+    if status == 503:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return web.Response(
+        status=status, body=orjson.dumps(body), content_type="application/problem+json", headers=headers
+    )
+
+
+def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """What pydantic found, by field, without the values."""
+    return [{"field": ".".join(str(part) for part in error["loc"]), "message": error["msg"]} for error in errors]
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every error leaves as a problem; nothing of an error that is our own mistake is shown."""
+    try:
+        return await handler(request)
+    except Problem as error:
+        return problem(error.status, error.error_type, str(error), **error.members)
+    except PlayheadError as error:
+        for kind, status in STATUSES.items():
+            if isinstance(error, kind):
+                return problem(status, error.error_type, str(error))
+        log.exception("error_without_status", error=type(error).__name__, route=_route(request))
+        return problem(500, "unexpected_error", _MISTAKE)
+    except web.HTTPException as error:
+        return _answered(error)
+    except Exception:
+        log.exception("request_crashed", method=request.method, route=_route(request))
+        return problem(500, "unexpected_error", _MISTAKE)
+
+
+def _answered(error: web.HTTPException) -> web.StreamResponse:
+    """What aiohttp refuses by itself: no such route, no such method, a body that is too large."""
+    answer = problem(error.status, _TYPES.get(error.status, "http_error"), _DETAILS.get(error.status, error.reason))
+    if "Allow" in error.headers:
+        answer.headers["Allow"] = error.headers["Allow"]
+    return answer
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unknown"
+
+
+_TITLES: Final = MappingProxyType(
+    {
+        400: "Bad Request",
+        403: "Forbidden",
+        404: "Not Found",
+        405: "Method Not Allowed",
+        409: "Conflict",
+        410: "Gone",
+        413: "Content Too Large",
+        415: "Unsupported Media Type",
+        422: "Unprocessable Content",
+        500: "Internal Server Error",
+        503: "Service Unavailable",
+    }
+)
+_TYPES: Final = MappingProxyType({404: "not_found", 405: "method_not_allowed", 413: "body_too_large"})
+_DETAILS: Final = MappingProxyType(
+    {
+        404: "There is no such thing here.",
+        405: "This route does not take this method.",
+        413: "The body is larger than this route takes.",
+    }
+)

@@ -1,0 +1,1 @@
+"""The nouns: pure values and decisions, no await and no I/O."""

@@ -1,0 +1,121 @@
+"""Chunks to bytes and back: each event is encoded once, when it is written, and never again for a reader."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from typing import Any, Final, get_args
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
+
+from service.model.errors import PlayheadError
+from service.model.events import Chunk, DataGap, ReasoningDelta, TextDelta, Unknown
+from service.model.log import StoredEvent
+
+MAX_EVENT_BYTES: Final = 256 * 1024
+"""One encoded event is at most this long; whoever makes events caps what goes into them."""
+
+
+class EventTooLarge(PlayheadError):
+    """An event is larger than a log accepts."""
+
+    error_type = "event_too_large"
+
+
+class UnencodableEvent(PlayheadError):
+    """An event holds something that JSON cannot say."""
+
+    error_type = "validation_error"
+
+
+class BrokenEvent(PlayheadError):
+    """A stored event cannot be read."""
+
+
+def encode(chunk: Chunk | DataGap) -> bytes:
+    """The chunk as one line of JSON in UTF-8, `type` first.
+
+    Raises EventTooLarge above MAX_EVENT_BYTES, UnencodableEvent for what JSON cannot hold (a lone surrogate, NaN as
+    anything but null, an integer beyond 64 bits).
+    """
+    try:
+        data = orjson.dumps(plain(chunk))
+    except orjson.JSONEncodeError as error:
+        raise UnencodableEvent from error
+    if len(data) > MAX_EVENT_BYTES:
+        raise EventTooLarge
+    return data
+
+
+def decode(data: bytes) -> Chunk | Unknown:
+    """The chunk that these bytes say; a type that this version does not know comes back as Unknown.
+
+    Raises BrokenEvent for anything that is no JSON object with a `type`, or lacks what its type requires.
+    """
+    try:
+        plain = orjson.loads(data)
+        name = plain["type"]
+        adapter = _ADAPTERS.get(name)
+        if adapter is None:
+            return Unknown(str(name), data)
+        return adapter.validate_json(data)
+    except (ValueError, TypeError, KeyError, ValidationError) as error:
+        raise BrokenEvent from error
+
+
+def joined(first: bytes, second: bytes) -> bytes | None:
+    """Two encoded deltas of one part as one, without decoding either; None where the two are anything else.
+
+    `delta` is the last field of a delta, so the second one's text can stand before the first one's closing quote.
+    """
+    cut = second.find(_DELTA_FIELD)
+    if cut < 0 or not second.startswith(_DELTA_TYPES):
+        return None
+    text = cut + len(_DELTA_FIELD)
+    if first[:text] != second[:text] or len(first) + len(second) - text > MAX_EVENT_BYTES:
+        return None
+    return first[:-2] + second[text:]
+
+
+def frames(events: Sequence[StoredEvent]) -> bytes:
+    """Stored events as SSE bytes: for each its position, its JSON, and the blank line that ends it."""
+    return b"".join([b"id: %b\ndata: %b\n\n" % event for event in events])
+
+
+def plain(value: Any) -> Any:
+    """A chunk, or a value inside one, as the dict that JSON shows; anything else as it is."""
+    kind = type(value)
+    if is_dataclass(kind):
+        return _plainer(kind)(value)
+    if kind is tuple:
+        return [plain(item) for item in value]
+    return value
+
+
+@cache
+def _plainer(kind: type) -> Callable[[Any], dict[str, Any]]:
+    """How a dataclass becomes a dict: which fields there are is found out once a class."""
+    wire = [(f.name, to_camel(f.name), f.default is None) for f in fields(kind)]
+    first = [(name, key, optional) for name, key, optional in wire if key == "type"]
+    rest = [(name, key, optional) for name, key, optional in wire if key != "type"]
+
+    def as_dict(value: Any) -> dict[str, Any]:
+        result = {}
+        for name, key, optional in first + rest:
+            field = getattr(value, name)
+            if field is not None or not optional:
+                result[key] = field if type(field) is str else plain(field)
+        return result
+
+    return as_dict
+
+
+def _type_name(kind: Any) -> str:
+    (name,) = (f.default for f in fields(kind) if f.name == "type" and f.default is not MISSING)
+    return str(name)
+
+
+_DELTA_FIELD: Final = b',"delta":"'
+_DELTA_TYPES: Final = tuple(b'{"type":"%b","id":' % _type_name(kind).encode() for kind in (TextDelta, ReasoningDelta))
+_ADAPTERS: Final[dict[str, TypeAdapter[Chunk]]] = {_type_name(kind): TypeAdapter(kind) for kind in get_args(Chunk)}

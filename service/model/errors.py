@@ -1,0 +1,87 @@
+"""Every error that the house raises on purpose, as one tree.
+
+The first line of a class's docstring is its default message and is meant for people: it names no store, no host
+and no secret. Adapters turn foreign errors into these; `service.http.problems` maps them to HTTP statuses.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+
+class PlayheadError(Exception):
+    """Something went wrong."""
+
+    error_type: str = "unexpected_error"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+
+
+class InvalidInput(PlayheadError):
+    """The input is not valid."""
+
+    error_type = "validation_error"
+
+
+class NotFound(PlayheadError):
+    """There is no such thing here."""
+
+    error_type = "not_found"
+
+
+class SessionBusy(PlayheadError):
+    """A turn of this session is still running."""
+
+    error_type = "session_busy"
+
+
+class ConfigurationError(PlayheadError):
+    """The configuration is not usable. Stops the start; the message is one line and names the setting."""
+
+    error_type = "configuration_error"
+
+
+class StoreUnavailable(PlayheadError):
+    """A store did not answer in time. Nothing is known about whether the request took effect."""
+
+    error_type = "service_unavailable"
+
+
+class LogUnavailable(StoreUnavailable):
+    """The log store did not answer in time."""
+
+
+class DatabaseUnavailable(StoreUnavailable):
+    """The database did not answer in time."""
+
+
+class NotTheHolder(PlayheadError):
+    """The task is no longer this worker's to write."""
+
+
+class TakenOver(NotTheHolder):
+    """A later holder has taken the task over."""
+
+
+class LogClosed(NotTheHolder):
+    """The log has its terminal event."""
+
+
+class LogTailLost(PlayheadError):
+    """The log store lost events that it had acknowledged, and its writer has them no more. Take a new epoch, go on."""
+
+
+@contextmanager
+def translate(table: Mapping[type[BaseException], type[PlayheadError]]) -> Iterator[None]:
+    """Raise the house's error for a foreign one: `with translate({RedisError: LogUnavailable}): …`.
+
+    The first entry whose class fits wins. The foreign error stays as the cause; its text is not repeated, since it
+    may hold an address or a key.
+    """
+    try:
+        yield
+    except tuple(table) as error:
+        for foreign, ours in table.items():
+            if isinstance(error, foreign):
+                raise ours() from error
+        raise

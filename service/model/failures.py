@@ -1,0 +1,42 @@
+"""Why something that the agent asked for failed: one type each, one sentence for people each."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from service.model.errors import PlayheadError
+
+MESSAGES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "authentication_error": "The model's key is missing or was refused.",
+        "rate_limit": "The service is currently busy. Please try again in a moment.",
+        "service_unavailable": "The service is currently unavailable. Please try again in a moment.",
+        "timeout": "The request took too long. Please try again.",
+        "http_error": "The service refused the request. Please try again.",
+        "connection_error": "The service could not be reached. Please try again in a moment.",
+        "request_error": "The connection to the service broke. Please try again.",
+        "invalid_response": "The service gave an answer that could not be understood. Please try again.",
+        "validation_error": "The request failed validation. Please try rephrasing.",
+    }
+)
+"""What a person reads. Never the text of an exception: it may hold an address or a key."""
+
+RETRYABLE: Final = frozenset({"rate_limit", "service_unavailable", "timeout", "connection_error", "request_error"})
+"""What may go well at another try."""
+
+
+def message_for(error_type: str) -> str:
+    """The sentence for a type; one for all types that the table does not name."""
+    return MESSAGES.get(error_type, "Something went wrong. Please try again.")
+
+
+class ModelCallFailed(PlayheadError):
+    """A model call failed: `error_type` says why, the message is for people."""
+
+    def __init__(self, error_type: str) -> None:
+        super().__init__(message_for(error_type))
+        self.error_type = error_type
+
+    @property
+    def retryable(self) -> bool:
+        return self.error_type in RETRYABLE

@@ -1,0 +1,251 @@
+"""What a log says: the state of its task and the assistant's message, derived from the events alone.
+
+The same fold serves the worker that goes on from a log, the message that is stored, and whoever checks a log: folding
+is also the proof that the events stand in an order that a reader of the stream can follow.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from service.model import events as e
+from service.model.encoding import plain
+from service.model.errors import PlayheadError
+from service.model.ids import Epoch, MessageId, PartId, TaskId
+
+TextKind = Literal["text", "reasoning"]
+Part = dict[str, Any]
+"""One part of a stored message, in the shape in which the AI SDK's client would rebuild it."""
+
+
+class BrokenLog(PlayheadError):
+    """The events of a log do not stand in an order that means anything."""
+
+
+@dataclass(slots=True)
+class _OpenText:
+    """A text or reasoning part that still grows."""
+
+    part: Part
+    pieces: list[str] = field(default_factory=list)
+
+    def settle(self) -> None:
+        self.part["text"] += "".join(self.pieces)
+        self.pieces.clear()
+
+
+@dataclass(slots=True)
+class LogFold:
+    """The fold of a log's events, applied one by one in their order."""
+
+    task_id: TaskId | None = None
+    message_id: MessageId | None = None
+    epoch: Epoch | None = None
+    """Of the last attempt that the log tells of."""
+    parts: list[Part] = field(default_factory=list)
+    step_is_open: bool = False
+    model_call_ended: bool = False
+    """Whether the open step's model call ended; what it said then counts, whoever goes on."""
+    produced_output: bool = False
+    """Whether any attempt of the model said anything, a step that was reset included."""
+    usage: e.Usage = field(default_factory=lambda: e.Usage(0, 0))
+    model_reason: e.FinishReason = "stop"
+    """Why the last model call ended."""
+    tail: deque[e.Chunk | e.Unknown] = field(default_factory=lambda: deque(maxlen=8))
+    """The newest events: enough to see how much of an ending is there."""
+    promoted: list[MessageId] = field(default_factory=list)
+    finish: e.Finish | None = None
+    _step_starts_at: int = 0
+    _last_step_starts_at: int = 0
+    _texts: dict[tuple[TextKind, str], _OpenText] = field(default_factory=dict)
+    _tools: dict[str, Part] = field(default_factory=dict)
+    _operations: dict[str, Part] = field(default_factory=dict)
+    _must_finish: bool = False
+
+    @property
+    def status(self) -> Literal["queued", "running", "succeeded", "failed", "cancelled"]:
+        """The task's status as far as its log tells it."""
+        if self.finish is not None:
+            return self.finish.message_metadata.status
+        return "running" if self.message_id is not None else "queued"
+
+    @property
+    def open_texts(self) -> list[e.TextEnd | e.ReasoningEnd]:
+        """The chunks that would close what is open, in the order of opening."""
+        return [e.TextEnd(PartId(i)) if kind == "text" else e.ReasoningEnd(PartId(i)) for kind, i in self._texts]
+
+    def output(self) -> str:
+        """The text of the last step: the answer so far."""
+        self._settle()
+        return "".join(p["text"] for p in self.parts[self._last_step_starts_at :] if p["type"] == "text")
+
+    def message_parts(self) -> list[Part]:
+        """The assistant's message as it stands, without parts that carry nothing."""
+        self._settle()
+        return [part for part in self.parts if part.get("text") != ""]
+
+    def apply(self, chunk: e.Chunk | e.Unknown) -> None:  # noqa: C901 - one arm a chunk is the clearest form of a fold
+        """Take the next event in. Raises BrokenLog where it cannot stand here; the fold is then of no more use."""
+        self.tail.append(chunk)
+        match chunk:
+            case e.TextDelta():
+                self._open_text("text", chunk.id).pieces.append(chunk.delta)
+            case e.ReasoningDelta():
+                self._open_text("reasoning", chunk.id).pieces.append(chunk.delta)
+            case _ if self.finish is not None:
+                raise BrokenLog(f"{chunk.type} after finish")
+            case e.Start():
+                self._start(chunk)
+            case _ if self.message_id is None:
+                raise BrokenLog(f"{chunk.type} before start")
+            case e.Finish():
+                self._finish(chunk)
+            case _ if self._must_finish:
+                raise BrokenLog(f"{chunk.type} where only finish may stand")
+            case e.StartStep() | e.FinishStep() | e.ResetStep():
+                self._step(chunk)
+            case e.TextStart():
+                self._begin_text("text", chunk.id)
+            case e.ReasoningStart():
+                self._begin_text("reasoning", chunk.id)
+            case e.TextEnd():
+                self._end_text("text", chunk.id)
+            case e.ReasoningEnd():
+                self._end_text("reasoning", chunk.id)
+            case e.MessageMetadata(message_metadata=e.CallMetadata() as call):
+                self.model_call_ended, self.usage = True, self.usage.plus(call.usage)
+                self.model_reason = call.finish_reason
+            case e.SteeringMessage():
+                self._require(not self.step_is_open, chunk)
+                self.promoted.append(chunk.id)
+            case e.DataAttempt():
+                self.epoch = chunk.data.epoch
+            case e.DataOperation():
+                self._operation(chunk)
+            case e.Error() | e.Abort():
+                self._require(not self.step_is_open and not self._texts, chunk)
+                self._must_finish = True
+            case e.ToolInputStart() | e.ToolInputAvailable() | e.ToolInputError():
+                self._tool_input(chunk)
+            case (
+                e.ToolInputDelta()
+                | e.ToolOutputAvailable()
+                | e.ToolOutputError()
+                | e.ToolOutputDenied()
+                | e.ToolApprovalRequest()
+                | e.ToolApprovalResponse()
+            ):
+                self._tool(chunk)
+            case _:  # transient data, a failure's metadata, and types of another version: no state of ours
+                pass
+
+    def _require(self, holds: bool, chunk: e.Chunk) -> None:  # noqa: FBT001 - reads as an assertion
+        if not holds:
+            raise BrokenLog(f"{chunk.type} cannot stand here")
+
+    def _start(self, chunk: e.Start) -> None:
+        self._require(self.message_id is None, chunk)
+        self.message_id, self.task_id = chunk.message_id, chunk.message_metadata.task_id
+
+    def _finish(self, chunk: e.Finish) -> None:
+        self._require(not self.step_is_open and not self._texts, chunk)
+        self.finish = chunk
+
+    def _step(self, chunk: e.StartStep | e.FinishStep | e.ResetStep) -> None:
+        match chunk:
+            case e.StartStep():
+                self._require(not self.step_is_open and not self._texts, chunk)
+                self.parts.append({"type": "step-start"})
+                self.step_is_open, self.model_call_ended = True, False
+                self._step_starts_at = self._last_step_starts_at = len(self.parts)
+            case e.FinishStep():
+                self._require(self.step_is_open and not self._texts, chunk)
+                self.step_is_open = False
+            case e.ResetStep():
+                self._require(self.step_is_open and not self.model_call_ended, chunk)
+                dropped = self.parts[self._step_starts_at :]
+                del self.parts[self._step_starts_at :]
+                self._texts.clear()
+                for part in dropped:
+                    self._tools.pop(part.get("toolCallId", ""), None)
+                    self._operations.pop(part.get("id", ""), None)
+
+    def _begin_text(self, kind: TextKind, part_id: str) -> None:
+        if (kind, part_id) in self._texts or not self.step_is_open:
+            raise BrokenLog(f"{kind}-start cannot stand here")
+        part: Part = {"type": kind, "text": "", "state": "streaming"}
+        self.parts.append(part)
+        self._texts[kind, part_id] = _OpenText(part)
+        self.produced_output = True
+
+    def _open_text(self, kind: TextKind, part_id: str) -> _OpenText:
+        try:
+            return self._texts[kind, part_id]
+        except KeyError:
+            raise BrokenLog(f"{kind} of a part that is not open") from None
+
+    def _end_text(self, kind: TextKind, part_id: str) -> None:
+        text = self._open_text(kind, part_id)
+        text.settle()
+        text.part["state"] = "done"
+        del self._texts[kind, part_id]
+
+    def _settle(self) -> None:
+        for text in self._texts.values():
+            text.settle()
+
+    def _tool_input(self, chunk: e.ToolInputStart | e.ToolInputAvailable | e.ToolInputError) -> None:
+        part = self._tools.get(chunk.tool_call_id)
+        if part is None:
+            part = {"type": f"tool-{chunk.tool_name}", "toolCallId": chunk.tool_call_id, "providerExecuted": True}
+            self._tools[chunk.tool_call_id] = part
+            self.parts.append(part)
+            self.produced_output = True
+        match chunk:
+            case e.ToolInputStart():
+                part["state"] = "input-streaming"
+            case e.ToolInputAvailable():
+                part.update(state="input-available", input=chunk.input)
+            case e.ToolInputError():
+                part.update(state="output-error", input=chunk.input, errorText=chunk.error_text)
+
+    def _tool(
+        self,
+        chunk: e.ToolInputDelta
+        | e.ToolOutputAvailable
+        | e.ToolOutputError
+        | e.ToolOutputDenied
+        | e.ToolApprovalRequest
+        | e.ToolApprovalResponse,
+    ) -> None:
+        if isinstance(chunk, e.ToolApprovalResponse):
+            part = next((p for p in self._tools.values() if p.get("approval", {}).get("id") == chunk.approval_id), None)
+        else:
+            part = self._tools.get(chunk.tool_call_id)
+        if part is None:
+            raise BrokenLog(f"{chunk.type} of a call that is not in the log")
+        match chunk:
+            case e.ToolOutputAvailable():
+                part.update(state="output-available", output=chunk.output)
+                part.pop("preliminary", None)
+                if chunk.preliminary:
+                    part["preliminary"] = True
+            case e.ToolOutputError():
+                part.update(state="output-error", errorText=chunk.error_text)
+            case e.ToolOutputDenied():
+                part["state"] = "output-denied"
+            case e.ToolApprovalRequest():
+                part.update(state="approval-requested", approval={"id": chunk.approval_id})
+            case e.ToolApprovalResponse():
+                answer = {"id": chunk.approval_id, "approved": chunk.approved}
+                part.update(
+                    state="approval-responded", approval=answer | ({"reason": chunk.reason} if chunk.reason else {})
+                )
+
+    def _operation(self, chunk: e.DataOperation) -> None:
+        part = self._operations.get(chunk.id)
+        if part is None:
+            part = {"type": "data-operation", "id": chunk.id}
+            self._operations[chunk.id] = part
+            self.parts.append(part)
+        part["data"] = plain(chunk.data)

@@ -1,0 +1,14 @@
+"""Names of things. All are ASCII, at most 128 characters, and opaque to everyone but the store that minted them."""
+
+from typing import NewType
+
+TaskId = NewType("TaskId", str)
+"""A UUIDv7 in its usual hexadecimal form, minted from the database's clock."""
+
+SessionId = NewType("SessionId", str)
+MessageId = NewType("MessageId", str)
+PartId = NewType("PartId", str)
+"""A text or reasoning part within one log; the same part has the same id again after a reset."""
+
+Epoch = NewType("Epoch", int)
+"""The number of a task's holder. Each new holder has a higher one; the first has 1."""

@@ -1,0 +1,128 @@
+"""What is said about logs: entries, pages, batches and how an append went; and the hints that travel beside them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from service.model.ids import Epoch, TaskId
+from service.model.position import Position
+
+StoredEvent: TypeAlias = tuple[bytes, bytes]
+"""One event as a store keeps it: its position in ASCII, and its JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far a log reaches, and whether it is closed. A log that does not exist reaches to the beginning."""
+
+    last: Position
+    closed: bool
+    epoch: Epoch
+    """Of the last holder who opened it; 0 where nobody did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The events that stand after a position, in their order, and the head as it was at that moment."""
+
+    known: bool
+    """Whether that position is the beginning or names an event of this log."""
+    events: Sequence[StoredEvent]
+    head: Head
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events of one log to be stored together, numbered without a gap. Once sent it never changes.
+
+    `frames` is what readers may get instead of reading: the events as joined SSE frames, or nothing where that would
+    be too long.
+    """
+
+    task_id: TaskId
+    epoch: Epoch
+    before: Position
+    """Of the event before the first one."""
+    last: Position
+    events: Sequence[StoredEvent]
+    frames: bytes
+    terminal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The whole batch is in the log, now or since an earlier try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """A later holder opened the log; nothing was stored."""
+
+    epoch: Epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Unopened:
+    """The store does not know this holder: the log's state is gone or older; nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The log has its terminal event, and it is not the one of this batch; nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The log does not reach to `batch.before` (the store came back without its tail); nothing was stored."""
+
+    last: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The store would not take this one batch, as when it is out of memory; nothing was stored. Try again later."""
+
+    reason: str
+
+
+AppendResult = Stored | Fenced | Unopened | Closed | Lost | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The log is this holder's: from here on nobody with an older epoch can append."""
+
+    last: Position
+    closed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Something was appended. `frames` may be empty: then only the positions are known."""
+
+    task_id: TaskId
+    epoch: Epoch
+    before: Position
+    last: Position
+    terminal: bool
+    frames: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """From here on the hints of this task arrive; those before it may be lost, also when it is said again."""
+
+    task_id: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The connection is gone: hints are being lost until each task is Listening again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """What the database knows of a log."""
+
+    log_closed: bool
+    """Whether the terminal event was appended for good. Never becomes false again."""

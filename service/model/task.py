@@ -1,0 +1,59 @@
+"""A task: one unit of agent work with a log of its own."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from service.model.events import Chunk, EndStatus, Usage
+from service.model.fold import Part
+from service.model.ids import Epoch, MessageId, SessionId, TaskId
+
+TaskKind = Literal["turn"]
+TaskStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as the database knows it."""
+
+    id: TaskId
+    session_id: SessionId
+    kind: TaskKind
+    status: TaskStatus
+    input_id: MessageId
+    """The message that the task answers."""
+    answer_id: MessageId
+    """The id under which the assistant's message is stored."""
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error_type: str | None
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A task as its holder has it: the right to write its log until the lease ends or a higher epoch exists."""
+
+    task: Task
+    epoch: Epoch
+    started_at: datetime
+    owed: tuple[Chunk, ...] | None
+    """What the log is owed, where the task's end was decided by a holder before; None while it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a task ended, decided by its holder and stored in one transaction.
+
+    `ending` is what the log is owed from then on: the closing chunks, `finish` last. `answer` is the assistant's
+    message, None where there is none to keep; with `bounced` the input is taken back: its message is deleted.
+    """
+
+    status: EndStatus
+    ending: tuple[Chunk, ...]
+    usage: Usage
+    finished_at: datetime
+    error_type: str | None = None
+    answer: tuple[Part, ...] | None = None
+    bounced: bool = False

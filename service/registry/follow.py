@@ -1,0 +1,257 @@
+"""The only way out of a log: from a position, what is stored, then live, until the terminal event.
+
+One loop, one path. A reader is a cursor: it subscribes first and reads after (the other order loses events), takes what
+is hinted at only where it joins the cursor exactly, and looks into the store in every other case. Who stops reading is
+not waited for and costs nothing here: it goes on from its cursor when it comes back.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from service.model.encoding import encode
+from service.model.errors import DatabaseUnavailable, LogUnavailable
+from service.model.events import DataGap, GapData
+from service.model.ids import TaskId
+from service.model.position import BEGINNING, Position
+from service.registry.hub import Channel, Fresh, Hub, Nothing, Unconnected
+from service.registry.pages import FramePage, Pages
+from service.registry.ports import TaskDirectory
+
+LOST_TAIL_PATIENCE_SECONDS: Final = 3.0
+"""A position beyond the end may be of a tail that its writer is about to restore: so long a gap is not spoken of."""
+
+RETRY_SECONDS: Final = 0.25
+"""Between two looks into a store that is away, or at a log that is behind what was said of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The reader cannot have what it asked for; what it gets instead begins with the next frames."""
+
+    data: GapData
+
+    @property
+    def frame(self) -> bytes:
+        """What the reader is told: no position stands with it, since it is no event of the log."""
+        return b"data: %b\n\n" % encode(DataGap(self.data))
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Always first: the reader listens, and this is known of its position."""
+
+    gap: Gap | None
+    at_end: bool
+    """Whether it has the terminal event already. Nothing follows then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Events in their order, as SSE bytes, up to and including `last`."""
+
+    frames: bytes
+    last: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing happened for a while, and nothing was missed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The terminal event was given; nothing follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vanished:
+    """The log was closed and no store has it any more: there is no terminal event to give. Nothing follows."""
+
+
+Followed = Begun | Gap | Frames | Heartbeat | Ended | Vanished
+
+
+class Follower:
+    """Follows logs for the readers of one process."""
+
+    def __init__(self, pages: Pages, hub: Hub, directory: TaskDirectory, *, heartbeat_seconds: float = 15.0) -> None:
+        self._pages = pages
+        self._hub = hub
+        self._directory = directory
+        self._heartbeat_seconds = heartbeat_seconds
+
+    async def follow(self, task_id: TaskId, after: Position) -> AsyncGenerator[Followed]:
+        """A log from a position on: Begun, then frames as they come, until Ended or Vanished.
+
+        Every gap is told once, before the frames behind it. Raises LogUnavailable only in place of Begun; later on a
+        store that is away is waited for, with heartbeats.
+        """
+        async with self._hub.attach(task_id) as channel:
+            reading = _Reading(self._pages, self._directory, channel, after, self._heartbeat_seconds)
+            async with aclosing(reading.items()) as items:
+                async for item in items:
+                    yield item
+
+
+class _Reading:
+    """One reader's way through a log."""
+
+    def __init__(
+        self, pages: Pages, directory: TaskDirectory, channel: Channel, after: Position, heartbeat_seconds: float
+    ) -> None:
+        self._pages = pages
+        self._directory = directory
+        self._channel = channel
+        self._cursor = after
+        self._heartbeat_seconds = heartbeat_seconds
+        self._beat_at = 0.0
+        self._ready: deque[Followed] = deque()
+        self._trusted: int | None = None
+        """The generation of the channel in which the cursor has been seen to stand where the store ends."""
+        self._moved = False
+        """Whether the last look brought anything."""
+        self._told = False
+        """Whether the reader knows that what it gets next does not join what it has."""
+
+    async def items(self) -> AsyncGenerator[Followed]:
+        self._rest()
+        await self._look()
+        gap = self._ready[0] if self._ready and isinstance(self._ready[0], Gap) else None
+        if gap is not None:
+            self._ready.popleft()
+        at_end = bool(self._ready) and isinstance(self._ready[0], Ended)
+        yield Begun(gap, at_end)
+        while not at_end:
+            item = await self._next()
+            yield item
+            at_end = isinstance(item, Ended | Vanished)
+
+    async def _next(self) -> Followed:
+        while not self._ready:
+            try:
+                if self._trusted == self._channel.generation:
+                    await self._listen()
+                else:
+                    await self._look()
+            except LogUnavailable:
+                await self._idle()
+        return self._ready.popleft()
+
+    async def _look(self) -> None:
+        """Take the next page from the store, and trust the channel once the cursor stands where the store ends."""
+        generation = self._channel.generation
+        page = await self._page()
+        missing = None if self._told else _missing(page, self._cursor)
+        if missing is not None and _is_beyond(page):
+            page = await self._await_tail(page)
+            missing = _missing(page, self._cursor)
+        if missing is not None:
+            self._ready.append(await self._gap(page, missing))
+            self._told = True
+            if not page.count:
+                # Nothing stands above the position: the last event is given again, so that the reader has one.
+                last = page.head.last
+                self._cursor = BEGINNING if last == BEGINNING else Position(last.ms, last.n - 1)
+                page = await self._page()
+        self._take(page, generation)
+        if page.head.last == BEGINNING and await self._is_gone():
+            if missing is None:
+                self._ready.append(await self._gap(page, 0))
+            self._ready.append(Vanished())
+
+    def _take(self, page: FramePage, generation: int) -> None:
+        self._moved = page.count > 0
+        if page.count:
+            self._cursor, self._told = page.last, False
+            self._deliver(page.frames, ended=page.head.closed and page.last == page.head.last)
+        elif self._told and page.head.last != BEGINNING:
+            # The log's own end is gone from the store: a closed log has no more to give, an open one goes on there.
+            self._cursor = page.head.last
+            if page.head.closed:
+                self._ready.append(Vanished())
+        elif page.head.closed:
+            self._ready.append(Ended())
+        self._trusted = generation if self._cursor.n >= page.head.last.n else None
+
+    async def _listen(self) -> None:
+        """Take what the channel says where it joins the cursor exactly; otherwise trust it no more."""
+        match self._channel.after(self._cursor):
+            case Fresh(frames, last, terminal):
+                self._cursor, self._moved, self._told = last, True, False
+                self._deliver(frames, ended=terminal)
+            case Unconnected():
+                if not self._moved:  # the store did not know better a moment ago
+                    await self._idle()
+                self._trusted = None
+            case Nothing():
+                if not await self._channel.changed(self._beat_at):
+                    self._beat()
+                    # A hint may have been lost, the last one too: seen here at the latest.
+                    head = await self._pages.head(self._channel.task_id)
+                    if head.last != self._cursor or head.closed or head.last == BEGINNING:
+                        self._trusted = None
+            case other:
+                assert_never(other)
+
+    def _deliver(self, frames: bytes, *, ended: bool) -> None:
+        self._rest()
+        self._ready.append(Frames(frames, self._cursor))
+        if ended:
+            self._ready.append(Ended())
+
+    async def _page(self) -> FramePage:
+        return await self._pages.read(self._channel.task_id, self._cursor, self._channel.generation)
+
+    async def _await_tail(self, page: FramePage) -> FramePage:
+        """The page again, when the log has come to reach the position, or after LOST_TAIL_PATIENCE_SECONDS as it is."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + LOST_TAIL_PATIENCE_SECONDS
+        while _is_beyond(page) and loop.time() < deadline:
+            await asyncio.sleep(RETRY_SECONDS)
+            page = await self._page()
+        return page
+
+    async def _gap(self, page: FramePage, missing: int) -> Gap:
+        oldest = await self._pages.oldest(self._channel.task_id)
+        return Gap(GapData(str(self._cursor), str(oldest), str(page.head.last), missing))
+
+    async def _is_gone(self) -> bool:
+        """Whether a log that the store does not have will never be written again."""
+        try:
+            facts = await self._directory.facts(self._channel.task_id)
+        except DatabaseUnavailable:
+            return False
+        if facts is not None and not facts.log_closed:
+            return False
+        # It may have been written and closed since the store was looked at.
+        return (await self._pages.head(self._channel.task_id)).last == BEGINNING
+
+    async def _idle(self) -> None:
+        """Wait a little before the next look, and give the reader its heartbeat if one is due."""
+        await asyncio.sleep(RETRY_SECONDS)
+        if asyncio.get_running_loop().time() >= self._beat_at:
+            self._beat()
+
+    def _beat(self) -> None:
+        self._ready.append(Heartbeat())
+        self._rest()
+
+    def _rest(self) -> None:
+        """The reader has just got something: the next heartbeat is a whole interval away."""
+        self._beat_at = asyncio.get_running_loop().time() + self._heartbeat_seconds
+
+
+def _missing(page: FramePage, cursor: Position) -> int | None:
+    """How many events are known to be gone between the cursor and the page; None where the page joins the cursor."""
+    following = page.first.n if page.count else page.head.last.n + 1
+    missing = max(0, following - cursor.n - 1)
+    return None if page.known and missing == 0 else missing
+
+
+def _is_beyond(page: FramePage) -> bool:
+    """Whether the position is not in the log, but might come to be."""
+    return not page.known and not page.count and not page.head.closed

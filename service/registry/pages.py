@@ -1,0 +1,133 @@
+"""Reading what is stored, once for all readers of this process that want the same.
+
+Readers of one log soon ask for the same pages, since every page after a reader's first begins at a multiple of
+PAGE_EVENTS. A page that is being read is waited for; a full one is kept for a moment.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from service.model.encoding import frames
+from service.model.errors import LogUnavailable
+from service.model.ids import TaskId
+from service.model.log import Head
+from service.model.position import BEGINNING, Position
+from service.registry.ports import LogStore
+
+PAGE_EVENTS: Final = 1_000
+KEPT_BYTES: Final = 32 * 1024 * 1024
+"""Pages kept in a process; the least lately used ones go first."""
+
+KEPT_SECONDS: Final = 2.0
+"""A page is read again after this, however often it was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class FramePage:
+    """Stored events that stand after a position, dense among themselves, as SSE bytes."""
+
+    known: bool
+    """Whether that position is the beginning or names an event of this log."""
+    count: int
+    first: Position
+    last: Position
+    frames: bytes
+    head: Head
+
+
+_Key = tuple[TaskId, Position, int]
+
+
+class Pages:
+    """One process's readings of one store."""
+
+    def __init__(self, store: LogStore, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._flights: dict[_Key, asyncio.Future[FramePage | LogUnavailable | None]] = {}
+        self._kept: OrderedDict[tuple[TaskId, Position], tuple[float, FramePage]] = OrderedDict()
+        self._kept_bytes = 0
+
+    async def read(self, task_id: TaskId, after: Position, generation: int) -> FramePage:
+        """The next page after a position. Raises LogUnavailable.
+
+        Readings are shared only within a `generation`, so that no reader gets what was read before its subscription.
+        """
+        kept = self._kept_page(task_id, after)
+        if kept is not None:
+            return kept
+        key = (task_id, after, generation)
+        while (flight := self._flights.get(key)) is not None:
+            result = await asyncio.shield(flight)
+            if isinstance(result, LogUnavailable):
+                raise LogUnavailable from result
+            if result is not None:
+                return result  # None: whoever was reading went away, so that this one reads
+        return await self._lead(key)
+
+    async def _lead(self, key: _Key) -> FramePage:
+        flight: asyncio.Future[FramePage | LogUnavailable | None] = asyncio.get_running_loop().create_future()
+        self._flights[key] = flight
+        result: FramePage | LogUnavailable | None = None
+        try:
+            result = await self._fetch(key[0], key[1])
+        except LogUnavailable as error:
+            result = error
+            raise
+        finally:
+            del self._flights[key]
+            flight.set_result(result)
+        return result
+
+    async def _fetch(self, task_id: TaskId, after: Position) -> FramePage:
+        page = await self._store.read(task_id, after, PAGE_EVENTS - after.n % PAGE_EVENTS)
+        events = page.events
+        if not events:
+            return FramePage(page.known, 0, after, after, b"", page.head)
+        first, last = _position(events[0][0]), _position(events[-1][0])
+        if last.n - first.n + 1 != len(events):  # something inside is missing: end before it, where it will be noticed
+            dense = next(i for i, (position, _) in enumerate(events) if _position(position).n != first.n + i)
+            events, last = events[:dense], _position(events[dense - 1][0])
+        result = FramePage(page.known, len(events), first, last, frames(events), page.head)
+        if last.n % PAGE_EVENTS == 0 and last.n < page.head.last.n:
+            self._keep(task_id, after, result)
+        return result
+
+    def _kept_page(self, task_id: TaskId, after: Position) -> FramePage | None:
+        kept = self._kept.get((task_id, after))
+        if kept is None:
+            return None
+        until, page = kept
+        if self._clock() < until:
+            return page
+        self._drop((task_id, after))
+        return None
+
+    def _keep(self, task_id: TaskId, after: Position, page: FramePage) -> None:
+        self._drop((task_id, after))
+        self._kept[task_id, after] = (self._clock() + KEPT_SECONDS, page)
+        self._kept_bytes += len(page.frames)
+        while self._kept_bytes > KEPT_BYTES:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, key: tuple[TaskId, Position]) -> None:
+        kept = self._kept.pop(key, None)
+        if kept is not None:
+            self._kept_bytes -= len(kept[1].frames)
+
+    async def oldest(self, task_id: TaskId) -> Position:
+        """The first event that there is; the beginning where there is none."""
+        page = await self._store.read(task_id, BEGINNING, 1)
+        return _position(page.events[0][0]) if page.events else BEGINNING
+
+    async def head(self, task_id: TaskId) -> Head:
+        """How far the log reaches now."""
+        return await self._store.head(task_id)
+
+
+def _position(text: bytes) -> Position:
+    ms, _, n = text.partition(b"-")
+    return Position(int(ms), int(n))

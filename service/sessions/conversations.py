@@ -1,0 +1,65 @@
+"""Creating conversations, reading them, and posting to them."""
+
+from collections.abc import Sequence
+
+import orjson
+
+from service.model.errors import InvalidInput, NotFound
+from service.model.events import InputPart, TextPart
+from service.model.ids import SessionId, TaskId
+from service.model.session import MAX_MESSAGE_BYTES, MAX_MESSAGE_JSON_BYTES, Posted, Session
+from service.model.task import Task
+from service.sessions.ports import Doorbell, SessionStore
+
+
+class BlankMessage(InvalidInput):
+    """A message needs some text."""
+
+
+class MessageTooLarge(InvalidInput):
+    """A message may have 128 KiB of text."""
+
+    error_type = "message_too_large"
+
+
+class Conversations:
+    """What a door can ask of sessions and their tasks."""
+
+    def __init__(self, store: SessionStore, doorbell: Doorbell) -> None:
+        self._store = store
+        self._doorbell = doorbell
+
+    async def create(self) -> Session:
+        """A new, empty session."""
+        return await self._store.create()
+
+    async def read(self, session_id: SessionId) -> Session:
+        """The session with its messages. Raises NotFound."""
+        session = await self._store.read(session_id)
+        if session is None:
+            raise NotFound
+        return session
+
+    async def post(self, session_id: SessionId, parts: Sequence[InputPart]) -> Posted:
+        """Accept a message and queue its turn; workers are told.
+
+        Raises BlankMessage, MessageTooLarge, NotFound, SessionBusy; then nothing has changed.
+        """
+        texts = [part.text for part in parts if isinstance(part, TextPart)]
+        if not any(text.strip() for text in texts):
+            raise BlankMessage
+        if (
+            sum(len(text.encode()) for text in texts) > MAX_MESSAGE_BYTES
+            or sum(len(orjson.dumps(text)) for text in texts) > MAX_MESSAGE_JSON_BYTES
+        ):
+            raise MessageTooLarge
+        posted = await self._store.post(session_id, parts)
+        await self._doorbell.ring()
+        return posted
+
+    async def task(self, task_id: TaskId) -> Task:
+        """The task as it stands. Raises NotFound."""
+        task = await self._store.task(task_id)
+        if task is None:
+            raise NotFound
+        return task

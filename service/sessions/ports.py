@@ -1,0 +1,67 @@
+"""What conversations and their tasks need of a database. All of it raises DatabaseUnavailable past its deadline."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from service.model.events import Chunk, InputPart
+from service.model.ids import Epoch, SessionId, TaskId
+from service.model.session import Posted, Session
+from service.model.task import Claim, End, Task
+
+
+class SessionStore(Protocol):
+    """Conversations as the database keeps them."""
+
+    async def create(self) -> Session:
+        """A new, empty one. A repeat makes another."""
+
+    async def read(self, session_id: SessionId) -> Session | None:
+        """The session with all its messages, or None."""
+
+    async def post(self, session_id: SessionId, parts: Sequence[InputPart]) -> Posted:
+        """Store a user's message and queue the turn that answers it, in one transaction.
+
+        Raises NotFound, or SessionBusy while a turn is queued or running; then nothing is stored.
+        """
+
+    async def task(self, task_id: TaskId) -> Task | None:
+        """The task, or None."""
+
+
+class TaskQueue(Protocol):
+    """Who works on what. All times are the database's; every write of a holder is refused once its epoch has passed."""
+
+    async def claim(self, limit: int, lease_seconds: float) -> Sequence[Claim]:
+        """Take up to `limit` tasks: queued ones of sessions that run nothing, oldest first, and lapsed ones.
+
+        Each is given to one claimer; each claim has a higher epoch than all before it.
+        """
+
+    async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[tuple[TaskId, Epoch]]:
+        """Hold these for `lease_seconds` more; answers which are still held. A lease that lapsed is not renewed."""
+
+    async def retake(self, claim: Claim, lease_seconds: float) -> Claim:
+        """The same task as it stands, with a new epoch, for a holder whose log has to be opened again.
+
+        Raises TakenOver.
+        """
+
+    async def end(self, claim: Claim, end: End) -> tuple[Chunk, ...]:
+        """Store how the task ended, in one transaction; answers what its log is owed. Raises TakenOver.
+
+        A repeat changes nothing and answers what was stored first.
+        """
+
+    async def close(self, claim: Claim) -> None:
+        """The log has its ending: release the lease. A repeat, or a holder that is none any more, changes nothing."""
+
+
+class Doorbell(Protocol):
+    """Tells workers that something is due. A hint: who misses it looks again within a second."""
+
+    async def ring(self) -> None:
+        """Tell all workers. Never fails and never waits long: a ring that cannot be carried is dropped."""
+
+    def listen(self) -> AbstractAsyncContextManager[AsyncGenerator[None]]:
+        """What rings while the block runs."""

@@ -1,0 +1,87 @@
+"""The one place that reads the environment."""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.model.errors import ConfigurationError
+
+PREFIX = "PLAYHEAD_"
+
+
+class Settings(BaseSettings):
+    """What can be set, by environment variables `PLAYHEAD_<NAME>` or a `.env` file in the working directory."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    http_host: str = "127.0.0.1"
+    """Where to listen; a loopback address, since nobody is asked who they are."""
+    http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """0 takes a free port, which is printed."""
+    data_dir: Path = Path("data")
+    """Where the embedded stores keep their data between runs."""
+    redis_url: str | None = None
+    """Redis 7.0 or later, or Valkey 8 or later; without it an embedded Valkey is started."""
+    postgres_url: str | None = None
+    """PostgreSQL 15 or later; without it an embedded one is started."""
+    model_url: str | None = None
+    """An OpenAI-compatible endpoint, up to and including its `/v1`; without it the demo model answers."""
+    model_key: str = Field(default="", repr=False)
+    model: str | None = None
+    """The model's name at that endpoint; needed with `model_url`."""
+    model_idle_seconds: Annotated[float, Field(gt=0, le=3600)] = 60
+    """A model that says nothing for so long has failed."""
+    lease_seconds: Annotated[float, Field(ge=0.5, le=3600)] = 15
+    """How long a worker holds a task without a sign of life; another one takes over after it."""
+    heartbeat_seconds: Annotated[float, Field(ge=0.1, le=300)] = 15
+    """A stream is never silent for longer."""
+    write_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
+    """A reader that takes nothing for so long is disconnected; it may come back."""
+
+    @field_validator("http_host")
+    @classmethod
+    def _is_loopback(cls, host: str) -> str:
+        try:
+            loopback = host == "localhost" or ip_address(host).is_loopback
+        except ValueError:
+            loopback = False
+        if not loopback:
+            raise ValueError("only a loopback address can be listened on: 127.0.0.1, ::1 or localhost")
+        return host
+
+    @field_validator("redis_url", "postgres_url", "model_url")
+    @classmethod
+    def _is_url(cls, url: str | None) -> str | None:
+        if url is not None and "://" not in url:
+            raise ValueError("a URL is expected")
+        return url
+
+    @field_validator("model")
+    @classmethod
+    def _is_named(cls, model: str | None) -> str | None:
+        if model is not None and not model.strip():
+            raise ValueError("a model's name is expected")
+        return model
+
+
+def load_settings() -> Settings:
+    """The settings as the environment has them.
+
+    Raises ConfigurationError with one line that names the first wrong one; the value is not repeated, it may be secret.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        raise ConfigurationError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
+    if settings.model_url is not None and settings.model is None:
+        raise ConfigurationError(f"{PREFIX}MODEL: needed with {PREFIX}MODEL_URL: the model's name at that endpoint")
+    if settings.model_url is None and (settings.model is not None or settings.model_key):
+        raise ConfigurationError(f"{PREFIX}MODEL_URL: needed with {PREFIX}MODEL and {PREFIX}MODEL_KEY")
+    return settings

@@ -1,0 +1,150 @@
+"""The only place that puts adapters behind ports. Whatever is opened here is closed at the end of its block."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiohttp import web
+from redis.asyncio import Redis
+
+from consumers.tasks import Worker
+from service.adapters.demo_model import DemoModel
+from service.adapters.embedded import embedded_stores
+from service.adapters.openai_model import OpenAIModel
+from service.adapters.postgres import Database, postgres_pool
+from service.adapters.postgres_schema import apply_schema, check_schema
+from service.adapters.postgres_sessions import PostgresSessions
+from service.adapters.postgres_tasks import PostgresTasks
+from service.adapters.redis_client import connect
+from service.adapters.redis_doorbell import RedisDoorbell
+from service.adapters.redis_hints import RedisHints
+from service.adapters.redis_log import RedisLogStore
+from service.agent.ports import Model
+from service.agent.turn import Clock, Turns
+from service.http.app import make_app
+from service.http.health import HealthRoutes
+from service.http.sessions import SessionRoutes
+from service.http.tasks import TaskRoutes
+from service.registry.follow import Follower
+from service.registry.hub import hub
+from service.registry.pages import Pages
+from service.registry.ports import Hints, LogStore, TaskDirectory
+from service.registry.writer import log_writer
+from service.sessions.conversations import Conversations
+from service.sessions.ports import Doorbell, SessionStore, TaskQueue
+from service.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUrls:
+    """Where the stores are: as set, or where the embedded ones listen."""
+
+    redis: str
+    postgres: str
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Every port that is backed by a store, each with its adapter."""
+
+    urls: StoreUrls
+    logs: LogStore
+    hints: Hints
+    sessions: SessionStore
+    queue: TaskQueue
+    directory: TaskDirectory
+    doorbell: Doorbell
+    health: HealthRoutes
+
+
+@asynccontextmanager
+async def store_urls(settings: Settings) -> AsyncGenerator[StoreUrls]:
+    """The stores' addresses; a store that is not set runs embedded until the block ends, with its schema in place."""
+    redis_url, postgres_url = settings.redis_url, settings.postgres_url
+    async with AsyncExitStack() as stack:
+        if redis_url is None or postgres_url is None:
+            embedded = await stack.enter_async_context(
+                embedded_stores(settings.data_dir, valkey=redis_url is None, postgres=postgres_url is None)
+            )
+            if embedded.postgres is not None:
+                await apply_schema(embedded.postgres)
+            redis_url, postgres_url = redis_url or embedded.redis, postgres_url or embedded.postgres
+        if redis_url is None or postgres_url is None:
+            raise RuntimeError("an embedded store has no address")
+        yield StoreUrls(redis_url, postgres_url)
+
+
+@asynccontextmanager
+async def open_house(settings: Settings) -> AsyncGenerator[House]:
+    """All stores, connected. Raises ConfigurationError, DatabaseUnavailable."""
+    async with AsyncExitStack() as stack:
+        urls = await stack.enter_async_context(store_urls(settings))
+        if settings.postgres_url is not None:
+            await check_schema(urls.postgres)
+        redis, subscriber = await _redis(stack, urls.redis), await _redis(stack, urls.redis)
+        database = Database(await stack.enter_async_context(postgres_pool(urls.postgres)))
+        logs = RedisLogStore(redis)
+        tasks = PostgresTasks(database)
+        yield House(
+            urls,
+            logs=logs,
+            hints=RedisHints(subscriber),
+            sessions=PostgresSessions(database),
+            queue=tasks,
+            directory=tasks,
+            doorbell=RedisDoorbell(subscriber),
+            health=HealthRoutes({"redis": logs.ping, "postgres": database.ping}),
+        )
+
+
+async def _redis(stack: AsyncExitStack, url: str) -> Redis:
+    redis = connect(url)
+    stack.push_async_callback(redis.aclose)
+    return redis
+
+
+@asynccontextmanager
+async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Application]:
+    """The doors over HTTP."""
+    async with hub(house.hints, tick_seconds=min(0.5, settings.heartbeat_seconds / 4)) as ear:
+        pages = Pages(house.logs, time.monotonic)
+        follower = Follower(pages, ear, house.directory, heartbeat_seconds=settings.heartbeat_seconds)
+        conversations = Conversations(house.sessions, house.doorbell)
+        tasks = TaskRoutes(
+            conversations, house.directory, follower, write_timeout_seconds=settings.write_timeout_seconds
+        )
+        yield make_app(SessionRoutes(conversations), tasks, house.health)
+
+
+@asynccontextmanager
+async def open_worker(house: House, settings: Settings) -> AsyncGenerator[Worker]:
+    """A worker with its model and its writer."""
+    async with open_model(settings) as model, log_writer(house.logs, _clock_ms) as writer:
+        turns = Turns(
+            writer=writer,
+            logs=house.logs,
+            queue=house.queue,
+            sessions=house.sessions,
+            model=model,
+            clock=Clock(now=lambda: datetime.now(UTC), monotonic=time.monotonic),
+        )
+        yield Worker(house.queue, turns, house.doorbell, time.monotonic, lease_seconds=settings.lease_seconds)
+
+
+@asynccontextmanager
+async def open_model(settings: Settings) -> AsyncGenerator[Model]:
+    """The configured endpoint, or the demo model."""
+    if settings.model_url is None or settings.model is None:
+        yield DemoModel()
+        return
+    endpoint = OpenAIModel(
+        settings.model_url, settings.model_key, settings.model, idle_seconds=settings.model_idle_seconds
+    )
+    async with endpoint as model:
+        yield model
+
+
+def _clock_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,1 @@
+"""Tests of the embedded servers: the real ones, as this machine can run them."""

@@ -1,0 +1,123 @@
+"""Restarts and their bound, with small programs in place of servers."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from service.adapters.embedded import supervised
+from service.adapters.embedded.kept import Ground, Program, run_kept
+from service.adapters.embedded.supervised import SupervisedServer
+from service.model.errors import ConfigurationError
+from tests.adapters.embedded.foreign import eventually, is_running, pid_in
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Ground:
+    return Ground(tmp_path, os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT), str(tmp_path))
+
+
+def shell(script: str) -> Program:
+    return Program("server", ("/bin/sh", "-c", script), signal.SIGTERM)
+
+
+async def yes() -> bool:
+    return True
+
+
+async def no() -> bool:
+    return False
+
+
+async def test_a_server_that_ends_at_once_says_why(ground: Ground) -> None:
+    server = SupervisedServer(shell("echo FATAL:  no room; echo good-bye; exit 3"), ground, no)
+    async with asyncio.timeout(5):
+        with pytest.raises(ConfigurationError, match=r"server cannot start: no room$"):
+            await server.start()
+    await server.stop()
+
+
+async def test_a_program_that_is_not_there_says_so(ground: Ground) -> None:
+    server = SupervisedServer(Program("server", ("/no/such/program",), signal.SIGTERM), ground, no)
+    with pytest.raises(ConfigurationError, match="cannot run /no/such/program: .*No such file"):  # noqa: RUF043
+        await server.start()
+    await server.stop()
+
+
+async def test_a_server_that_never_answers_is_given_up(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervised, "READY_SECONDS", 0.3)
+    server = SupervisedServer(shell("exec sleep 600"), ground, no)
+    with pytest.raises(ConfigurationError, match="server did not answer within"):
+        await server.start()
+    assert not (ground.data / "server.pid").exists()
+    await server.stop()
+
+
+async def test_restarts_are_bounded_and_the_last_word_is_said_once(ground: Ground) -> None:
+    server = SupervisedServer(shell("echo x >> starts; exit 3"), ground, yes, pauses=(0.0, 0.01, 0.02))
+    with capture_logs() as logs:
+        await server.start()
+        await eventually(lambda: any(e["event"] == "embedded_server_left_down" for e in logs), "left down")
+        await server.stop()
+    assert (ground.data / "starts").read_text().split() == ["x"] * 4
+    assert [e["event"] for e in logs].count("embedded_server_died") == 4
+    assert {key: value for key, value in logs[-1].items() if key in ("event", "server", "restarts")} == {
+        "event": "embedded_server_left_down",
+        "server": "server",
+        "restarts": 3,
+    }
+
+
+async def test_another_one_starts_only_when_all_of_the_dead_one_is_gone(ground: Ground) -> None:
+    child = "(until [ -e go ]; do sleep 0.02; done; touch gone) &"
+    second = "if [ -e gone ]; then echo alone > second; else echo together > second; fi; exec sleep 600"
+    script = f"if [ -e first ]; then {second}; fi; touch first; {child} exit 3"
+    server = SupervisedServer(shell(script), ground, yes)
+    with capture_logs() as logs:
+        await server.start()
+        await eventually(lambda: any(e["event"] == "embedded_server_died" for e in logs), "it died")
+        await eventually(lambda: not (ground.data / "server.pid").exists(), "it is gone, its child is not")
+        (ground.data / "go").touch()
+        await eventually((ground.data / "second").exists, "the second one")
+        await server.stop()
+    assert (ground.data / "second").read_text() == "alone\n"
+
+
+async def test_stopping_during_a_pause_ends_the_watch(ground: Ground) -> None:
+    server = SupervisedServer(shell("exit 3"), ground, yes, pauses=(600.0,))
+    with capture_logs() as logs:
+        await server.start()
+        await eventually(lambda: any(e["event"] == "embedded_server_died" for e in logs), "it died")
+        async with asyncio.timeout(5):
+            await server.stop()
+            await server.stop()  # a repeat does nothing
+
+
+async def test_a_stop_is_gentle_first(ground: Ground) -> None:
+    server = SupervisedServer(
+        shell("trap 'echo stopped > how; exit 0' TERM; while :; do sleep 0.05; done"), ground, yes
+    )
+    await server.start()
+    await eventually(lambda: pid_in(ground.data / "server.pid") != 0, "the pid file")
+    pid = pid_in(ground.data / "server.pid")
+    await eventually(lambda: "trap" in Path(f"/proc/{pid}/cmdline").read_text(), "the shell")
+    await server.stop()
+    assert not is_running(pid)
+    assert not (ground.data / "server.pid").exists()
+
+
+async def test_a_log_over_its_bound_is_emptied_at_the_start(ground: Ground) -> None:
+    (ground.data / "server.log").write_bytes(b"old\n" * (1 << 19))
+    await run_kept(shell("echo new"), ground, 5)
+    assert (ground.data / "server.log").read_text() == "new\n"
+    await run_kept(shell("echo newer"), ground, 5)
+    assert (ground.data / "server.log").read_text() == "new\nnewer\n"
+
+
+async def test_a_program_that_takes_too_long_is_stopped(ground: Ground) -> None:
+    with pytest.raises(ConfigurationError, match="server did not end within 0 seconds"):
+        await run_kept(shell("exec sleep 600"), ground, 0.2)
+    assert not (ground.data / "server.pid").exists()

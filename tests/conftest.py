@@ -1,0 +1,101 @@
+"""What every test can ask for: real stores, a database of its own, and a Redis 7 where one answers."""
+
+import asyncio
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from redis.exceptions import RedisError
+
+from service.adapters.postgres_schema import apply_schema
+from service.adapters.redis_client import connect
+from service.wiring import StoreUrls
+
+REPOSITORY = Path(__file__).parents[1]
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_from_outside() -> None:
+    """The tests say what is set; what the machine sets is looked at only by name (`PLAYHEAD_TEST_REDIS_URL`)."""
+    for name in [name for name in os.environ if name.startswith("PLAYHEAD_") and "_TEST_" not in name]:
+        del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreUrls]:
+    """The embedded Valkey and PostgreSQL, held by a process of their own for the whole run."""
+    data = tmp_path_factory.mktemp("stores")
+    holder = subprocess.Popen(
+        [sys.executable, "-m", "tests.adapters.embedded.serve", str(data)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=REPOSITORY,
+        start_new_session=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdin is not None
+    urls = json.loads(holder.stdout.readline() or b"{}")
+    assert "error" not in urls, urls
+    asyncio.run(_template(urls["postgres"]))
+    yield StoreUrls(urls["redis"], urls["postgres"])
+    holder.stdin.close()
+    holder.wait(30)
+    holder.stdout.close()
+
+
+async def _template(dsn: str) -> None:
+    await _administer(dsn, "CREATE DATABASE template_playhead")
+    await apply_schema(_named(dsn, "template_playhead"))
+
+
+async def _administer(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(statement)
+    await connection.close()
+
+
+def _named(dsn: str, database: str) -> str:
+    return dsn.replace("/postgres?", f"/{database}?")
+
+
+@pytest.fixture
+async def postgres_url(stores: StoreUrls) -> AsyncIterator[str]:
+    """A database of this test's own, with the schema."""
+    name = f"test_{next(_numbers)}"
+    await _administer(stores.postgres, f"CREATE DATABASE {name} TEMPLATE template_playhead")
+    yield _named(stores.postgres, name)
+    await _administer(stores.postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def redis_url(stores: StoreUrls) -> str:
+    """The embedded Valkey; tests tell each other's keys apart by their task ids."""
+    return stores.redis
+
+
+@pytest.fixture(scope="session")
+def redis7_url() -> str:
+    """A Redis that is not ours, its database 9; skips where none answers. Another one by PLAYHEAD_TEST_REDIS_URL."""
+    url = os.environ.get("PLAYHEAD_TEST_REDIS_URL", "redis://127.0.0.1:6379/9")
+    try:
+        version = asyncio.run(_redis_version(url))
+    except (RedisError, OSError):
+        pytest.skip("no Redis 7 answers at PLAYHEAD_TEST_REDIS_URL or 127.0.0.1:6379")
+    if int(version.partition(".")[0]) < 7:
+        pytest.skip(f"the Redis that answers has version {version}")
+    return url
+
+
+async def _redis_version(url: str) -> str:
+    redis = connect(url)
+    try:
+        return str((await redis.info("server"))["redis_version"])
+    finally:
+        await redis.aclose()

@@ -1,0 +1,83 @@
+"""The service as a user starts it: a real process, known by what it prints."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+START_SECONDS = 30.0
+STOP_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class Service:
+    """A running `playhead serve`."""
+
+    process: asyncio.subprocess.Process
+    lines: list[str]
+    """What it printed on its standard output until it was ready."""
+    log: Path
+    """Its standard error."""
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return self._said("listening on")
+
+    @property
+    def redis_url(self) -> str:
+        return self._said("redis")
+
+    @property
+    def postgres_url(self) -> str:
+        return self._said("postgres")
+
+    def _said(self, prefix: str) -> str:
+        return next(line.removeprefix(prefix).strip() for line in self.lines if line.startswith(prefix))
+
+    async def stop(self, signal_number: int = signal.SIGTERM) -> int:
+        """Tell it to stop and wait until it has; answers its exit code."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal_number)
+        async with asyncio.timeout(STOP_SECONDS):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def serve(
+    log: Path, settings: Mapping[str, str], *arguments: str, ready: str = "listening on"
+) -> AsyncIterator[Service]:
+    """Start `playhead serve` with these PLAYHEAD_ settings (names without the prefix), stop it at the end.
+
+    Ready when it prints a line that begins with `ready`: "listening on", or "model" for a worker alone.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYHEAD_")}
+    environment |= {f"PLAYHEAD_{name}": value for name, value in ({"HTTP_PORT": "0"} | dict(settings)).items()}
+    with log.open("ab") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "service",
+            "serve",
+            *arguments,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stderr,
+            cwd=log.parent,
+        )
+    service = Service(process, [], log)
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(START_SECONDS):
+            while not (service.lines and service.lines[-1].startswith(ready)):
+                line = await process.stdout.readline()
+                assert line, f"the service did not start: {log.read_text()}"
+                service.lines.append(line.decode().rstrip())
+        yield service
+    finally:
+        await service.stop(signal.SIGKILL if process.returncode is None and not service.lines else signal.SIGTERM)
