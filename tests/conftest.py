@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 import asyncpg
 import pytest
@@ -19,6 +21,7 @@ from service.wiring import StoreUrls
 
 REPOSITORY = Path(__file__).parents[1]
 _numbers = itertools.count(1)
+_Result = TypeVar("_Result")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -43,11 +46,17 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreUrls]:
     assert holder.stdin is not None
     urls = json.loads(holder.stdout.readline() or b"{}")
     assert "error" not in urls, urls
-    asyncio.run(_template(urls["postgres"]))
+    _run(_template(urls["postgres"]))
     yield StoreUrls(urls["redis"], urls["postgres"])
     holder.stdin.close()
     holder.wait(30)
     holder.stdout.close()
+
+
+def _run(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run in a thread: a fixture of the whole run may be asked for while a test's loop runs."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 async def _template(dsn: str) -> None:
@@ -85,7 +94,7 @@ def redis7_url() -> str:
     """A Redis that is not ours, its database 9; skips where none answers. Another one by PLAYHEAD_TEST_REDIS_URL."""
     url = os.environ.get("PLAYHEAD_TEST_REDIS_URL", "redis://127.0.0.1:6379/9")
     try:
-        version = asyncio.run(_redis_version(url))
+        version = _run(_redis_version(url))
     except (RedisError, OSError):
         pytest.skip("no Redis 7 answers at PLAYHEAD_TEST_REDIS_URL or 127.0.0.1:6379")
     if int(version.partition(".")[0]) < 7:

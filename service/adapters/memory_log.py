@@ -88,12 +88,16 @@ class MemoryHints:
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[MemoryHintFeed]:
-        feed = MemoryHintFeed()
+        feed = self.new_feed()
         self.feeds.append(feed)
         try:
             yield feed
         finally:
             self.feeds.remove(feed)
+
+    def new_feed(self) -> MemoryHintFeed:
+        """A feed for one connection."""
+        return MemoryHintFeed()
 
     def publish(self, hint: Hint) -> None:
         """Carry a hint to every feed."""
@@ -158,3 +162,7 @@ class MemoryLogStore:
         del log.positions[keep:], log.events[keep:]
         log.last = log.positions[-1] if log.positions else BEGINNING
         log.closed = False
+
+    def forget(self, task_id: TaskId) -> None:
+        """Lose a log whole, as a store that comes back empty."""
+        self._logs.pop(task_id, None)

@@ -85,10 +85,10 @@ class Channel:
 
     def take(self, hint: Hint, new_generation: Callable[[], int]) -> None:
         """A batch was appended."""
-        joins = hint.epoch == self._epoch and (not self._ends or self._ends[-1] == hint.before)
+        if self._epoch is not None and hint.epoch < self._epoch:
+            return  # a holder that has been fenced since: nothing of it is news
+        joins = self._epoch in (None, hint.epoch) and (not self._ends or self._ends[-1] == hint.before)
         if not joins or not hint.frames:
-            if self._epoch is not None and hint.epoch < self._epoch:
-                return  # a holder that has been fenced since: nothing of it is news
             self.doubt(new_generation())
         self._epoch = hint.epoch
         if hint.frames:
@@ -125,6 +125,8 @@ class Hub:
     def __init__(self, feed: HintFeed) -> None:
         self._feed = feed
         self._channels: dict[TaskId, Channel] = {}
+        self._to_tell: dict[TaskId, None] = {}
+        self._something_to_tell = asyncio.Event()
         self._generations = count(1)
 
     @asynccontextmanager
@@ -133,17 +135,33 @@ class Hub:
         channel = self._channels.get(task_id)
         if channel is None:
             channel = self._channels[task_id] = Channel(task_id, self._next_generation())
+            self._tell(task_id)
         channel.readers += 1
         try:
-            if channel.readers == 1:
-                await self._feed.subscribe(task_id)
             await self._confirmed(channel)
             yield channel
         finally:
             channel.readers -= 1
             if channel.readers == 0:
                 del self._channels[task_id]
-                await self._feed.unsubscribe(task_id)
+                self._tell(task_id)
+
+    def _tell(self, task_id: TaskId) -> None:
+        self._to_tell[task_id] = None
+        self._something_to_tell.set()
+
+    async def tell_for_ever(self) -> None:
+        """Say to the feed what is wanted and what no more; no reader does, since it may be cut while it waits."""
+        while True:
+            await self._something_to_tell.wait()
+            self._something_to_tell.clear()
+            while self._to_tell:
+                task_id = next(iter(self._to_tell))
+                del self._to_tell[task_id]
+                if task_id in self._channels:
+                    await self._feed.subscribe(task_id)
+                else:
+                    await self._feed.unsubscribe(task_id)
 
     async def _confirmed(self, channel: Channel) -> None:
         deadline = asyncio.get_running_loop().time() + CONFIRM_SECONDS
@@ -186,6 +204,7 @@ async def hub(hints: Hints, *, tick_seconds: float = 0.5) -> AsyncGenerator[Hub]
         made = Hub(feed)
         running = [
             tasks.create_task(made.listen_for_ever(), name="hub"),
+            tasks.create_task(made.tell_for_ever(), name="hub-tell"),
             tasks.create_task(made.tick_for_ever(tick_seconds), name="hub-tick"),
         ]
         try:

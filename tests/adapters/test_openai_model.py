@@ -11,7 +11,8 @@ from contextlib import aclosing
 import pytest
 import pytest_asyncio
 
-from service.adapters.openai_model import MAX_EVENT_BYTES, MAX_PIECE_CHARACTERS, OpenAIModel
+from service.adapters.openai_model import OpenAIModel
+from service.adapters.openai_stream import MAX_EVENT_BYTES, MAX_PIECE_CHARACTERS
 from service.agent.ports import Model
 from service.model.events import FilePart, TextPart, Usage
 from service.model.failures import ModelCallFailed

@@ -7,9 +7,8 @@
 is the tie to the parent: its end, which the kernel delivers even when the parent was killed with SIGKILL, makes the
 keeper send STOP_SIGNAL, and SIGKILL after STOP_SECONDS. SIGTERM to the keeper does the same. If the keeper itself is
 killed, Linux sends STOP_SIGNAL to the server (PR_SET_PDEATHSIG; other systems have nothing like it: there the server
-stays until the next start on that data folder stops it). Standard output carries nothing: the keeper, the server and
-all the server's children hold it open, so its end tells the parent that the last of them is gone. Both servers log to
-standard error.
+stays until the next start on that data folder stops it). Descriptors that the keeper inherits, the server inherits too:
+the lock of the data folder, and a pipe whose end tells the parent that the last of them is gone.
 
 `probe` becomes IDENTITY and reaches for every PATH; it exits with 0, or with 1 and one line that says what failed.
 
@@ -36,6 +35,7 @@ PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP = 28, 4
 CAP_DAC_OVERRIDE = 1
 CAPABILITY_VERSION_3 = 0x20080522
 CANNOT_RUN = 127
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 def _check(result: int, call: str) -> None:
@@ -96,9 +96,8 @@ def _become_server(identity: str, stop_signal: int, command: Sequence[str], keep
     try:
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # the parent's end is not the server's to read
-        os.set_inheritable(os.dup(1), True)  # noqa: FBT003 - held, never written
-        os.dup2(2, 1)
         take_identity(identity)
         _die_with(keeper_pid, stop_signal)
         os.execv(command[0], list(command))  # noqa: S606 - the parent chose the command; there is no shell to fear
@@ -150,9 +149,12 @@ def run(identity: str, stop_signal: int, stop_seconds: float, pid_file: str, com
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     keeper_pid = os.getpid()
+    # Held back over the fork: the child has our handlers at first, and they would swallow a stop.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     server = os.fork()
     if server == 0:
         _become_server(identity, stop_signal, command, keeper_pid)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     try:
         _write_pid(pid_file, server)
         code = _wait(server, None, wake, parent=True)

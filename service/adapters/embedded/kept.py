@@ -44,11 +44,13 @@ class KeptProcess:
     """One run of a program. Made by `start_kept`."""
 
     def __init__(
-        self, program: Program, ground: Ground, keeper: asyncio.subprocess.Process, log: Path, since: int
+        self, program: Program, ground: Ground, keeper: asyncio.subprocess.Process, held: int, log: Path, since: int
     ) -> None:
         self._program = program
         self._ground = ground
         self._keeper = keeper
+        self._held = held  # the read end of a pipe that the keeper, the server and all its children hold open
+        self._all_gone = False
         self._log = log
         self._since = since
 
@@ -70,21 +72,27 @@ class KeptProcess:
         Only then may another one start on the same data and socket: a server whose keeper was killed is still on its
         way down, and would remove its successor's socket. Raises TimeoutError when one is left after 20 seconds.
         """
+        if self._all_gone:
+            return
         if not await self._ended_within(STOP_SECONDS):
             server = read_pid(pid_file(self._ground.data, self._program.name))
             signal_if_ours(server, self._ground.mark, signal.SIGKILL)
             if not await self._ended_within(KEEPER_SECONDS):
                 raise TimeoutError(f"{self._program.name} has left processes behind that do not end")
         pid_file(self._ground.data, self._program.name).unlink(missing_ok=True)  # a killed keeper's
+        self._all_gone = True
+        os.close(self._held)
 
     async def _ended_within(self, seconds: float) -> bool:
-        held = self._keeper.stdout
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._held, ended.set)  # nobody writes: it is readable at its end only
         try:
             async with asyncio.timeout(seconds):
-                while held is not None and await held.read(64):
-                    pass
+                await ended.wait()
         except TimeoutError:
             return False
+        finally:
+            loop.remove_reader(self._held)
         return True
 
     def ask_to_stop(self) -> None:
@@ -112,19 +120,26 @@ async def start_kept(program: Program, ground: Ground) -> KeptProcess:
     path = ground.data / f"{program.log or program.name}.log"
     try:
         log, since = open_log(path)
-        try:
-            keeper = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", KEEPER, "run",
-                program.identity, str(int(program.stop_signal)), str(STOP_SECONDS),
-                pid_file(ground.data, program.name), *program.command,
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log,
-                pass_fds=[ground.lock], start_new_session=True, cwd=ground.data, env=ENVIRONMENT,
-            )  # fmt: skip
-        finally:
-            os.close(log)
     except OSError as error:
-        raise ConfigurationError(f"{program.name} cannot be started: {error}") from error
-    return KeptProcess(program, ground, keeper, path, since)
+        raise ConfigurationError(f"PLAYHEAD_DATA_DIR: {path} cannot be written: {error.strerror}") from error
+    held, holder = os.pipe()
+    try:
+        keeper = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-S", KEEPER, "run",
+            program.identity, str(int(program.stop_signal)), str(STOP_SECONDS),
+            pid_file(ground.data, program.name), *program.command,
+            stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log,
+            pass_fds=[ground.lock, holder], start_new_session=True, cwd=ground.data, env=ENVIRONMENT,
+        )  # fmt: skip
+    except BaseException as error:
+        os.close(held)
+        if isinstance(error, OSError):
+            raise ConfigurationError(f"{program.name} cannot be started: {error}") from error
+        raise
+    finally:
+        os.close(log)
+        os.close(holder)
+    return KeptProcess(program, ground, keeper, held, path, since)
 
 
 async def run_kept(program: Program, ground: Ground, seconds: float) -> None:

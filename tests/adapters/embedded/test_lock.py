@@ -14,8 +14,8 @@ from service.adapters.embedded.processes import command_of
 from service.model.errors import ConfigurationError
 from tests.adapters.embedded.foreign import is_running
 
-SLEEPS = "import time; time.sleep(600)"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+SLEEPS = "import time; time.sleep(60)"
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
 
 
 async def left_over(data: Path, mark: str, code: str = SLEEPS) -> asyncio.subprocess.Process:

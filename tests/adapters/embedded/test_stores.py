@@ -96,6 +96,7 @@ async def test_killed_servers_come_back_with_their_data(tmp_path: Path) -> None:
     assert ("postgres", 137) in deaths
 
 
+@needs_linux
 async def test_nothing_runs_on_after_the_parent_was_killed_and_the_next_start_waits_for_it(
     tmp_path: Path, serve: Serve
 ) -> None:
@@ -104,6 +105,8 @@ async def test_nothing_runs_on_after_the_parent_was_killed_and_the_next_start_wa
     before = killed.pids
     keepers = [parent_of(pid) for pid in before.values()]
     assert all(os.getsid(keeper) == keeper for keeper in keepers)  # a Ctrl-C in the terminal does not reach them
+    for pid in (*before.values(), *keepers):  # each holds the folder for as long as it lives
+        assert str(tmp_path / "lock") in [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
     await killed.kill()
     again = await serve(tmp_path)  # at once: the old servers still hold the folder
     assert "error" not in again.says
@@ -166,6 +169,27 @@ async def test_an_error_inside_and_a_cancellation_leave_nothing_and_arrive_as_th
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not is_running(pid)
+
+
+async def test_a_leaving_that_is_cancelled_still_stops_the_servers(tmp_path: Path) -> None:
+    entered = asyncio.Event()
+
+    async def hold() -> None:
+        async with embedded_stores(tmp_path, postgres=False):
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(hold())
+    await entered.wait()
+    pid = pid_in(tmp_path / "valkey.pid")
+    task.cancel()
+    await asyncio.sleep(0)  # it is leaving now
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await eventually(lambda: not is_running(pid), "valkey is gone")
+    async with embedded_stores(tmp_path, postgres=False):
+        pass
 
 
 async def test_a_damaged_append_only_file_stops_the_start_with_valkeys_reason(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from service.adapters.embedded import supervised
 from service.adapters.embedded.kept import Ground, Program, run_kept
 from service.adapters.embedded.supervised import SupervisedServer
 from service.model.errors import ConfigurationError
-from tests.adapters.embedded.foreign import eventually, is_running, pid_in
+from tests.adapters.embedded.foreign import eventually, is_running, needs_linux, parent_of, pid_in
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ async def test_a_program_that_is_not_there_says_so(ground: Ground) -> None:
 
 async def test_a_server_that_never_answers_is_given_up(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervised, "READY_SECONDS", 0.3)
-    server = SupervisedServer(shell("exec sleep 600"), ground, no)
+    server = SupervisedServer(shell("exec sleep 60"), ground, no)
     with pytest.raises(ConfigurationError, match="server did not answer within"):
         await server.start()
     assert not (ground.data / "server.pid").exists()
@@ -72,8 +72,8 @@ async def test_restarts_are_bounded_and_the_last_word_is_said_once(ground: Groun
 
 
 async def test_another_one_starts_only_when_all_of_the_dead_one_is_gone(ground: Ground) -> None:
-    child = "(until [ -e go ]; do sleep 0.02; done; touch gone) &"
-    second = "if [ -e gone ]; then echo alone > second; else echo together > second; fi; exec sleep 600"
+    child = "(n=0; until [ -e go ] || [ $n = 1000 ]; do n=$((n+1)); sleep 0.02; done; sleep 0.5; touch gone) &"
+    second = "if [ -e gone ]; then echo alone > second; else echo together > second; fi; exec sleep 60"
     script = f"if [ -e first ]; then {second}; fi; touch first; {child} exit 3"
     server = SupervisedServer(shell(script), ground, yes)
     with capture_logs() as logs:
@@ -94,6 +94,17 @@ async def test_stopping_during_a_pause_ends_the_watch(ground: Ground) -> None:
         async with asyncio.timeout(5):
             await server.stop()
             await server.stop()  # a repeat does nothing
+
+
+@needs_linux
+async def test_the_pid_file_of_a_killed_keeper_goes_with_its_server(ground: Ground) -> None:
+    server = SupervisedServer(shell("exec sleep 60"), ground, yes, pauses=(600.0,))
+    with capture_logs():
+        await server.start()
+        await eventually(lambda: pid_in(ground.data / "server.pid") != 0, "the pid file")
+        os.kill(parent_of(pid_in(ground.data / "server.pid")), signal.SIGKILL)
+        await server.stop()
+    assert not (ground.data / "server.pid").exists()
 
 
 async def test_a_stop_is_gentle_first(ground: Ground) -> None:
@@ -119,5 +130,5 @@ async def test_a_log_over_its_bound_is_emptied_at_the_start(ground: Ground) -> N
 
 async def test_a_program_that_takes_too_long_is_stopped(ground: Ground) -> None:
     with pytest.raises(ConfigurationError, match="server did not end within 0 seconds"):
-        await run_kept(shell("exec sleep 600"), ground, 0.2)
+        await run_kept(shell("exec sleep 60"), ground, 0.2)
     assert not (ground.data / "server.pid").exists()

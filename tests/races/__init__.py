@@ -1,0 +1,1 @@
+"""Races that need no processes: virtual time, shuffled order, every run replayable."""
