@@ -1,5 +1,13 @@
 """`python -m consumers tasks`: a worker alone, as many times as there are machines for it."""
 
-from service.cli.app import app
+import sys
 
-app(["serve", "--only", "tasks"])
+from service.cli.app import main
+
+CONSUMERS = ("tasks",)
+
+if len(sys.argv) != 2 or sys.argv[1] not in CONSUMERS:
+    sys.stderr.write(f"usage: python -m consumers {'|'.join(CONSUMERS)}\n")
+    sys.exit(2)
+sys.argv[1:] = ["serve", "--only", sys.argv[1]]
+main()

@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from redis.asyncio import Redis
@@ -12,7 +14,6 @@ from redis.asyncio import Redis
 from consumers.tasks import Worker
 from service.adapters.demo_model import DemoModel
 from service.adapters.embedded import embedded_stores
-from service.adapters.openai_model import OpenAIModel
 from service.adapters.postgres import Database, postgres_pool
 from service.adapters.postgres_schema import apply_schema, check_schema
 from service.adapters.postgres_sessions import PostgresSessions
@@ -27,6 +28,7 @@ from service.http.app import make_app
 from service.http.health import HealthRoutes
 from service.http.sessions import SessionRoutes
 from service.http.tasks import TaskRoutes
+from service.model.errors import ConfigurationError
 from service.registry.follow import Follower
 from service.registry.hub import hub
 from service.registry.pages import Pages
@@ -35,6 +37,9 @@ from service.registry.writer import log_writer
 from service.sessions.conversations import Conversations
 from service.sessions.ports import Doorbell, SessionStore, TaskQueue
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.adapters.openai_model import OpenAIModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +144,14 @@ async def open_model(settings: Settings) -> AsyncGenerator[Model]:
     if settings.model_url is None or settings.model is None:
         yield DemoModel()
         return
-    endpoint = OpenAIModel(
-        settings.model_url, settings.model_key, settings.model, idle_seconds=settings.model_idle_seconds
-    )
+    # Loaded only where it is used: its SDK takes longer to import than all the rest of the house.
+    adapter: type[OpenAIModel] = import_module("service.adapters.openai_model").OpenAIModel
+    try:
+        endpoint = adapter(
+            settings.model_url, settings.model_key, settings.model, idle_seconds=settings.model_idle_seconds
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"PLAYHEAD_MODEL_KEY: {error}") from None
     async with endpoint as model:
         yield model
 

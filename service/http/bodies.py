@@ -73,7 +73,7 @@ def answer(body: dict[str, Any], status: int = 200) -> web.Response:
     """A JSON answer."""
     return web.Response(
         status=status,
-        body=orjson.dumps(body),
+        body=orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE),
         content_type="application/json",
         headers={"Cache-Control": "no-store, private"},
     )

@@ -55,9 +55,8 @@ def problem(status: int, error_type: str, detail: str, **members: Any) -> web.Re
     headers = {"Cache-Control": "no-store, private"}
     if status == 503:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return web.Response(
-        status=status, body=orjson.dumps(body), content_type="application/problem+json", headers=headers
-    )
+    data = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
+    return web.Response(status=status, body=data, content_type="application/problem+json", headers=headers)
 
 
 def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

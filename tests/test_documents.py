@@ -1,0 +1,64 @@
+"""What the documents say is so."""
+
+import asyncio
+import re
+import shutil
+from asyncio.subprocess import PIPE
+from pathlib import Path
+
+import pytest
+
+from service.settings import PREFIX, Settings
+from service.wiring import StoreUrls
+from tests.conftest import REPOSITORY
+from tests.processes import serve
+
+BLOCK = re.compile(r"^```(sh|text)?\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
+END = "---end of block---"
+
+
+def test_every_setting_stands_in_the_example_with_its_default() -> None:
+    lines = (REPOSITORY / "deploy" / "env.example").read_text().splitlines()
+    shown = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    defaults = {PREFIX + name.upper(): field.default for name, field in Settings.model_fields.items()}
+    assert shown == {name: "" if default is None else str(default) for name, default in defaults.items()}
+
+
+def test_the_constraints_name_no_place_to_download_from() -> None:
+    assert "://" not in (REPOSITORY / "deploy" / "constraints.txt").read_text()
+
+
+def tour() -> list[tuple[str, str]]:
+    """The README's tour: each block of commands, and what it is to print."""
+    text = (REPOSITORY / "README.md").read_text().partition("## A tour")[2].partition("\n## ")[0]
+    blocks = [(kind, body) for kind, body in BLOCK.findall(text)]
+    steps: list[tuple[str, str]] = []
+    for kind, body in blocks:
+        if kind == "sh":
+            steps.append((body, ""))
+        elif kind == "text":
+            steps[-1] = steps[-1][0], body
+    return steps
+
+
+def matches(expected: str, printed: str) -> bool:
+    """Whether this was printed; `…` stands for anything, and at the end of a line for the rest of it."""
+    pattern = "".join(".*" if piece == "…" else re.escape(piece) for piece in re.split("(…)", expected.rstrip("\n")))
+    return re.fullmatch(pattern + r"\n*", printed, re.DOTALL) is not None
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the tour needs curl")
+async def test_the_tour_is_as_it_is_told(stores: StoreUrls, postgres_url: str, tmp_path: Path) -> None:
+    steps = tour()
+    assert len(steps) >= 8
+    settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
+    async with serve(tmp_path / "log", settings) as service:
+        script = "".join(f"{commands}\necho '{END}'\n" for commands, _ in steps)
+        script = script.replace("http://127.0.0.1:8080", service.url).replace("/tmp/playhead-", f"{tmp_path}/")
+        bash = await asyncio.create_subprocess_exec("bash", "-c", script, stdout=PIPE, stderr=PIPE)
+        stdout, stderr = await bash.communicate()
+    printed = stdout.decode().split(f"{END}\n")
+    assert len(printed) == len(steps) + 1, stderr.decode()
+    for (commands, expected), shown in zip(steps, printed, strict=False):
+        if expected:
+            assert matches(expected, shown), f"{commands}\nprinted\n{shown}\nand not\n{expected}"
