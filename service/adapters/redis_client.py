@@ -22,15 +22,17 @@ def connect(url: str, *, connections: int = 32) -> Redis:
     """A client that connects when it is first used.
 
     A caller beyond `connections` waits for a free one within its own deadline. Nothing is retried here: a retried XADD
-    is stored twice, and a silent reconnect of a subscriber is a lost hint.
+    is stored twice, and a silent reconnect of a subscriber is a lost hint. Every call has its deadline from its caller
+    (`asyncio.timeout`), so the library sets none on the socket: it does so by `asyncio.wait_for` around each write,
+    which on Python 3.11 can swallow a cancellation, and its writer then never ends.
     """
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=connections,
         timeout=CALL_SECONDS,
         protocol=2,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=CALL_SECONDS,
+        retry=Retry(NoBackoff(), 0, supported_errors=()),  # with any, even 0 retries reconnect once
+        socket_timeout=None,
         socket_connect_timeout=CALL_SECONDS,
     )
     return Redis.from_pool(pool)
