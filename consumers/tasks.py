@@ -94,6 +94,9 @@ class Worker:
 
         try:
             await self._turns.run(holding.claim, retake)
+        except Exception:
+            # The edge of the worker's loop: the task is left to its next holder, and the others here go on.
+            log.exception("task_left", task_id=holding.claim.task.id, epoch=holding.claim.epoch)
         finally:
             self._held.discard(holding)
             self._wake.set()

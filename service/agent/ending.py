@@ -1,4 +1,7 @@
-"""How a turn ends: pure decisions, from what happened to what is stored and what the log is owed."""
+"""How a turn ends: pure decisions, from what happened to what is stored and what the log is owed.
+
+What is owed does not depend on how far the log came: which parts and steps are still open is seen when it is appended.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,18 +10,20 @@ from typing import Final, Literal
 from service.model import events as e
 from service.model.failures import message_for
 from service.model.fold import LogFold
-from service.model.ids import TaskId
 from service.model.task import Claim, End
 
 MAX_OUTPUT_CHARACTERS: Final = 40_000
 """Of the final output in the log: its head and its tail; the message has it whole. At six bytes each they fit."""
 
 
+_BEFORE_STEP_END: Final = (e.DataBounceBack, e.DataAuthenticationRequired)
+
+
 def succeeded(claim: Claim, fold: LogFold, reason: e.FinishReason, now: datetime) -> End:
     """The model said all that it had to say."""
     return End(
         "succeeded",
-        (*_step_end(fold), _finish(claim, fold, "succeeded", reason, now)),
+        (_finish(claim, fold, "succeeded", reason, now),),
         fold.usage,
         now,
         answer=tuple(fold.message_parts()),
@@ -31,7 +36,6 @@ def failed(claim: Claim, fold: LogFold, error_type: str, now: datetime, bounced:
         "failed",
         (
             *(bounced.chunks if bounced else ()),
-            *_step_end(fold),
             e.MessageMetadata(e.FailureMetadata(claim.task.id, "failed", error_type)),
             e.Error(f"[code:{error_type}] {message_for(error_type)}"),
             _finish(claim, fold, "failed", "error", now),
@@ -39,7 +43,7 @@ def failed(claim: Claim, fold: LogFold, error_type: str, now: datetime, bounced:
         fold.usage,
         now,
         error_type=error_type,
-        answer=None if bounced else tuple(fold.message_parts()),
+        answer=None if bounced else tuple(fold.message_parts()) or None,
         bounced=bounced is not None,
     )
 
@@ -56,8 +60,21 @@ class Bounced:
             self.chunks += (e.DataAuthenticationRequired(e.AuthenticationData(provider)),)
 
 
-def _step_end(fold: LogFold) -> tuple[e.FinishStep, ...]:
-    return (e.FinishStep(),) if fold.step_is_open else ()
+def closing(claim: Claim, fold: LogFold, ending: Sequence[e.Chunk]) -> list[e.Chunk]:
+    """What to append to a log that stands like this: the rest of its ending, behind the close of whatever is open.
+
+    A holder before may have appended a part of it; a store may have lost what stood there when it was decided, the
+    beginning too.
+    """
+    tail = list(fold.tail)
+    said = next((k for k in range(len(ending), 0, -1) if tail[-k:] == list(ending[:k])), 0)
+    rest = list(ending[said:])
+    step_end: list[e.Chunk] = [e.FinishStep()] if fold.step_is_open else []
+    taken_back = next((i for i, chunk in enumerate(rest) if not isinstance(chunk, _BEFORE_STEP_END)), len(rest))
+    begin: list[e.Chunk] = []
+    if fold.message_id is None:
+        begin.append(e.Start(claim.task.answer_id, e.StartMetadata(claim.task.id, claim.task.session_id)))
+    return [*begin, *fold.open_texts, *rest[:taken_back], *step_end, *rest[taken_back:]]
 
 
 def _finish(
@@ -65,12 +82,8 @@ def _finish(
 ) -> e.Finish:
     output, truncated = shortened(fold.output())
     times = (_rfc3339(claim.started_at), _rfc3339(finished_at))
-    metadata = e.FinishMetadata(_id(claim), status, output, fold.usage, *times, truncated=truncated)
+    metadata = e.FinishMetadata(claim.task.id, status, output, fold.usage, *times, truncated=truncated)
     return e.Finish(reason, metadata)
-
-
-def _id(claim: Claim) -> TaskId:
-    return claim.task.id
 
 
 def shortened(text: str) -> tuple[str, Literal[True] | None]:

@@ -14,18 +14,18 @@ from typing import Final, ParamSpec, TypeVar, assert_never
 
 import structlog
 
-from service.agent.ending import Bounced, failed, succeeded
+from service.agent.ending import Bounced, closing, failed, succeeded
 from service.agent.ports import Model
 from service.agent.recorder import Recorder
 from service.model import events as e
+from service.model.encoding import BrokenEvent
 from service.model.errors import LogTailLost, NotTheHolder, StoreUnavailable
 from service.model.failures import ModelCallFailed
-from service.model.fold import LogFold, Part
+from service.model.fold import BrokenLog, LogFold, Part
 from service.model.generation import CallEnded, ReasoningPiece, TextPiece, Utterance
 from service.model.task import Claim, End
 from service.registry.ports import LogStore
 from service.registry.replay import fold_log
-from service.registry.task_log import TaskLog
 from service.registry.writer import LogWriter
 from service.sessions.ports import SessionStore, TaskQueue
 
@@ -94,8 +94,8 @@ class Turns:
             except NotTheHolder:
                 raise
             except Exception:
-                # The edge of a worker's loop: a mistake of ours ends this task as failed, and no other.
-                log.exception("turn_crashed", task_id=claim.task.id, epoch=claim.epoch)
+                # The edge of a turn: a mistake of ours, or a log that makes no sense, ends this task and no other.
+                log.exception("turn_given_up", task_id=claim.task.id, epoch=claim.epoch)
                 return await self._give_up(claim)
 
     async def _attempt(self, claim: Claim, lost_ms: int) -> None:
@@ -108,39 +108,48 @@ class Turns:
             if ending is None:
                 end = await self._work(claim, recorder)
                 ending = await _persistently(self._queue.end, claim, end)
-            await _say_ending(claim, task_log, fold, ending)
+            await task_log.append(*closing(claim, fold, ending))
         await _persistently(self._queue.close, claim)
 
     async def _give_up(self, claim: Claim) -> None:
-        """End a task that cannot be run as failed, without a look at what its log holds."""
-        end = failed(claim, LogFold(), "unexpected_error", self._clock.now())
-        ending = claim.owed
-        if ending is None:
-            ending = await _persistently(self._queue.end, claim, end)
+        """End a task that cannot be run as failed; what its log holds is kept as far as it can be understood."""
         task_log = await _persistently(self._writer.open, claim.task.id, claim.epoch)
         if not task_log.was_closed:
-            await task_log.append(*ending)
+            try:
+                fold = await _persistently(fold_log, self._logs, claim.task.id)
+            except (BrokenLog, BrokenEvent):
+                fold = LogFold(message_id=claim.task.answer_id)
+            ending = claim.owed
+            if ending is None:
+                end = failed(claim, fold, "unexpected_error", self._clock.now())
+                ending = await _persistently(self._queue.end, claim, end)
+            await task_log.append(*closing(claim, fold, ending))
         await _persistently(self._queue.close, claim)
 
     async def _work(self, claim: Claim, recorder: Recorder) -> End:
         fold = recorder.fold
         history = await self._history(claim)
         await self._begin(claim, recorder, history.input)
+        failure: str | None = None
         try:
             reason = await self._step(claim, recorder, history.utterances)
-        except ModelCallFailed as failure:
-            await recorder.close_parts()
-            await recorder.flush()
-            log.info("turn_failed", task_id=claim.task.id, epoch=claim.epoch, error_type=failure.error_type)
-            bounced = (
-                None
-                if fold.produced_output
-                else Bounced(claim, history.input, failure.error_type, self._model.provider)
-            )
-            return failed(claim, fold, failure.error_type, self._clock.now(), bounced)
+        except ModelCallFailed as error:
+            failure = error.error_type
+            log.info("turn_failed", task_id=claim.task.id, epoch=claim.epoch, error_type=failure)
+        except (NotTheHolder, LogTailLost):
+            raise
+        except Exception:
+            # The edge of what a model may do: a mistake of ours there ends this task as failed, and no other.
+            failure = "unexpected_error"
+            log.exception("turn_crashed", task_id=claim.task.id, epoch=claim.epoch)
         await recorder.close_parts()
         await recorder.flush()
-        return succeeded(claim, fold, reason, self._clock.now())
+        now = self._clock.now()
+        if failure is None:
+            return succeeded(claim, fold, reason, now)
+        if fold.produced_output:
+            return failed(claim, fold, failure, now)
+        return failed(claim, fold, failure, now, Bounced(claim, history.input, failure, self._model.provider))
 
     async def _begin(self, claim: Claim, recorder: Recorder, parts: tuple[e.InputPart, ...]) -> None:
         task = claim.task
@@ -205,19 +214,6 @@ def input_parts(parts: Sequence[Part]) -> tuple[e.InputPart, ...]:
             case {"type": "file", "mediaType": media_type, "url": url}:
                 seen.append(e.FilePart(media_type, url))
     return tuple(seen)
-
-
-async def _say_ending(claim: Claim, task_log: TaskLog, fold: LogFold, ending: Sequence[e.Chunk]) -> None:
-    """Append what is owed, less what a holder before has appended of it; together, so that it is there whole or not.
-
-    Where a store lost what stood before, the log begins and its open parts are closed again.
-    """
-    tail = list(fold.tail)
-    said = next((k for k in range(len(ending), 0, -1) if tail[-k:] == list(ending[:k])), 0)
-    before: list[e.Chunk] = []
-    if fold.message_id is None:
-        before.append(e.Start(claim.task.answer_id, e.StartMetadata(claim.task.id, claim.task.session_id)))
-    await task_log.append(*before, *fold.open_texts, *ending[said:])
 
 
 async def _persistently(

@@ -34,6 +34,9 @@ DONE: Final = b"data: [DONE]\n\n"
 RETRY_MILLISECONDS: Final = 1000
 """How long an EventSource waits before it comes back."""
 
+SLICE_BYTES: Final = 64 * 1024
+"""Handed to a connection at once: with the transport's own buffer (64 KiB), what a reader that stops can cost."""
+
 _RETRY: Final = b"retry: %d\n" % RETRY_MILLISECONDS
 
 
@@ -98,6 +101,10 @@ async def _send(
 
 
 async def _write(response: web.StreamResponse, data: bytes, seconds: float) -> None:
-    """Hand bytes to the connection; waits while the reader has not taken what is buffered for it."""
-    async with asyncio.timeout(seconds):
-        await response.write(data)
+    """Hand bytes to the connection, a slice at a time; waits while the reader has not taken what is buffered for it.
+
+    Whatever is handed over at once is copied for this reader alone, and waits in memory if it does not read.
+    """
+    for start in range(0, len(data), SLICE_BYTES):
+        async with asyncio.timeout(seconds):
+            await response.write(data[start : start + SLICE_BYTES] if len(data) > SLICE_BYTES else data)

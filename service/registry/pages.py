@@ -1,7 +1,8 @@
 """Reading what is stored, once for all readers of this process that want the same.
 
-Readers of one log soon ask for the same pages, since every page after a reader's first begins at a multiple of
-PAGE_EVENTS. A page that is being read is waited for; a full one is kept for a moment.
+Readers of one log soon ask for the same pages, since every page after a reader's first begins at a multiple of the
+log's page size: a power of two that makes a page about PAGE_BYTES long. A page that is being read is waited for; a full
+one is kept for a moment.
 """
 
 import asyncio
@@ -17,7 +18,14 @@ from service.model.log import Head
 from service.model.position import BEGINNING, Position
 from service.registry.ports import LogStore
 
-PAGE_EVENTS: Final = 1_000
+PAGE_BYTES: Final = 256 * 1024
+MAX_PAGE_EVENTS: Final = 1024
+FIRST_PAGE_EVENTS: Final = 128
+"""As long as nothing is known of how long this log's events are."""
+
+KNOWN_LOGS: Final = 10_000
+"""Of so many logs the page size is remembered."""
+
 KEPT_BYTES: Final = 32 * 1024 * 1024
 """Pages kept in a process; the least lately used ones go first."""
 
@@ -50,6 +58,7 @@ class Pages:
         self._flights: dict[_Key, asyncio.Future[FramePage | LogUnavailable | None]] = {}
         self._kept: OrderedDict[tuple[TaskId, Position], tuple[float, FramePage]] = OrderedDict()
         self._kept_bytes = 0
+        self._sizes: OrderedDict[TaskId, int] = OrderedDict()
 
     async def read(self, task_id: TaskId, after: Position, generation: int) -> FramePage:
         """The next page after a position. Raises LogUnavailable.
@@ -83,7 +92,8 @@ class Pages:
         return result
 
     async def _fetch(self, task_id: TaskId, after: Position) -> FramePage:
-        page = await self._store.read(task_id, after, PAGE_EVENTS - after.n % PAGE_EVENTS)
+        size = self._sizes.get(task_id, FIRST_PAGE_EVENTS)
+        page = await self._store.read(task_id, after, size - after.n % size)
         events = page.events
         if not events:
             return FramePage(page.known, 0, after, after, b"", page.head)
@@ -92,9 +102,18 @@ class Pages:
             dense = next(i for i, (position, _) in enumerate(events) if _position(position).n != first.n + i)
             events, last = events[:dense], _position(events[dense - 1][0])
         result = FramePage(page.known, len(events), first, last, frames(events), page.head)
-        if last.n % PAGE_EVENTS == 0 and last.n < page.head.last.n:
+        if last.n % size == 0 and last.n < page.head.last.n:
             self._keep(task_id, after, result)
+        self._learn(task_id, len(result.frames) // result.count)
         return result
+
+    def _learn(self, task_id: TaskId, event_bytes: int) -> None:
+        """Choose the size of this log's pages by the events that were just seen."""
+        fitting = max(1, min(MAX_PAGE_EVENTS, PAGE_BYTES // max(1, event_bytes)))
+        self._sizes[task_id] = 1 << (fitting.bit_length() - 1)
+        self._sizes.move_to_end(task_id)
+        if len(self._sizes) > KNOWN_LOGS:
+            self._sizes.popitem(last=False)
 
     def _kept_page(self, task_id: TaskId, after: Position) -> FramePage | None:
         kept = self._kept.get((task_id, after))

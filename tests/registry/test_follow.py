@@ -13,7 +13,7 @@ from service.model.log import Hint, Page
 from service.model.position import BEGINNING, Position
 from service.registry import follow
 from service.registry.follow import Begun, Ended, Vanished
-from service.registry.pages import PAGE_EVENTS
+from service.registry.pages import FIRST_PAGE_EVENTS, MAX_PAGE_EVENTS, PAGE_BYTES
 from service.registry.task_log import MAX_FRAMES_BYTES
 from tests.contracts.logs import new_task
 from tests.registry.readers import HEARTBEAT_SECONDS, Library, Reader, library
@@ -75,9 +75,9 @@ class TestStoredThenLive:
 
     async def test_pitfall_04_a_log_of_many_pages(self, house: Library) -> None:
         log = await house.open(new_task())
-        count = 2 * PAGE_EVENTS + 17
+        count = 2 * MAX_PAGE_EVENTS + 17
         await log.append(*parts(count), FINISH)
-        for after in (BEGINNING, Position(log.last.ms, 3), Position(log.last.ms, PAGE_EVENTS)):
+        for after in (BEGINNING, Position(log.last.ms, 3), Position(log.last.ms, MAX_PAGE_EVENTS)):
             reader = Reader(house.follower, log.task_id, after)
             await reader.end()
             assert reader.got.count(b"\n\n") == count + 1 - after.n
@@ -354,7 +354,7 @@ class TestStoresThatAreAway:
 class TestCost:
     async def test_pitfall_18_readers_that_want_the_same_page_read_it_once(self, house: Library) -> None:
         log = await house.open(new_task())
-        await log.append(*parts(3 * PAGE_EVENTS), FINISH)
+        await log.append(*parts(3 * MAX_PAGE_EVENTS), FINISH)
         reads = 0
         read = house.store.read
 
@@ -370,6 +370,17 @@ class TestCost:
             await reader.end()
         assert len({reader.got for reader in readers}) == 1
         assert reads <= 8
+
+    async def test_pitfall_14_pages_of_long_events_are_short(self, house: Library) -> None:
+        log = await house.open(new_task())
+        for i in range(3 * FIRST_PAGE_EVENTS):
+            await log.put(TextDelta(PartId(f"p{i}"), "x" * 20_000))
+        await log.append(FINISH)
+        reader = Reader(house.follower, log.task_id)
+        await reader.end()
+        sizes = [len(item.frames) for item in reader.items if isinstance(item, follow.Frames)]
+        assert max(sizes[1:]) <= PAGE_BYTES + 20_000
+        assert reader.got.count(b"id: ") == 3 * FIRST_PAGE_EVENTS + 1
 
     async def test_live_readers_share_one_subscription_and_the_same_bytes(self, house: Library) -> None:
         log = await house.open(new_task())
