@@ -18,6 +18,9 @@ log = structlog.get_logger()
 POLL_SECONDS: Final = 1.0
 """A task whose ring was lost is found after this at the latest."""
 
+MAX_CLAIMS: Final = 64
+"""Tasks claimed at once."""
+
 DRAIN_SECONDS: Final = 10.0
 """How long running turns may go on after a stop; then they are left to the next holder."""
 
@@ -72,8 +75,9 @@ class Worker:
         """Take what is due, as long as there is room and something comes."""
         while (room := self._capacity - len(self._held)) > 0:
             asked = self._monotonic()
+            limit = min(room, MAX_CLAIMS)
             try:
-                claims = await self._queue.claim(min(room, 64), self._lease_seconds)
+                claims = await self._queue.claim(limit, self._lease_seconds)
             except StoreUnavailable as error:
                 log.warning("claim_failed", cause=type(error.__cause__).__name__)
                 return
@@ -82,7 +86,7 @@ class Worker:
                 holding = _Holding(claim, self._until(asked))
                 self._held.add(holding)
                 holding.work = tasks.create_task(self._work(holding), name=f"turn-{claim.task.id}")
-            if not claims:
+            if len(claims) < limit:
                 return
 
     async def _work(self, holding: _Holding) -> None:

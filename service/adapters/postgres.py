@@ -44,12 +44,24 @@ async def _prepare(connection: "Connection") -> None:
     )
 
 
+async def _reset(connection: "Connection") -> None:
+    """Nothing here sets anything for a session, so there is no round trip needed to unset it."""
+    if connection.is_in_transaction():
+        await connection.execute("ROLLBACK")
+
+
 @asynccontextmanager
 async def postgres_pool(dsn: str, *, connections: int = 16) -> AsyncGenerator["Pool"]:
     """Up to `connections` connections, made when they are needed. Raises DatabaseUnavailable where none can be made."""
     with translate(FOREIGN):
         pool = await asyncpg.create_pool(
-            dsn, min_size=1, max_size=connections, timeout=CALL_SECONDS, command_timeout=CALL_SECONDS, init=_prepare
+            dsn,
+            min_size=1,
+            max_size=connections,
+            timeout=CALL_SECONDS,
+            command_timeout=CALL_SECONDS,
+            init=_prepare,
+            reset=_reset,
         )
     try:
         yield pool

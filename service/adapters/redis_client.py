@@ -1,6 +1,6 @@
 """How this house talks to Redis and Valkey: no retries of the library's own, a bound on everything."""
 
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -35,4 +35,15 @@ def connect(url: str, *, connections: int = 32) -> Redis:
         socket_timeout=None,
         socket_connect_timeout=CALL_SECONDS,
     )
-    return Redis.from_pool(pool)
+    return with_plain_pages(Redis.from_pool(pool))
+
+
+def with_plain_pages(redis: Redis) -> Redis:
+    """The same client, whose XRANGE answers as the store does: `[[position, [field, value, …]], …]`."""
+    redis.set_response_callback("XRANGE", _as_it_came)
+    return redis
+
+
+def _as_it_came(response: Any, **kwargs: Any) -> Any:
+    """A page of a stream is long: its entries stay lists, and no dictionary is made for each."""
+    return response

@@ -70,7 +70,7 @@ class RedisLogStore:
         with translate(FOREIGN):
             async with asyncio.timeout(CALL_SECONDS):
                 entries, meta = await pipeline.execute()
-        events: list[StoredEvent] = [(position, fields[b"d"]) for position, fields in entries]
+        events: list[StoredEvent] = [(position, data) for position, (_, data) in entries]
         known = from_beginning or (bool(events) and events[0][0] == str(after).encode())
         if known and not from_beginning:
             del events[0]

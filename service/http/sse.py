@@ -37,6 +37,9 @@ RETRY_MILLISECONDS: Final = 1000
 SLICE_BYTES: Final = 64 * 1024
 """Handed to a connection at once: with the transport's own buffer (64 KiB), what a reader that stops can cost."""
 
+ROOM_BYTES: Final = 48 * 1024
+"""As long as less waits, a transport (which pauses at 64 KiB) takes more at once."""
+
 _RETRY: Final = b"retry: %d\n" % RETRY_MILLISECONDS
 
 
@@ -60,51 +63,67 @@ async def answer_stream(
         response = web.StreamResponse(headers=HEADERS)
         response.force_close()
         await response.prepare(request)
+        wire = _Wire(response, request.transport, write_timeout_seconds)
         try:
             if begun.gap is not None:
-                await _write(response, begun.gap.frame, write_timeout_seconds)
-            await _send(response, items, refuse_gaps=refuse_gaps, seconds=write_timeout_seconds)
+                await wire.write(begun.gap.frame)
+            await _send(wire, items, refuse_gaps=refuse_gaps)
         except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
+            wire.abort()
         except ConnectionError:
             pass  # the reader is gone; it knows where it was
         except Exception:
             # Headers are out: a problem could only be written into the stream. The reader is cut off and comes back.
             log.exception("stream_crashed")
-            if request.transport is not None:
-                request.transport.abort()
+            wire.abort()
     return response
 
 
-async def _send(
-    response: web.StreamResponse, items: AsyncGenerator[Followed], *, refuse_gaps: bool, seconds: float
-) -> None:
+async def _send(wire: "_Wire", items: AsyncGenerator[Followed], *, refuse_gaps: bool) -> None:
     prefix = _RETRY
     async for item in items:
         match item:
             case Frames(frames):
-                await _write(response, prefix + frames if prefix else frames, seconds)
+                await wire.write(prefix + frames if prefix else frames)
                 prefix = b""
             case Heartbeat():
-                await _write(response, HEARTBEAT, seconds)
+                await wire.write(HEARTBEAT)
             case Gap():
-                await _write(response, item.frame, seconds)
+                await wire.write(item.frame)
                 if refuse_gaps:
                     return
             case Ended():
-                await _write(response, DONE, seconds)
+                await wire.write(DONE)
             case Vanished() | Begun():
                 pass
             case other:
                 assert_never(other)
 
 
-async def _write(response: web.StreamResponse, data: bytes, seconds: float) -> None:
-    """Hand bytes to the connection, a slice at a time; waits while the reader has not taken what is buffered for it.
+class _Wire:
+    """One reader's connection, which is handed a slice at a time.
 
-    Whatever is handed over at once is copied for this reader alone, and waits in memory if it does not read.
+    Whatever is handed over at once is copied for this reader alone, and waits in memory while it does not read.
     """
-    for start in range(0, len(data), SLICE_BYTES):
-        async with asyncio.timeout(seconds):
-            await response.write(data[start : start + SLICE_BYTES] if len(data) > SLICE_BYTES else data)
+
+    def __init__(
+        self, response: web.StreamResponse, transport: asyncio.Transport | None, write_timeout_seconds: float
+    ) -> None:
+        self._response = response
+        self._transport = transport
+        self._write_timeout_seconds = write_timeout_seconds
+
+    async def write(self, data: bytes) -> None:
+        """Hand bytes over; waits while the reader has not taken what is buffered, and raises TimeoutError at last."""
+        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        if waiting + len(data) <= ROOM_BYTES:
+            await self._response.write(data)  # goes without waiting, so that no timer is needed
+            return
+        for start in range(0, len(data), SLICE_BYTES):
+            async with asyncio.timeout(self._write_timeout_seconds):
+                await self._response.write(data[start : start + SLICE_BYTES])
+
+    def abort(self) -> None:
+        """Cut the connection, without what is still buffered."""
+        if self._transport is not None:
+            self._transport.abort()

@@ -37,7 +37,7 @@ MAX_FRAMES_BYTES: Final = 64 * 1024
 MAX_BUFFERED_BYTES: Final = 1024 * 1024
 """What may wait in one log; beyond it `put` and `append` wait until the store has taken some."""
 
-MAX_KEPT_BYTES: Final = 4 * 1024 * 1024
+MAX_KEPT_BYTES: Final = 1024 * 1024
 """How much of a log's newest part its writer keeps, to send it again to a store that lost it."""
 
 RETRY_WAITS: Final = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -66,14 +66,14 @@ class _Kept:
         while self.size > MAX_KEPT_BYTES:
             position, data = self.events.popleft()
             self.size -= len(data)
-            self.before = Position.parse(position.decode())
+            self.before = _position(position)
 
     def after(self, last: Position) -> list[StoredEvent] | None:
         """What stands after `last`; None where that is not kept, or `last` is of another history."""
         index = last.n - self.before.n
         if index < 0 or index > len(self.events):
             return None
-        own = self.before if index == 0 else Position.parse(self.events[index - 1][0].decode())
+        own = self.before if index == 0 else _position(self.events[index - 1][0])
         return list(self.events)[index:] if own == last else None
 
 
@@ -152,11 +152,13 @@ class TaskLog:
         if self._has_finish:
             raise LogClosed
         self._has_finish = isinstance(chunk, Finish)
-        if self._pending and (merged := joined(self._pending[-1].data, data)) is not None:
+        merged = joined(self._pending[-1].data, data) if self._pending else None
+        if merged is not None:
+            self._pending_bytes += len(merged) - len(self._pending[-1].data)
             self._pending[-1].data = merged
         else:
+            self._pending_bytes += len(data)
             self._pending.append(_Item(data))
-        self._pending_bytes += len(data)
         self._wake(self)
 
     def _raise_failure(self) -> None:
@@ -182,7 +184,7 @@ class TaskLog:
         while self._pending and (not items or size + len(self._pending[0].data) <= MAX_BATCH_BYTES):
             items.append(self._pending.popleft())
             size += len(items[-1].data)
-        self._pending_bytes = sum(len(item.data) for item in self._pending)
+        self._pending_bytes -= size
         self._room.set()
         before = self._last
         ms = max(self._clock_ms(), self._min_ms)
@@ -222,10 +224,10 @@ class TaskLog:
         batch, items = self._in_flight
         self._in_flight = None
         self._kept.add(list(batch.events))
-        for position, item in zip(batch.events, items, strict=True):
+        for n, item in enumerate(items, batch.before.n + 1):
             for waiter in item.waiters:
                 if not waiter.done():
-                    waiter.set_result(Position.parse(position[0].decode()))
+                    waiter.set_result(Position(batch.last.ms, n))
 
     def _repair(self, last: Position) -> None:
         """The store is back without what stands after `last`: send that again, or give up on this epoch."""
@@ -264,11 +266,16 @@ def _batches(task_log: TaskLog, before: Position, events: list[StoredEvent]) -> 
     size = 0
     for event in events:
         if run and size + len(event[1]) > MAX_BATCH_BYTES:
-            last = Position.parse(run[-1][0].decode())
+            last = _position(run[-1][0])
             batches.append(_batch(task_log, before, last, run, terminal=False))
             before, run, size = last, [], 0
         run.append(event)
         size += len(event[1])
     if run:
-        batches.append(_batch(task_log, before, Position.parse(run[-1][0].decode()), run, terminal=False))
+        batches.append(_batch(task_log, before, _position(run[-1][0]), run, terminal=False))
     return batches
+
+
+def _position(text: bytes) -> Position:
+    ms, _, n = text.partition(b"-")
+    return Position(int(ms), int(n))

@@ -8,7 +8,7 @@ from fakeredis import FakeAsyncRedis, FakeServer
 from redis.asyncio import Redis
 
 from service.adapters.memory_log import MemoryHints, MemoryLogStore
-from service.adapters.redis_client import connect
+from service.adapters.redis_client import connect, with_plain_pages
 from service.adapters.redis_hints import RedisHints
 from service.adapters.redis_log import RedisLogStore
 from service.registry.ports import Hints, LogStore
@@ -32,7 +32,7 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
             return
         case "fakeredis":
             server = FakeServer(version=(7,))
-            redis, subscriber = FakeAsyncRedis(server=server), FakeAsyncRedis(server=server)
+            redis, subscriber = with_plain_pages(FakeAsyncRedis(server=server)), FakeAsyncRedis(server=server)
         case "valkey":
             url = request.getfixturevalue("redis_url")
             redis, subscriber = connect(url), connect(url)

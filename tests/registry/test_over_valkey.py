@@ -62,7 +62,7 @@ class House:
 
     async def log(self, task_id: TaskId) -> bytes:
         entries = await self.redis.xrange(log_key(task_id))
-        return frames([(position, fields[b"d"]) for position, fields in entries])
+        return frames([(position, data) for position, (_, data) in entries])
 
 
 @pytest.fixture(params=["redis_url", "redis7_url"], ids=["valkey", "redis7"])
