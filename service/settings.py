@@ -2,14 +2,22 @@
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Final
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.model.errors import ConfigurationError
 
-PREFIX = "PLAYHEAD_"
+PREFIX: Final = "PLAYHEAD_"
+_SCHEMES: Final = MappingProxyType(
+    {
+        "redis_url": ("redis", "rediss", "unix"),
+        "postgres_url": ("postgresql", "postgres"),
+        "model_url": ("http", "https"),
+    }
+)
 
 
 class Settings(BaseSettings):
@@ -56,10 +64,19 @@ class Settings(BaseSettings):
 
     @field_validator("redis_url", "postgres_url", "model_url")
     @classmethod
-    def _is_url(cls, url: str | None) -> str | None:
-        if url is not None and "://" not in url:
-            raise ValueError("a URL is expected")
+    def _has_scheme(cls, url: str | None, field: ValidationInfo) -> str | None:
+        schemes = _SCHEMES[field.field_name or ""]
+        scheme, separator, rest = (url or "").partition("://")
+        if url is not None and not (separator and rest and scheme in schemes):
+            raise ValueError(f"a URL is expected that begins with {' or '.join(f'{one}://' for one in schemes)}")
         return url
+
+    @field_validator("model_key")
+    @classmethod
+    def _fits_a_header(cls, key: str) -> str:
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError("a key has printable ASCII characters only")
+        return key
 
     @field_validator("model")
     @classmethod

@@ -1,5 +1,6 @@
 """The only place that puts adapters behind ports. Whatever is opened here is closed at the end of its block."""
 
+import re
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,7 +29,6 @@ from service.http.app import make_app
 from service.http.health import HealthRoutes
 from service.http.sessions import SessionRoutes
 from service.http.tasks import TaskRoutes
-from service.model.errors import ConfigurationError
 from service.registry.follow import Follower
 from service.registry.hub import hub
 from service.registry.pages import Pages
@@ -48,6 +48,14 @@ class StoreUrls:
 
     redis: str
     postgres: str
+
+    def shown(self) -> "StoreUrls":
+        """The same without passwords, for people."""
+        return StoreUrls(_without_password(self.redis), _without_password(self.postgres))
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(?<=[?&]password=)[^&]*", "***", re.sub(r"(://[^:@/?]*:).*@", r"\1***@", url))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +154,7 @@ async def open_model(settings: Settings) -> AsyncGenerator[Model]:
         return
     # Loaded only where it is used: its SDK takes longer to import than all the rest of the house.
     adapter: type[OpenAIModel] = import_module("service.adapters.openai_model").OpenAIModel
-    try:
-        endpoint = adapter(
-            settings.model_url, settings.model_key, settings.model, idle_seconds=settings.model_idle_seconds
-        )
-    except ValueError as error:
-        raise ConfigurationError(f"PLAYHEAD_MODEL_KEY: {error}") from None
+    endpoint = adapter(settings.model_url, settings.model_key, settings.model, idle_seconds=settings.model_idle_seconds)
     async with endpoint as model:
         yield model
 

@@ -6,8 +6,8 @@ from typing import Final
 
 import asyncpg
 
-from service.adapters.postgres import CALL_SECONDS, FOREIGN
-from service.model.errors import ConfigurationError, translate
+from service.adapters.postgres import CALL_SECONDS
+from service.model.errors import ConfigurationError
 
 KNOWN_VERSION: Final = 1
 """The version that schema.sql writes."""
@@ -27,18 +27,18 @@ def schema_sql() -> str:
 async def apply_schema(dsn: str) -> bool:
     """Make an empty database ready; answers whether it was empty. Atomic, and harmless to repeat.
 
-    Raises ConfigurationError where the database has another version, DatabaseUnavailable.
+    Raises ConfigurationError where the database has another version, refuses, or cannot be reached.
     """
     return await _with_schema(dsn, apply=True)
 
 
 async def check_schema(dsn: str) -> None:
-    """Raises ConfigurationError where the database is not ready for this program, DatabaseUnavailable."""
+    """Raises ConfigurationError where the database is not ready for this program, or cannot be reached."""
     await _with_schema(dsn, apply=False)
 
 
 async def _with_schema(dsn: str, *, apply: bool) -> bool:
-    with translate(FOREIGN):
+    try:
         connection = await asyncpg.connect(dsn, timeout=CALL_SECONDS, command_timeout=60)
         try:
             async with connection.transaction():
@@ -52,6 +52,12 @@ async def _with_schema(dsn: str, *, apply: bool) -> bool:
                 return True
         finally:
             await connection.close(timeout=CALL_SECONDS)
+    except asyncpg.PostgresError as error:
+        # The server's own words, of which the first line names no secret: no such database, no such user, no room.
+        reason = str(error).partition("\n")[0]
+        raise ConfigurationError(f"PLAYHEAD_POSTGRES_URL: the database refuses: {reason}") from error
+    except (OSError, asyncpg.InterfaceError, ValueError) as error:
+        raise ConfigurationError("PLAYHEAD_POSTGRES_URL: the database cannot be reached") from error
 
 
 def _refuse_other(version: int | None) -> None:

@@ -28,8 +28,13 @@ def main() -> None:
     """Run a command; what is wrong with its input or its surroundings is one line on stderr and exit code 2."""
     try:
         app()
-    except PlayheadError as error:
-        sys.stderr.write(f"playhead: {error}\n")
+    except* PlayheadError as errors:
+        sys.stderr.write(f"playhead: {_first(errors)}\n")
         sys.exit(USAGE_EXIT)
-    except KeyboardInterrupt:
+    except* KeyboardInterrupt:
         sys.exit(130)
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong first, out of the groups of tasks that it went through."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

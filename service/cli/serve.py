@@ -36,7 +36,8 @@ async def run_parts(settings: Settings, parts: set[Part]) -> None:
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         house = await stack.enter_async_context(open_house(settings))
-        typer.echo(f"redis     {house.urls.redis}\npostgres  {house.urls.postgres}")
+        urls = house.urls.shown()
+        typer.echo(f"redis     {urls.redis}\npostgres  {urls.postgres}")
         if Part.HTTP in parts:
             app = await stack.enter_async_context(open_app(house, settings))
             url = await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))

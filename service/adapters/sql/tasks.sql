@@ -9,12 +9,15 @@ WHERE id = $1;
 SELECT log_closed FROM tasks WHERE id = $1;
 
 -- :claim
--- Take the oldest queued tasks whose sessions run nothing. A session that another claim looks at is left to that one.
+-- Take the oldest queued tasks whose sessions run nothing, one a session. A session that another claim looks at is left
+-- to that one.
 WITH due AS (
     SELECT t.id
     FROM tasks t JOIN sessions s ON s.id = t.session_id
     WHERE t.status = 'queued'
       AND NOT EXISTS (SELECT FROM tasks r WHERE r.session_id = t.session_id AND r.status = 'running')
+      AND NOT EXISTS (SELECT FROM tasks o WHERE o.session_id = t.session_id AND o.status = 'queued'
+                                            AND (o.created_at, o.id) < (t.created_at, t.id))
     ORDER BY t.created_at, t.id
     LIMIT $1
     FOR UPDATE OF t, s SKIP LOCKED

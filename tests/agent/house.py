@@ -1,0 +1,208 @@
+"""A house for turns: a log store in memory, a real database, and what can be read from both afterwards."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from service.adapters.demo_model import DemoModel
+from service.adapters.memory_log import MemoryHints, MemoryLogStore
+from service.adapters.postgres import Database
+from service.adapters.postgres_sessions import PostgresSessions
+from service.adapters.postgres_tasks import PostgresTasks
+from service.agent.ports import Model
+from service.agent.turn import Clock, Turns
+from service.model import events as e
+from service.model.encoding import decode
+from service.model.fold import LogFold
+from service.model.generation import Piece, Utterance
+from service.model.ids import SessionId, TaskId
+from service.model.position import BEGINNING, Position
+from service.model.session import Session
+from service.model.task import Claim, Task
+from service.registry.ports import LogStore
+from service.registry.writer import log_writer
+from service.sessions.ports import SessionStore, TaskQueue
+
+LEASE = 60.0
+LAPSED = 0.0
+"""A lease that has ended as soon as it is given."""
+
+Retake = Callable[[Claim], Awaitable[Claim]]
+
+
+class Script:
+    """A model that says these pieces; an event is waited for, a callable is called, an error is raised."""
+
+    provider = "the script"
+
+    def __init__(self, *steps: Piece | asyncio.Event | Callable[[], object] | Exception) -> None:
+        self._steps = steps
+        self.calls: list[Sequence[Utterance]] = []
+        self.began = asyncio.Event()
+
+    async def stream(self, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
+        self.calls.append(conversation)
+        self.began.set()
+        for step in self._steps:
+            if isinstance(step, asyncio.Event):
+                await step.wait()
+            elif isinstance(step, Exception):
+                raise step
+            elif callable(step):
+                step()
+            else:
+                yield step
+
+
+@dataclass
+class House:
+    """All stores, and the turns that run over them."""
+
+    database: Database
+    logs: LogStore = field(default_factory=lambda: MemoryLogStore(MemoryHints()))
+
+    def __post_init__(self) -> None:
+        self.sessions: SessionStore = PostgresSessions(self.database)
+        self.queue: TaskQueue = PostgresTasks(self.database)
+
+    async def post(self, text: str, session_id: SessionId | None = None) -> TaskId:
+        """A message, in a session of its own unless one is named."""
+        session_id = session_id or (await self.sessions.create()).id
+        return (await self.sessions.post(session_id, [e.TextPart(text)])).task_id
+
+    async def claim(self, lease_seconds: float = LEASE) -> Claim:
+        """The one task that is due."""
+        (claim,) = await self.queue.claim(10, lease_seconds)
+        return claim
+
+    @asynccontextmanager
+    async def turns(
+        self, model: Model | None = None, *, logs: LogStore | None = None, queue: TaskQueue | None = None
+    ) -> AsyncIterator[Turns]:
+        """A worker's turns; ports may be handed in that behave otherwise than the house's own."""
+        logs = logs or self.logs
+        async with log_writer(logs, lambda: time.time_ns() // 1_000_000) as writer:
+            yield Turns(
+                writer=writer,
+                logs=logs,
+                queue=queue or self.queue,
+                sessions=self.sessions,
+                model=model or DemoModel(),
+                clock=Clock(lambda: datetime.now(UTC), time.monotonic),
+            )
+
+    async def run(self, claim: Claim, model: Model | None = None, **ports: Any) -> None:
+        """One turn by a worker of its own, from its claim on."""
+        async with self.turns(model, **ports) as turns:
+            await turns.run(claim, self.retake)
+
+    async def retake(self, claim: Claim) -> Claim:
+        return await self.queue.retake(claim, LEASE)
+
+    async def log(self, task_id: TaskId) -> list[e.Chunk | e.Unknown]:
+        """The whole log, its numbers checked: dense from 1 or, after a loss, from wherever it begins."""
+        chunks: list[e.Chunk | e.Unknown] = []
+        after, n = BEGINNING, None
+        while (page := await self.logs.read(task_id, after, 1000)).events:
+            for position, data in page.events:
+                after = Position.parse(position.decode())
+                assert n is None or after.n == n + 1
+                n = after.n
+                chunks.append(decode(data))
+        return chunks
+
+    async def task(self, task_id: TaskId) -> Task:
+        task = await self.sessions.task(task_id)
+        assert task is not None
+        return task
+
+    async def session(self, task_id: TaskId) -> Session:
+        session = await self.sessions.read((await self.task(task_id)).session_id)
+        assert session is not None
+        return session
+
+    async def conversation(self, task_id: TaskId) -> list[str]:
+        """The session's messages, as `user: Hi`; reasoning in brackets."""
+        lines = []
+        for message in (await self.session(task_id)).messages:
+            spoken = [f"[{p['text']}]" if p["type"] == "reasoning" else p.get("text", "") for p in message.parts]
+            lines.append(f"{message.role}: {''.join(spoken)}")
+        return lines
+
+    async def told(self, task_id: TaskId) -> list[str]:
+        """The log as a person reads it."""
+        return told(await self.log(task_id))
+
+    async def assert_ended_well(self, task_id: TaskId) -> LogFold:
+        """The log folds, has one terminal event, and says what the database says. Answers the fold."""
+        chunks = await self.log(task_id)
+        fold = LogFold()
+        for chunk in chunks:
+            fold.apply(chunk)
+        task, session = await self.task(task_id), await self.session(task_id)
+        assert sum(isinstance(chunk, e.Finish) for chunk in chunks) == 1
+        assert isinstance(chunks[-1], e.Finish)
+        head = await self.logs.head(task_id)
+        assert head.closed
+        facts = await PostgresTasks(self.database).facts(task_id)
+        assert facts is not None
+        assert facts.log_closed
+        assert not session.busy
+        assert fold.finish is not None
+        finish = fold.finish.message_metadata
+        assert (fold.task_id, fold.message_id, fold.status) == (task.id, task.answer_id, task.status)
+        assert fold.usage == finish.usage == task.usage
+        assert finish.task_id == task_id
+        assert (finish.started_at, finish.finished_at) == (_time(task.started_at), _time(task.finished_at))
+        answers = [message for message in session.messages if message.id == task.answer_id]
+        if answers:
+            (answer,) = answers
+            assert list(answer.parts) == fold.message_parts()
+        else:
+            assert fold.message_parts() in ([], [{"type": "step-start"}])
+        if finish.truncated is None:
+            assert finish.output == fold.output()
+        return fold
+
+
+def _time(moment: datetime | None) -> str:
+    assert moment is not None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def told(chunks: Sequence[e.Chunk | e.Unknown]) -> list[str]:  # noqa: C901 - one arm a chunk
+    """A line a chunk; neighbouring deltas of one part are one line, however they were stored."""
+    lines: list[str] = []
+    for chunk in chunks:
+        match chunk:
+            case e.TextDelta(id=part, delta=text) | e.ReasoningDelta(id=part, delta=text):
+                prefix = f"{chunk.type} {part}: "
+                if lines and lines[-1].startswith(prefix):
+                    lines[-1] += text
+                else:
+                    lines.append(prefix + text)
+            case e.TextStart() | e.TextEnd() | e.ReasoningStart() | e.ReasoningEnd():
+                lines.append(f"{chunk.type} {chunk.id}")
+            case e.DataInput(data=data):
+                lines.append(f"data-input: {' | '.join(getattr(part, 'text', '?') for part in data.parts)}")
+            case e.DataAttempt(data=data):
+                lines.append(f"data-attempt {data.epoch}")
+            case e.MessageMetadata(message_metadata=e.CallMetadata() as call):
+                lines.append(f"call-ended {call.finish_reason} {call.usage.input_tokens}+{call.usage.output_tokens}")
+            case e.MessageMetadata(message_metadata=e.FailureMetadata() as failure):
+                lines.append(f"task {failure.status} {failure.error_type}")
+            case e.DataBounceBack(data=data):
+                lines.append(f"data-bounce-back {data.error_type}: {data.content}")
+            case e.DataAuthenticationRequired(data=data):
+                lines.append(f"data-authentication-required {data.provider}")
+            case e.Error(error_text=text):
+                lines.append(f"error {text}")
+            case e.Finish(finish_reason=reason, message_metadata=end):
+                lines.append(f"finish {reason}, {end.status}: {end.output}")
+            case _:
+                lines.append(chunk.type)
+    return lines

@@ -1,0 +1,144 @@
+"""The readers, as a process of their own: raw protocols that only count frames. Told what to do on its input.
+
+`connect <port> <count> <path>` opens connections and answers when each has its headers. `expect <frames>` answers at
+once; when all readers together have so many frames each, counted from then on, a second answer says when that was.
+`replay <port> <count> <path> <frames>` does both, from before the first connection. `status` tells the frames of each
+reader, `close` closes all. Answers are lines of JSON; times are of CLOCK_MONOTONIC, which all processes of a machine
+share.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+from tests.bench.processes import raise_descriptor_limit
+
+END_OF_FRAME: Final = b"\n\n"
+GREETING: Final = b": hi\n\n"
+"""Nchan's, to some readers before their first event; it is none."""
+
+CONNECTING_AT_ONCE: Final = 100
+_buffer: Final = bytearray(256 * 1024)
+
+
+class Reader(asyncio.BufferedProtocol):
+    """One reader. All share one buffer: what arrives is counted before the next one arrives."""
+
+    def __init__(self, crowd: "Crowd", path: str) -> None:
+        self._crowd = crowd
+        self._path = path
+        self._ended_in_newline = False
+        self.began: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.frames = 0
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        request = f"GET {self._path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n"
+        transport.write(request.encode())
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return _buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if not self.began.done():
+            if not _buffer.startswith(b"HTTP/1.1 200"):
+                self.began.set_exception(RuntimeError(bytes(_buffer[: min(nbytes, 500)]).decode()))
+                return
+            self.began.set_result(None)
+        frames = _buffer.count(END_OF_FRAME, 0, nbytes)
+        if self._ended_in_newline and _buffer[0] == END_OF_FRAME[1]:
+            frames += 1
+        self._ended_in_newline = _buffer[nbytes - 1] == END_OF_FRAME[0]
+        if self.frames == 0:
+            frames -= _buffer.count(GREETING, 0, nbytes)
+        self.frames += frames
+        self._crowd.count(frames)
+
+
+class Crowd:
+    """All readers of this process."""
+
+    def __init__(self) -> None:
+        self.readers: list[Reader] = []
+        self._frames = 0
+        self._reads = 0
+        self._goal: int | None = None
+        self._expected = 0
+        self._begun = 0.0
+
+    async def connect(self, port: int, count: int, path: str) -> None:
+        """Open connections, some at once, and wait for their headers."""
+        loop = asyncio.get_running_loop()
+        for start in range(0, count, CONNECTING_AT_ONCE):
+            opened = await asyncio.gather(
+                *(
+                    loop.create_connection(lambda: Reader(self, path), "127.0.0.1", port)
+                    for _ in range(start, min(start + CONNECTING_AT_ONCE, count))
+                )
+            )
+            self.readers += [reader for _, reader in opened]
+            await asyncio.gather(*(reader.began for _, reader in opened))
+
+    def expect(self, frames: int, readers: int) -> None:
+        """From here on count towards so many frames for each of so many readers."""
+        for reader in self.readers:
+            reader.frames = 0
+        self._frames = self._reads = 0
+        self._expected, self._goal, self._begun = frames, frames * readers, time.monotonic()
+
+    def count(self, frames: int) -> None:
+        """Something arrived."""
+        self._frames += frames
+        self._reads += 1
+        if self._goal is not None and self._frames >= self._goal:
+            self._goal = None
+            odd = sum(reader.frames != self._expected for reader in self.readers)
+            answer(begun=self._begun, done=time.monotonic(), odd=odd, frames_a_read=self._frames / self._reads)
+
+    def close(self) -> None:
+        """Hang up."""
+        for reader in self.readers:
+            if reader.transport is not None:
+                reader.transport.abort()
+        self.readers.clear()
+
+
+def answer(**fields: Any) -> None:
+    """Say something to who gave the command."""
+    print(json.dumps(fields), flush=True)
+
+
+async def main() -> None:
+    """Do what comes in until the input ends."""
+    raise_descriptor_limit()
+    crowd = Crowd()
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := (await reader.readline()).decode():
+        match line.split():
+            case ["connect", port, count, path]:
+                await crowd.connect(int(port), int(count), path)
+                answer(connected=count)
+            case ["expect", frames, count]:
+                crowd.expect(int(frames), int(count))
+                answer(counting=True)
+            case ["replay", port, count, path, frames]:
+                crowd.expect(int(frames), int(count))
+                await crowd.connect(int(port), int(count), path)
+            case ["status"]:
+                answer(frames=[reader.frames for reader in crowd.readers])
+            case ["close"]:
+                crowd.close()
+                answer(closed=True)
+            case other:
+                raise ValueError(other)
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        asyncio.run(main())

@@ -1,0 +1,1 @@
+"""Tests of service.cli: the command as a user runs it."""

@@ -1,0 +1,253 @@
+"""The command as a user runs it: exit codes, what stands on which stream, and databases that do not fit.
+
+Whatever is wrong with a setting or with what it points at is one line on stderr that names it, and exit code 2.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from service.adapters.postgres_schema import KNOWN_VERSION, schema_sql
+from service.wiring import StoreUrls
+from tests.processes import serve
+from tests.sessions.databases import own_database, server_url
+
+SECRET = "hunter2"
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int | None
+    out: str
+    err: str
+
+
+async def playhead(folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> Ran:
+    """Run the command to its end, with these PLAYHEAD_ settings and no others."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYHEAD_")}
+    environment |= {f"PLAYHEAD_{name}": value for name, value in (settings or {}).items()}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "service", *arguments),
+        env=environment | {"TERM": "dumb", "NO_COLOR": "1"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=folder,
+    )
+    try:
+        async with asyncio.timeout(30):
+            out, err = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.communicate()
+        raise
+    return Ran(process.returncode, out.decode(), err.decode())
+
+
+def assert_one_line(ran: Ran, name: str) -> None:
+    assert ran.code == 2, ran.err
+    assert ran.err.startswith(f"playhead: PLAYHEAD_{name}: ")
+    assert ran.err.count("\n") == 1
+    assert ran.err.endswith("\n")
+    assert SECRET not in ran.out + ran.err
+
+
+@pytest.fixture(scope="module")
+def server(request: pytest.FixtureRequest) -> str:
+    return server_url("embedded", request)
+
+
+@pytest.fixture
+def empty(server: str) -> Iterator[str]:
+    with own_database(server, schema=False) as url:
+        yield url
+
+
+async def execute(url: str, statement: str) -> list[asyncpg.Record]:
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetch(statement)
+    finally:
+        await connection.close()
+
+
+# --- help -------------------------------------------------------------------------------------------------------------
+
+
+async def test_help_names_the_commands(tmp_path: Path) -> None:
+    ran, bare, serve_help = await asyncio.gather(
+        playhead(tmp_path, "--help"), playhead(tmp_path), playhead(tmp_path, "serve", "--help")
+    )
+    assert (ran.code, ran.err) == (0, "")
+    for word in ("serve", "schema"):
+        assert word in ran.out
+    assert bare.code == 2
+    assert "serve" in bare.out + bare.err
+    assert serve_help.code == 0
+    assert "--only" in serve_help.out
+
+
+async def test_what_there_is_not_is_a_usage_error(tmp_path: Path) -> None:
+    asked = (("nonsense",), ("serve", "--only", "nothing"), ("schema", "drop"))
+    for ran in await asyncio.gather(*(playhead(tmp_path, *arguments) for arguments in asked)):
+        assert ran.code == 2
+        assert "Traceback" not in ran.err
+        assert ran.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- serve: settings --------------------------------------------------------------------------------------------------
+
+
+WRONG: dict[str, dict[str, str]] = {
+    "HTTP_PORT": {"HTTP_PORT": "70000"},
+    "POSTGRES_URL": {"POSTGRES_URL": f"u:{SECRET}@host"},
+    "MODEL_URL": {"MODEL_KEY": SECRET},
+}
+
+
+async def test_a_wrong_setting_stops_the_start_before_anything_is_there(tmp_path: Path) -> None:
+    """All kinds of wrong values: tests/test_settings.py."""
+    runs = await asyncio.gather(*(playhead(tmp_path, "serve", settings=values) for values in WRONG.values()))
+    for name, ran in zip(WRONG, runs, strict=True):
+        assert_one_line(ran, name)
+        assert ran.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_dotenv_file_in_the_working_directory_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PLAYHEAD_HTTP_PORT=70000\n")
+    assert_one_line(await playhead(tmp_path, "serve"), "HTTP_PORT")
+
+
+async def test_a_port_in_use_is_one_line(tmp_path: Path, stores: StoreUrls, postgres_url: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        settings = {"HTTP_PORT": port, "REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
+        ran = await playhead(tmp_path, "serve", settings=settings)
+    assert_one_line(ran, "HTTP_PORT")
+    assert port in ran.err
+
+
+# --- serve: stores ----------------------------------------------------------------------------------------------------
+
+
+def closed_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
+async def test_a_database_that_does_not_answer_is_one_line(tmp_path: Path, stores: StoreUrls) -> None:
+    url = f"postgresql://u:{SECRET}@127.0.0.1:{closed_port()}/d"
+    assert_one_line(
+        await playhead(tmp_path, "serve", settings={"REDIS_URL": stores.redis, "POSTGRES_URL": url}), "POSTGRES_URL"
+    )
+
+
+async def test_a_database_that_there_is_not_is_one_line(tmp_path: Path, stores: StoreUrls, empty: str) -> None:
+    settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": empty.replace("/playhead_test", "/no_such")}
+    for ran in await asyncio.gather(
+        playhead(tmp_path, "serve", settings=settings), playhead(tmp_path, "schema", "apply", settings=settings)
+    ):
+        assert_one_line(ran, "POSTGRES_URL")
+
+
+async def test_a_redis_that_does_not_answer_is_waited_for_and_told(tmp_path: Path, postgres_url: str) -> None:
+    """It starts, says in its log that it waits, and stops when told to; /readyz has what is away."""
+    settings = {"REDIS_URL": f"redis://127.0.0.1:{closed_port()}/0", "POSTGRES_URL": postgres_url}
+    async with serve(tmp_path / "log", settings) as service:
+        assert await service.stop() == 0
+    log = (tmp_path / "log").read_text()
+    assert "hints_interrupted" in log
+    assert "Traceback" not in log
+
+
+async def test_passwords_of_stores_are_not_printed(tmp_path: Path, stores: StoreUrls, postgres_url: str) -> None:
+    """What is printed at the start lands in every container's log. (The embedded server trusts whoever comes.)"""
+    settings = {
+        "REDIS_URL": f"redis://u:{SECRET}@127.0.0.1:{closed_port()}/0",
+        "POSTGRES_URL": postgres_url.replace("postgres@", f"postgres:{SECRET}@"),
+    }
+    assert SECRET in settings["POSTGRES_URL"]
+    async with serve(tmp_path / "log", settings) as service:
+        shown = "\n".join(service.lines)
+        await service.stop()
+    assert SECRET not in shown + (tmp_path / "log").read_text()
+
+
+async def test_a_database_without_our_schema_is_refused(tmp_path: Path, stores: StoreUrls, empty: str) -> None:
+    ran = await playhead(tmp_path, "serve", settings={"REDIS_URL": stores.redis, "POSTGRES_URL": empty})
+    assert_one_line(ran, "POSTGRES_URL")
+    assert "playhead schema apply" in ran.err
+    assert await execute(empty, "SELECT FROM pg_tables WHERE schemaname = 'public'") == []
+
+
+@pytest.mark.parametrize("version", [KNOWN_VERSION + 1, KNOWN_VERSION - 1], ids=["future", "past"])
+async def test_a_database_of_another_version_is_refused_and_left_alone(
+    tmp_path: Path, stores: StoreUrls, postgres_url: str, version: int
+) -> None:
+    await execute(postgres_url, f"UPDATE schema_version SET version = {version}")
+    settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
+    for ran in await asyncio.gather(
+        playhead(tmp_path, "serve", settings=settings), playhead(tmp_path, "schema", "apply", settings=settings)
+    ):
+        assert_one_line(ran, "POSTGRES_URL")
+        assert str(version) in ran.err
+    (row,) = await execute(postgres_url, "SELECT version FROM schema_version")
+    assert row["version"] == version
+
+
+# --- schema -----------------------------------------------------------------------------------------------------------
+
+
+async def test_schema_print_prints_the_whole_ddl_and_needs_nothing(tmp_path: Path, empty: str) -> None:
+    ran = await playhead(tmp_path, "schema", "print", settings={"HTTP_PORT": "wrong"})
+    assert (ran.code, ran.out, ran.err) == (0, schema_sql(), "")
+    connection = await asyncpg.connect(empty)
+    try:
+        await connection.execute(ran.out)  # it is SQL as it stands
+    finally:
+        await connection.close()
+
+
+async def test_schema_apply_is_harmless_to_repeat_and_to_run_at_once(
+    tmp_path: Path, stores: StoreUrls, empty: str
+) -> None:
+    settings = {"POSTGRES_URL": empty}
+    runs = await asyncio.gather(*(playhead(tmp_path, "schema", "apply", settings=settings) for _ in range(2)))
+    assert [(ran.code, ran.err) for ran in runs] == [(0, "")] * 2
+    assert sorted(ran.out for ran in runs) == [
+        f"schema version {KNOWN_VERSION} applied\n",
+        f"schema version {KNOWN_VERSION} was there already\n",
+    ]
+    await execute(empty, "INSERT INTO sessions DEFAULT VALUES")
+    assert (await playhead(tmp_path, "schema", "apply", settings=settings)).code == 0
+    assert len(await execute(empty, "SELECT FROM sessions")) == 1
+    async with serve(tmp_path / "log", {"REDIS_URL": stores.redis, "POSTGRES_URL": empty}) as service:
+        assert service.url.startswith("http://127.0.0.1:")
+        assert await service.stop() == 0
+
+
+async def test_schema_apply_wants_to_know_where(tmp_path: Path) -> None:
+    assert_one_line(await playhead(tmp_path, "schema", "apply"), "POSTGRES_URL")
+
+
+async def test_a_foreign_database_with_a_table_of_ours_is_left_as_it_was(tmp_path: Path, empty: str) -> None:
+    """Applied whole or not at all."""
+    await execute(empty, "CREATE TABLE messages (mine integer)")
+    ran = await playhead(tmp_path, "schema", "apply", settings={"POSTGRES_URL": empty})
+    tables = await execute(empty, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    assert [row["tablename"] for row in tables] == ["messages"]
+    assert_one_line(ran, "POSTGRES_URL")

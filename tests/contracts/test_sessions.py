@@ -1,0 +1,197 @@
+"""The port `SessionStore`: conversations as every PostgreSQL that we support keeps them."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from service.adapters.postgres import Database, postgres_pool
+from service.adapters.postgres_sessions import PostgresSessions
+from service.adapters.postgres_tasks import PostgresTasks
+from service.model.errors import DatabaseUnavailable, NotFound, SessionBusy
+from service.model.events import FilePart, TextPart, Usage
+from service.model.ids import SessionId, TaskId
+from service.model.session import Posted
+from service.sessions.ports import SessionStore
+from tests.sessions.databases import SERVERS, emptied, own_database, server_url
+from tests.sessions.endings import ended_with
+from tests.sessions.texts import ODD_TEXTS
+
+NOBODYS = TaskId("01890000-0000-7000-8000-000000000000")
+UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+HI = [TextPart("Hi")]
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def dsn(request: pytest.FixtureRequest) -> Iterator[str]:
+    with own_database(server_url(request.param, request)) as url:
+        yield url
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncIterator[Database]:
+    async with emptied(dsn) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(database: Database) -> SessionStore:
+    return PostgresSessions(database)
+
+
+async def rows(database: Database) -> dict[str, int]:
+    return {
+        table: (await database.fetch(f"SELECT count(*) FROM {table}"))[0][0]
+        for table in ("sessions", "tasks", "leases", "messages")
+    }
+
+
+# --- create, read -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_session_is_empty_and_idle(store: SessionStore) -> None:
+    created = await store.create()
+    assert UUID7.fullmatch(created.id)
+    assert (created.messages, created.busy) == ((), False)
+    assert created.created_at.tzinfo is not None
+    assert await store.read(created.id) == created
+
+
+async def test_a_repeat_makes_another_and_ids_sort_by_age(store: SessionStore) -> None:
+    made = [(await store.create()).id for _ in range(20)]
+    assert len(set(made)) == 20
+    in_milliseconds = [session_id[:13] for session_id in made]
+    assert in_milliseconds == sorted(in_milliseconds)
+
+
+@pytest.mark.parametrize("session_id", ["01890000-0000-7000-8000-000000000000", "x", "~" * 128, "'; --", "*", "%"])
+async def test_there_is_no_session_that_was_not_created(store: SessionStore, session_id: str) -> None:
+    await store.create()
+    assert await store.read(SessionId(session_id)) is None
+
+
+async def test_there_is_no_task_that_was_not_posted(store: SessionStore) -> None:
+    assert await store.task(NOBODYS) is None
+
+
+# --- post -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_posted_message_is_there_with_its_queued_turn(store: SessionStore) -> None:
+    session = await store.create()
+    posted = await store.post(session.id, [TextPart("Hi"), FilePart("image/png", "https://a.test/b.png")])
+    now = await store.read(session.id)
+    task = await store.task(posted.task_id)
+    assert now is not None
+    assert task is not None
+    assert UUID7.fullmatch(posted.task_id)
+    (message,) = now.messages
+    assert (message.id, message.role, message.task_id) == (posted.message_id, "user", posted.task_id)
+    assert message.parts == (
+        {"type": "text", "text": "Hi"},
+        {"type": "file", "mediaType": "image/png", "url": "https://a.test/b.png"},
+    )
+    assert now.busy
+    assert (task.id, task.session_id, task.kind, task.status) == (posted.task_id, session.id, "turn", "queued")
+    assert (task.input_id, task.error_type, task.usage) == (posted.message_id, None, Usage(0, 0))
+    assert (task.started_at, task.finished_at) == (None, None)
+    assert task.answer_id != task.input_id
+
+
+async def test_posting_to_what_does_not_exist_stores_nothing(store: SessionStore, database: Database) -> None:
+    before = await rows(database)
+    with pytest.raises(NotFound):
+        await store.post(SessionId("nobody's"), HI)
+    assert await rows(database) == before
+
+
+async def test_one_turn_at_a_time(store: SessionStore, database: Database) -> None:
+    session = await store.create()
+    await store.post(session.id, HI)
+    queue = PostgresTasks(database)
+    before = await rows(database)
+    with pytest.raises(SessionBusy):  # while it is queued
+        await store.post(session.id, HI)
+    (claim,) = await queue.claim(1, 60)
+    with pytest.raises(SessionBusy):  # while it runs
+        await store.post(session.id, HI)
+    assert await rows(database) == before
+
+    await queue.end(claim, ended_with(claim, "There."))
+    again = await store.read(session.id)  # free from the end on, not only from the log's closing on
+    assert again is not None
+    assert not again.busy
+    await store.post(session.id, HI)
+
+
+async def test_a_busy_session_is_no_other_sessions_affair(store: SessionStore) -> None:
+    sessions = [await store.create() for _ in range(3)]
+    posted = [await store.post(session.id, HI) for session in sessions]
+    assert len({post.task_id for post in posted}) == 3
+
+
+async def test_pitfall_43_twenty_posts_at_once_make_one_turn(dsn: str, database: Database) -> None:
+    async with AsyncExitStack() as stack:
+        stores = [
+            PostgresSessions(Database(await stack.enter_async_context(postgres_pool(dsn, connections=5))))
+            for _ in range(4)
+        ]
+        session = await stores[0].create()
+        posts = [store.post(session.id, [TextPart(f"{n}")]) for n, store in enumerate(stores * 5)]
+        results = await asyncio.gather(*posts, return_exceptions=True)
+    accepted = [result for result in results if isinstance(result, Posted)]
+    assert len(accepted) == 1
+    assert [type(result) for result in results if not isinstance(result, Posted)] == [SessionBusy] * 19
+    assert await rows(database) == {"sessions": 1, "tasks": 1, "leases": 1, "messages": 1}
+
+
+async def test_posts_to_many_sessions_at_once_do_not_wait_for_each_other_in_a_circle(store: SessionStore) -> None:
+    sessions = [await store.create() for _ in range(40)]
+    posted = await asyncio.gather(*(store.post(session.id, HI) for session in sessions))
+    assert len({post.task_id for post in posted}) == 40
+
+
+async def test_messages_stand_in_the_order_in_which_they_were_accepted(store: SessionStore, database: Database) -> None:
+    queue = PostgresTasks(database)
+    session = await store.create()
+    for n in range(5):
+        await store.post(session.id, [TextPart(f"question {n}")])
+        (claim,) = await queue.claim(1, 60)
+        await queue.end(claim, ended_with(claim, f"answer {n}"))
+    now = await store.read(session.id)
+    assert now is not None
+    assert [(message.role, message.parts[-1]["text"]) for message in now.messages] == [
+        (role, f"{kind} {n}") for n in range(5) for role, kind in (("user", "question"), ("assistant", "answer"))
+    ]
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS.values(), ids=ODD_TEXTS.keys())
+async def test_pitfall_59_a_text_comes_back_as_it_was_posted(store: SessionStore, text: str) -> None:
+    session = await store.create()
+    await store.post(session.id, [TextPart(text), TextPart("")])
+    now = await store.read(session.id)
+    assert now is not None
+    assert now.messages[0].parts == ({"type": "text", "text": text}, {"type": "text", "text": ""})
+
+
+# --- a database that is away ------------------------------------------------------------------------------------------
+
+
+async def test_what_is_away_is_told_as_that(dsn: str) -> None:
+    async with postgres_pool(dsn) as pool:
+        store = PostgresSessions(Database(pool))
+        session = await store.create()
+        posted = await store.post(session.id, HI)
+    for call in (
+        store.create(),
+        store.read(session.id),
+        store.post(session.id, HI),
+        store.task(posted.task_id),
+    ):
+        with pytest.raises(DatabaseUnavailable):
+            await call

@@ -1,0 +1,469 @@
+"""The ports `TaskQueue` and `TaskDirectory`: who works on what, and how it ends, on every PostgreSQL that we support.
+
+A lease of no time (LAPSED) has ended as soon as it is given: so is "the holder is gone" said here, without waiting.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from service.adapters.postgres import Database, postgres_pool
+from service.adapters.postgres_sessions import PostgresSessions
+from service.adapters.postgres_tasks import PostgresTasks
+from service.model import events as e
+from service.model.errors import DatabaseUnavailable, TakenOver
+from service.model.ids import SessionId, TaskId
+from service.model.log import TaskFacts
+from service.model.session import Message
+from service.model.task import Claim, End, Task
+from tests.sessions.databases import SERVERS, emptied, own_database, server_url
+from tests.sessions.endings import NOON, bounced, ended_with, finish
+from tests.sessions.texts import ODD_TEXTS
+
+LEASE = 60.0
+LAPSED = 0.0
+NOBODYS = TaskId("01890000-0000-7000-8000-000000000000")
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def dsn(request: pytest.FixtureRequest) -> Iterator[str]:
+    with own_database(server_url(request.param, request)) as url:
+        yield url
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncIterator[Database]:
+    async with emptied(dsn) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(database: Database) -> PostgresSessions:
+    return PostgresSessions(database)
+
+
+@pytest.fixture
+def queue(database: Database) -> PostgresTasks:
+    return PostgresTasks(database)
+
+
+async def queued(store: PostgresSessions, text: str = "Hi") -> TaskId:
+    """A session of its own with a turn."""
+    session = await store.create()
+    return (await store.post(session.id, [e.TextPart(text)])).task_id
+
+
+async def claimed(store: PostgresSessions, queue: PostgresTasks, lease_seconds: float = LEASE) -> Claim:
+    task_id = await queued(store)
+    (claim,) = await queue.claim(1, lease_seconds)
+    assert claim.task.id == task_id
+    return claim
+
+
+async def the_task(store: PostgresSessions, claim: Claim) -> Task:
+    task = await store.task(claim.task.id)
+    assert task is not None
+    return task
+
+
+async def conversation(store: PostgresSessions, session_id: SessionId) -> tuple[Message, ...]:
+    session = await store.read(session_id)
+    assert session is not None
+    return session.messages
+
+
+async def everything(database: Database) -> list[list[object]]:
+    """Every row of every table but when leases end: what a loser must leave as it is."""
+    return [
+        [tuple(row) for row in await database.fetch(statement)]
+        for statement in (
+            "SELECT * FROM sessions ORDER BY id",
+            "SELECT id, status, usage, ending::text, error_type, log_closed, finished_at FROM tasks ORDER BY id",
+            "SELECT task_id, epoch FROM leases ORDER BY task_id",
+            "SELECT session_id, id, seq, role, parts::text FROM messages ORDER BY seq",
+        )
+    ]
+
+
+async def second_turn_queued(database: Database, claim: Claim) -> TaskId:
+    """Another queued turn of a session that has one: no port makes that yet, a mailbox will."""
+    (row,) = await database.fetch(
+        "WITH task AS (INSERT INTO tasks (session_id, kind, input_id) VALUES ($1, 'turn', 'none') RETURNING id),"
+        " lease AS (INSERT INTO leases (task_id) SELECT id FROM task) SELECT id::text FROM task",
+        claim.task.session_id,
+    )
+    return TaskId(row["id"])
+
+
+# --- claim ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_claim_is_the_task_with_its_first_epoch(store: PostgresSessions, queue: PostgresTasks) -> None:
+    task_id = await queued(store)
+    (claim,) = await queue.claim(10, LEASE)
+    task = await store.task(task_id)
+    assert task is not None
+    assert (claim.task, claim.epoch, claim.owed) == (task, 1, None)
+    assert task.status == "running"
+    assert claim.started_at == task.started_at is not None
+
+
+async def test_there_is_nothing_to_claim_where_nothing_is_due(store: PostgresSessions, queue: PostgresTasks) -> None:
+    assert await queue.claim(10, LEASE) == []
+    await claimed(store, queue)
+    assert await queue.claim(10, LEASE) == []  # it is held
+    assert await queue.claim(0, LEASE) == []
+
+
+async def test_the_oldest_come_first_and_no_more_than_asked_for(store: PostgresSessions, queue: PostgresTasks) -> None:
+    tasks = [await queued(store) for _ in range(7)]
+    taken = [{claim.task.id for claim in await queue.claim(3, LEASE)} for _ in range(4)]
+    assert taken == [set(tasks[:3]), set(tasks[3:6]), set(tasks[6:]), set()]
+
+
+async def test_lapsed_and_queued_ones_together_are_no_more_than_asked_for(
+    store: PostgresSessions, queue: PostgresTasks
+) -> None:
+    lapsed = {(await claimed(store, queue, LAPSED)).task.id}
+    waiting = [await queued(store) for _ in range(3)]
+    taken = [claim.task.id for claim in await queue.claim(2, LEASE)]
+    assert len(taken) == 2
+    assert set(taken) == lapsed | {waiting[0]}
+
+
+async def test_each_task_goes_to_one_claimer(dsn: str, store: PostgresSessions) -> None:
+    tasks = {await queued(store) for _ in range(60)}
+    taken: list[Claim] = []
+    async with AsyncExitStack() as stack:
+        pools = [await stack.enter_async_context(postgres_pool(dsn, connections=3)) for _ in range(4)]
+
+        async def work(queue: PostgresTasks) -> None:
+            for _ in range(200):  # an empty answer may only mean that another claim looks at the rest
+                taken.extend(await queue.claim(7, LEASE))
+                if len(taken) >= len(tasks):
+                    return
+
+        await asyncio.gather(*(work(PostgresTasks(Database(pool))) for pool in pools * 3))
+    assert sorted(claim.task.id for claim in taken) == sorted(tasks)
+    assert {claim.epoch for claim in taken} == {1}
+
+
+async def test_a_lapsed_task_goes_to_one_of_those_who_take_it_over(dsn: str, store: PostgresSessions) -> None:
+    async with AsyncExitStack() as stack:
+        queues = [
+            PostgresTasks(Database(await stack.enter_async_context(postgres_pool(dsn, connections=2))))
+            for _ in range(4)
+        ]
+        lost = [await claimed(store, queues[0]) for _ in range(10)]
+        await queues[0].renew(lost, LAPSED)
+        taken = await asyncio.gather(*(queue.claim(10, LEASE) for queue in queues * 2))
+        rest = await queues[0].claim(100, LEASE)  # passed over by all, because another looked at it
+    claims = [claim for some in (*taken, rest) for claim in some]
+    assert sorted(claim.task.id for claim in claims) == sorted(claim.task.id for claim in lost)
+    assert {claim.epoch for claim in claims} == {2}
+
+
+async def test_the_epoch_rises_with_every_holder(store: PostgresSessions, queue: PostgresTasks) -> None:
+    first = await claimed(store, queue, LAPSED)
+    epochs = [(await queue.claim(1, LAPSED))[0].epoch for _ in range(5)]
+    assert [first.epoch, *epochs] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_pitfall_68_a_busy_session_is_passed_over_and_starves_nobody(
+    store: PostgresSessions, queue: PostgresTasks, database: Database
+) -> None:
+    running = await claimed(store, queue)
+    waiting = await second_turn_queued(database, running)
+    other = await queued(store)  # younger than the one that waits
+    assert [claim.task.id for claim in await queue.claim(1, LEASE)] == [other]
+    assert await queue.claim(1, LEASE) == []
+    await queue.end(running, ended_with(running, "There."))
+    assert [claim.task.id for claim in await queue.claim(1, LEASE)] == [waiting]  # the end frees, not the closing
+
+
+async def test_pitfall_68_of_two_queued_turns_of_one_session_one_is_claimed(
+    store: PostgresSessions, queue: PostgresTasks, database: Database
+) -> None:
+    first = await claimed(store, queue)
+    waiting = {await second_turn_queued(database, first), await second_turn_queued(database, first)}
+    await queue.end(first, ended_with(first, "There."))
+    assert len(waiting & {claim.task.id for claim in await queue.claim(10, LEASE)}) == 1
+
+
+async def test_pitfall_21_a_lapsed_task_is_taken_over_as_it_stands(
+    store: PostgresSessions, queue: PostgresTasks
+) -> None:
+    lost = await claimed(store, queue, LAPSED)
+    (taken,) = await queue.claim(1, LEASE)
+    assert (taken.task, taken.started_at, taken.owed) == (lost.task, lost.started_at, None)
+    assert taken.epoch == lost.epoch + 1
+
+
+async def test_pitfall_69_an_ended_task_whose_log_is_open_is_taken_over_with_what_is_owed(
+    store: PostgresSessions, queue: PostgresTasks
+) -> None:
+    lost = await claimed(store, queue, LAPSED)
+    end = ended_with(lost, "There.")
+    await queue.end(lost, end)
+    (taken,) = await queue.claim(1, LEASE)
+    assert (taken.task.id, taken.epoch, taken.task.status) == (lost.task.id, 2, "succeeded")
+    assert taken.owed == end.ending
+    await queue.close(taken)
+    assert await queue.claim(1, LEASE) == []
+
+
+async def test_an_ended_task_that_is_still_held_is_left_to_its_holder(
+    store: PostgresSessions, queue: PostgresTasks
+) -> None:
+    claim = await claimed(store, queue)
+    await queue.end(claim, ended_with(claim, "There."))
+    assert await queue.claim(1, LEASE) == []
+
+
+# --- renew ------------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_renewed_is_held_on(store: PostgresSessions, queue: PostgresTasks) -> None:
+    claims = [await claimed(store, queue) for _ in range(3)]
+    renewed = await queue.renew(claims, LEASE)
+    assert sorted(renewed) == sorted((claim.task.id, claim.epoch) for claim in claims)
+    assert await queue.claim(10, LEASE) == []
+
+
+async def test_a_renewal_counts_from_when_it_was_made(store: PostgresSessions, queue: PostgresTasks) -> None:
+    claim = await claimed(store, queue)
+    assert len(await queue.renew([claim], LAPSED)) == 1
+    assert len(await queue.claim(1, LEASE)) == 1
+
+
+async def test_a_lapsed_lease_is_not_renewed_even_where_nobody_took_it(
+    store: PostgresSessions, queue: PostgresTasks
+) -> None:
+    lost, held = await claimed(store, queue), await claimed(store, queue)
+    await queue.renew([lost], LAPSED)
+    assert await queue.renew([lost, held], LEASE) == [(held.task.id, held.epoch)]
+
+
+async def test_pitfall_22_an_older_epoch_renews_nothing(store: PostgresSessions, queue: PostgresTasks) -> None:
+    old = await claimed(store, queue, LAPSED)
+    (new,) = await queue.claim(1, LEASE)
+    assert await queue.renew([old], LEASE) == []
+    assert await queue.renew([old, new], LEASE) == [(new.task.id, new.epoch)]
+
+
+async def test_renewing_nothing_is_nothing(queue: PostgresTasks) -> None:
+    assert await queue.renew([], LEASE) == []
+
+
+# --- retake -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_holder_retakes_its_task_with_a_higher_epoch(store: PostgresSessions, queue: PostgresTasks) -> None:
+    first = await claimed(store, queue)
+    again = await queue.retake(first, LEASE)
+    assert (again.task, again.started_at, again.owed, again.epoch) == (first.task, first.started_at, None, 2)
+    with pytest.raises(TakenOver):
+        await queue.end(first, ended_with(first, "Too late."))
+    assert await queue.renew([first, again], LEASE) == [(again.task.id, again.epoch)]
+
+
+async def test_who_retakes_an_ended_task_is_told_what_is_owed(store: PostgresSessions, queue: PostgresTasks) -> None:
+    claim = await claimed(store, queue)
+    end = ended_with(claim, "There.")
+    await queue.end(claim, end)
+    assert (await queue.retake(claim, LEASE)).owed == end.ending
+
+
+async def test_only_the_holder_retakes(store: PostgresSessions, queue: PostgresTasks) -> None:
+    old = await claimed(store, queue, LAPSED)
+    with pytest.raises(TakenOver):  # lapsed
+        await queue.retake(old, LEASE)
+    (new,) = await queue.claim(1, LEASE)
+    with pytest.raises(TakenOver):  # an older epoch
+        await queue.retake(old, LEASE)
+    assert (await queue.retake(new, LEASE)).epoch == 3
+
+
+# --- end --------------------------------------------------------------------------------------------------------------
+
+
+async def test_an_end_stores_all_that_hangs_on_it(store: PostgresSessions, queue: PostgresTasks) -> None:
+    claim = await claimed(store, queue)
+    end = ended_with(claim, "There.", usage=e.Usage(11, 2))
+    assert await queue.end(claim, end) == end.ending
+    task = await the_task(store, claim)
+    assert (task.status, task.usage, task.error_type) == ("succeeded", e.Usage(11, 2), None)
+    assert (task.started_at, task.finished_at) == (claim.started_at, NOON)
+    question, answer = await conversation(store, task.session_id)
+    assert (question.id, question.role) == (task.input_id, "user")
+    assert (answer.id, answer.role, answer.task_id) == (task.answer_id, "assistant", task.id)
+    assert answer.parts == end.answer
+
+
+async def test_a_failed_end_keeps_its_error_type_and_may_have_no_answer(
+    store: PostgresSessions, queue: PostgresTasks
+) -> None:
+    claim = await claimed(store, queue)
+    ending = (finish(claim, "failed", "", e.Usage(0, 0)),)
+    await queue.end(claim, End("failed", ending, e.Usage(0, 0), NOON, error_type="timeout"))
+    task = await the_task(store, claim)
+    assert (task.status, task.error_type) == ("failed", "timeout")
+    assert [message.role for message in await conversation(store, task.session_id)] == ["user"]
+
+
+async def test_a_bounced_input_is_taken_back_and_nothing_else(store: PostgresSessions, queue: PostgresTasks) -> None:
+    first = await claimed(store, queue)
+    await queue.end(first, ended_with(first, "There."))
+    await store.post(first.task.session_id, [e.TextPart("Again")])
+    (claim,) = await queue.claim(1, LEASE)
+    before = await conversation(store, claim.task.session_id)
+    await queue.end(claim, bounced(claim))
+    assert await conversation(store, claim.task.session_id) == before[:2]
+    assert (await the_task(store, claim)).status == "failed"
+    await store.post(claim.task.session_id, [e.TextPart("Once more")])
+
+
+async def test_pitfall_19_a_repeat_changes_nothing_and_answers_what_was_stored_first(
+    store: PostgresSessions, queue: PostgresTasks, database: Database
+) -> None:
+    claim = await claimed(store, queue)
+    end = ended_with(claim, "First.")
+    await queue.end(claim, end)
+    before = await everything(database)
+    assert await queue.end(claim, end) == end.ending
+    assert await queue.end(claim, ended_with(claim, "Second.")) == end.ending
+    assert await queue.end(claim, bounced(claim)) == end.ending
+    await queue.close(claim)
+    assert await queue.end(claim, bounced(claim)) == end.ending
+    assert (await everything(database))[3] == before[3]
+
+
+async def test_pitfall_70_who_lost_the_task_ends_nothing(
+    store: PostgresSessions, queue: PostgresTasks, database: Database
+) -> None:
+    loser = await claimed(store, queue, LAPSED)
+    (winner,) = await queue.claim(1, LEASE)
+    before = await everything(database)
+    for end in (ended_with(loser, "Mine."), bounced(loser)):
+        with pytest.raises(TakenOver):
+            await queue.end(loser, end)
+    assert await everything(database) == before
+
+    await queue.end(winner, ended_with(winner, "Mine."))
+    after = await everything(database)
+    for end in (ended_with(loser, "No, mine."), bounced(loser)):
+        with pytest.raises(TakenOver):
+            await queue.end(loser, end)
+    assert await everything(database) == after
+
+
+async def test_pitfall_70_ends_of_all_epochs_at_once_make_one_message(
+    dsn: str, store: PostgresSessions, queue: PostgresTasks
+) -> None:
+    claims = [await claimed(store, queue, LAPSED)]
+    claims += [(await queue.claim(1, LAPSED))[0] for _ in range(4)]
+    async with postgres_pool(dsn) as pool:
+        other = PostgresTasks(Database(pool))
+        ends = [q.end(claim, ended_with(claim, f"By {claim.epoch}.")) for claim in claims for q in (queue, other)]
+        results = await asyncio.gather(*ends, return_exceptions=True)
+    assert [type(result) for result in results] == [TakenOver] * 8 + [tuple] * 2
+    answers = [m.parts[1]["text"] for m in await conversation(store, claims[0].task.session_id) if m.role != "user"]
+    assert answers == ["By 5."]
+
+
+async def test_a_holder_whose_lease_lapsed_may_end_until_another_takes_over(
+    store: PostgresSessions, queue: PostgresTasks
+) -> None:
+    claim = await claimed(store, queue, LAPSED)
+    await queue.end(claim, ended_with(claim, "There."))
+    assert (await the_task(store, claim)).status == "succeeded"
+
+
+async def test_the_end_of_what_does_not_exist_is_taken_over(store: PostgresSessions, queue: PostgresTasks) -> None:
+    claim = await claimed(store, queue)
+    nobodys = Claim(
+        Task(NOBODYS, *[getattr(claim.task, name) for name in Task.__slots__[1:]]), claim.epoch, claim.started_at, None
+    )
+    with pytest.raises(TakenOver):
+        await queue.end(nobodys, ended_with(nobodys, "There."))
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS.values(), ids=ODD_TEXTS.keys())
+async def test_pitfall_59_an_answer_and_an_ending_come_back_as_they_went(
+    store: PostgresSessions, queue: PostgresTasks, text: str
+) -> None:
+    claim = await claimed(store, queue, LAPSED)
+    end = ended_with(claim, text[:32_767])
+    await queue.end(claim, end)
+    (taken,) = await queue.claim(1, LEASE)
+    assert taken.owed == end.ending
+    _, answer = await conversation(store, claim.task.session_id)
+    assert answer.parts == end.answer
+
+
+# --- close ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_closed_task_owes_nothing_and_is_nobodys(store: PostgresSessions, queue: PostgresTasks) -> None:
+    claim = await claimed(store, queue)
+    assert await queue.facts(claim.task.id) == TaskFacts(log_closed=False)
+    await queue.end(claim, ended_with(claim, "There."))
+    assert await queue.facts(claim.task.id) == TaskFacts(log_closed=False)
+    await queue.close(claim)
+    assert await queue.facts(claim.task.id) == TaskFacts(log_closed=True)
+    assert await queue.renew([claim], LEASE) == []
+    assert await queue.claim(1, LEASE) == []
+
+
+async def test_closing_again_is_harmless(store: PostgresSessions, queue: PostgresTasks, database: Database) -> None:
+    claim = await claimed(store, queue)
+    await queue.end(claim, ended_with(claim, "There."))
+    await queue.close(claim)
+    before = await everything(database)
+    await queue.close(claim)
+    assert await everything(database) == before
+
+
+async def test_pitfall_41_who_lost_the_task_closes_and_frees_nothing(
+    store: PostgresSessions, queue: PostgresTasks
+) -> None:
+    loser = await claimed(store, queue, LAPSED)
+    await queue.end(loser, ended_with(loser, "There."))
+    (winner,) = await queue.claim(1, LEASE)
+    await queue.close(loser)
+    assert await queue.facts(winner.task.id) == TaskFacts(log_closed=False)
+    assert await queue.renew([winner], LEASE) == [(winner.task.id, winner.epoch)]
+
+
+async def test_pitfall_20_a_task_that_has_not_ended_cannot_be_closed(
+    store: PostgresSessions, queue: PostgresTasks
+) -> None:
+    claim = await claimed(store, queue)
+    await queue.close(claim)
+    assert await queue.facts(claim.task.id) == TaskFacts(log_closed=False)
+    assert (await the_task(store, claim)).status == "running"
+
+
+# --- facts, and a database that is away -------------------------------------------------------------------------------
+
+
+async def test_nothing_is_known_of_what_does_not_exist(queue: PostgresTasks) -> None:
+    assert await queue.facts(NOBODYS) is None
+
+
+async def test_what_is_away_is_told_as_that(dsn: str, store: PostgresSessions) -> None:
+    async with postgres_pool(dsn) as pool:
+        queue = PostgresTasks(Database(pool))
+        claim = await claimed(store, queue)
+    for call in (
+        queue.claim(1, LEASE),
+        queue.renew([claim], LEASE),
+        queue.retake(claim, LEASE),
+        queue.end(claim, ended_with(claim, "There.")),
+        queue.close(claim),
+        queue.facts(claim.task.id),
+    ):
+        with pytest.raises(DatabaseUnavailable):
+            await call

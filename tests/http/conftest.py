@@ -1,0 +1,38 @@
+"""The doors on a real socket, over real stores: one service a module; and a worker where a test wants one."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+
+from service.http.app import serving
+from service.settings import Settings
+from service.wiring import House, StoreUrls, open_app, open_house
+from tests.sessions.databases import own_database, server_url
+
+
+@dataclass(frozen=True)
+class Doors:
+    """A service that answers at `url`."""
+
+    url: str
+    house: House
+    settings: Settings
+
+
+def settings_for(redis: str, postgres: str, **more: object) -> Settings:
+    return Settings(_env_file=None, redis_url=redis, postgres_url=postgres, heartbeat_seconds=1, **more)
+
+
+@pytest.fixture(scope="module")
+def dsn(request: pytest.FixtureRequest) -> Iterator[str]:
+    with own_database(server_url("embedded", request)) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def doors(stores: StoreUrls, dsn: str) -> AsyncIterator[Doors]:
+    settings = settings_for(stores.redis, dsn)
+    async with open_house(settings) as house, open_app(house, settings) as app, serving(app, "127.0.0.1", 0) as url:
+        yield Doors(url, house, settings)

@@ -1,0 +1,275 @@
+"""What is answered: to what is allowed, to a mistake of ours, and while a store is away."""
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import structlog
+
+from service.http.app import serving
+from service.model.errors import DatabaseUnavailable, LogUnavailable, PlayheadError, SessionBusy
+from service.settings import Settings
+from service.wiring import House, StoreUrls, open_app, open_house, open_worker
+from tests.adapters.upstream import SECRET, Upstream
+from tests.http.conftest import Doors, settings_for
+from tests.http.wire import Answer, Line, ask, line
+from tests.sessions.texts import ODD_TEXTS
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+NOBODYS = "01890000-0000-7000-8000-000000000000"
+NO_STORE = "no-store, private"
+
+
+@asynccontextmanager
+async def door(house: House, settings: Settings) -> AsyncIterator[str]:
+    async with open_app(house, settings) as app, serving(app, "127.0.0.1", 0) as url:
+        yield url
+
+
+async def post(url: str, session_id: str, text: str) -> Answer:
+    return await ask(url, "POST", f"/sessions/{session_id}/messages", json.dumps({"text": text}).encode())
+
+
+def assert_problem(answer: Answer, status: int, error_type: str) -> None:
+    assert answer.status == status, answer.body
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["cache-control"] == NO_STORE
+    problem = answer.json
+    assert set(problem) == {"type", "title", "status", "detail", "error_type"}
+    assert (problem["status"], problem["error_type"], problem["type"]) == (status, error_type, "about:blank")
+    assert b"Traceback" not in answer.body
+
+
+# --- what is allowed --------------------------------------------------------------------------------------------------
+
+
+async def test_a_conversation_by_its_routes(doors: Doors) -> None:
+    created = await ask(doors.url, "POST", "/sessions")
+    assert (created.status, created.headers["cache-control"]) == (201, NO_STORE)
+    session = created.json
+    assert set(session) == {"id", "created_at", "status", "messages"}
+    assert (session["status"], session["messages"]) == ("idle", [])
+    assert session["created_at"].endswith("Z")
+
+    posted = await post(doors.url, session["id"], "Hi")
+    assert (posted.status, posted.headers["cache-control"]) == (202, NO_STORE)
+    task_id = posted.json["task_id"]
+    assert posted.json["status"] == "accepted"
+    assert posted.json["stream"] == f"/tasks/{task_id}/stream"
+
+    read = await ask(doors.url, "GET", f"/sessions/{session['id']}")
+    assert (read.status, read.headers["cache-control"]) == (200, NO_STORE)
+    assert read.json["status"] == "busy"
+    (message,) = read.json["messages"]
+    assert (message["id"], message["task_id"]) == (posted.json["message_id"], task_id)
+    assert (message["role"], message["parts"]) == ("user", [{"type": "text", "text": "Hi"}])
+
+    task = await ask(doors.url, "GET", f"/tasks/{task_id}")
+    assert (task.status, task.headers["cache-control"]) == (200, NO_STORE)
+    expected = {
+        "id": task_id,
+        "session_id": session["id"],
+        "kind": "turn",
+        "status": "queued",
+        "message_id": posted.json["message_id"],
+        "error_type": None,
+        "usage": {"input_tokens": 0, "output_tokens": 0},
+        "started_at": None,
+        "finished_at": None,
+        "stream": f"/tasks/{task_id}/stream",
+    }
+    assert {name: task.json[name] for name in expected} == expected
+
+    assert_problem(await post(doors.url, session["id"], "Hi again"), 409, "session_busy")
+
+
+@pytest.mark.parametrize("body", [None, b"", b"{}", b" {} "])
+async def test_a_session_needs_no_body(doors: Doors, body: bytes | None) -> None:
+    assert (await ask(doors.url, "POST", "/sessions", body)).status == 201
+
+
+@pytest.mark.parametrize("text", [text for text in ODD_TEXTS.values() if text.strip()])
+async def test_pitfall_59_a_text_is_read_as_it_was_posted(doors: Doors, text: str) -> None:
+    session_id = (await ask(doors.url, "POST", "/sessions")).json["id"]
+    assert (await post(doors.url, session_id, text)).status == 202
+    read = await ask(doors.url, "GET", f"/sessions/{session_id}")
+    assert read.json["messages"][0]["parts"] == [{"type": "text", "text": text}]
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "Application/JSON"])
+async def test_json_is_json_however_it_is_spelled(doors: Doors, kind: str) -> None:
+    assert (await ask(doors.url, "POST", "/sessions", b"{}", [("Content-Type", kind)])).status == 201
+
+
+@pytest.mark.parametrize("host", ["localhost", "LocalHost:99", "127.0.0.1", "127.1.2.3:80", "[::1]", "[::1]:8080"])
+async def test_this_machine_s_names_are_answered_to(doors: Doors, host: str) -> None:
+    assert (await ask(doors.url, "GET", "/healthz", None, [("Host", host)])).status == 200
+    assert (await ask(doors.url, "GET", "/healthz", None, [("Host", host), ("Origin", f"http://{host}")])).status == 200
+
+
+async def test_a_page_from_elsewhere_is_not_even_told_how_things_are(doors: Doors) -> None:
+    for path in ("/healthz", "/readyz", f"/tasks/{NOBODYS}/stream", "/nowhere"):
+        answer = await ask(doors.url, "GET", path, None, [("Origin", "http://evil.test")])
+        assert_problem(answer, 403, "forbidden_origin")
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+# --- a mistake of ours ------------------------------------------------------------------------------------------------
+
+
+class Broken:
+    """Every port of the doors; each call raises this."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def create(self, *_: object) -> Any:
+        raise self._error
+
+    read = post = task = facts = create
+
+
+class NoStatus(PlayheadError):
+    """hunter2 is in this text, since nobody thought of a status for it."""
+
+
+@pytest.mark.parametrize("error", [RuntimeError("hunter2"), KeyError("hunter2"), NoStatus()], ids=repr)
+async def test_a_mistake_of_ours_is_a_500_that_shows_nothing(doors: Doors, error: Exception) -> None:
+    house = dataclasses.replace(doors.house, sessions=Broken(error), directory=Broken(error))
+    with structlog.testing.capture_logs() as logs:
+        async with door(house, doors.settings) as url:
+            answers = [
+                await ask(url, "POST", "/sessions"),
+                await ask(url, "GET", f"/sessions/{NOBODYS}"),
+                await post(url, NOBODYS, "hush-hush"),
+                await ask(url, "GET", f"/tasks/{NOBODYS}"),
+                await ask(url, "GET", f"/tasks/{NOBODYS}/stream"),
+            ]
+    for answer in answers:
+        assert_problem(answer, 500, "unexpected_error")
+        assert b"hunter2" not in answer.body
+    assert len([entry for entry in logs if entry["log_level"] == "error"]) == len(answers)
+    assert "hush-hush" not in str(logs)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(DatabaseUnavailable(), 503), (LogUnavailable(), 503), (SessionBusy(), 409)]
+)
+async def test_an_error_has_the_status_of_its_class(doors: Doors, error: PlayheadError, status: int) -> None:
+    house = dataclasses.replace(doors.house, sessions=Broken(error))
+    async with door(house, doors.settings) as url:
+        answer = await ask(url, "POST", "/sessions")
+    assert_problem(answer, status, error.error_type)
+    assert answer.headers.get("retry-after") == ("1" if status == 503 else None)
+
+
+# --- stores that are away ---------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def behind_lines(stores: StoreUrls, dsn: str) -> AsyncIterator[tuple[str, Line, Line]]:
+    """A service whose stores can be cut off: its URL, the line to Redis, the line to PostgreSQL."""
+    parts = urlsplit(dsn)
+    query = parse_qs(parts.query)
+    socket = f"{query['host'][0]}/.s.PGSQL.{query.get('port', ['5432'])[0]}"
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(line(urlsplit(stores.redis).path))
+        postgres = await stack.enter_async_context(line(socket))
+        settings = settings_for(
+            f"redis://127.0.0.1:{redis.port}/0",
+            f"postgresql://postgres@127.0.0.1:{postgres.port}{parts.path}?sslmode=disable",
+        )
+        house = await stack.enter_async_context(open_house(settings))
+        yield await stack.enter_async_context(door(house, settings)), redis, postgres
+
+
+async def test_readiness_says_which_store_is_away_and_life_goes_on(stores: StoreUrls, dsn: str) -> None:
+    async with behind_lines(stores, dsn) as (url, redis, postgres):
+
+        async def ready() -> tuple[int, Any]:
+            answer = await ask(url, "GET", "/readyz")
+            assert answer.headers["cache-control"] == NO_STORE
+            alive = await ask(url, "GET", "/healthz")
+            assert (alive.status, alive.json) == (200, {"status": "ok"})
+            return answer.status, answer.json
+
+        def state(redis_state: str, postgres_state: str) -> tuple[int, Any]:
+            good = redis_state == postgres_state == "ok"
+            dependencies = {"redis": redis_state, "postgres": postgres_state}
+            body = {"status": "ok" if good else "unavailable", "dependencies": dependencies}
+            return (200 if good else 503), body
+
+        assert await ready() == state("ok", "ok")
+        redis.cut()
+        assert await ready() == state("away", "ok")
+        postgres.cut()
+        assert await ready() == state("away", "away")
+        await redis.open()
+        assert await ready() == state("ok", "away")
+        await postgres.open()
+        assert await ready() == state("ok", "ok")
+
+
+async def test_a_store_that_is_away_is_a_503_that_may_be_tried_again(stores: StoreUrls, dsn: str) -> None:
+    async with behind_lines(stores, dsn) as (url, redis, postgres):
+        session_id = (await ask(url, "POST", "/sessions")).json["id"]
+        redis.cut()
+        posted = await post(url, session_id, "Hi")  # the bell is a hint: nothing is lost with it
+        assert posted.status == 202
+        stream = f"/tasks/{posted.json['task_id']}/stream"
+        answers = [await ask(url, "GET", stream, seconds=8)]
+        postgres.cut()
+        answers += [
+            await ask(url, "POST", "/sessions"),
+            await ask(url, "GET", f"/sessions/{session_id}"),
+            await post(url, session_id, "Hi"),
+            await ask(url, "GET", stream),
+        ]
+        for answer in answers:
+            assert_problem(answer, 503, "service_unavailable")
+            assert answer.headers["retry-after"] == "1"
+        await asyncio.gather(redis.open(), postgres.open())
+        assert (await ask(url, "GET", f"/sessions/{session_id}")).json["status"] == "busy"
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------------
+
+KEY = "sk-never-to-be-seen"
+
+
+async def test_the_model_s_key_is_in_no_answer_and_in_no_log(
+    doors: Doors, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[str] = []
+    caplog.set_level(0)
+    with structlog.testing.capture_logs() as logs:
+        async with Upstream(key=KEY) as upstream:
+            settings = settings_for(
+                doors.settings.redis_url or "",
+                doors.settings.postgres_url or "",
+                model_url=upstream.url,
+                model="m",
+                model_key=KEY,
+                model_idle_seconds=0.2,
+            )
+            stop = asyncio.Event()
+            async with open_worker(doors.house, settings) as worker, asyncio.TaskGroup() as tasks:
+                tasks.create_task(worker.run(stop))
+                for text in ("status 401", "status 500", "say hello", "garbage", "cut 1", "stall 1"):
+                    session_id = (await ask(doors.url, "POST", "/sessions")).json["id"]
+                    task_id = (await post(doors.url, session_id, text)).json["task_id"]
+                    paths = (f"/tasks/{task_id}/stream", f"/tasks/{task_id}", f"/sessions/{session_id}")
+                    seen += [(await ask(doors.url, "GET", path)).body.decode() for path in paths]
+                stop.set()
+            assert {request.headers["Authorization"] for request in upstream.requests} == {f"Bearer {KEY}"}
+    shown = capfd.readouterr()
+    said = "\n".join([*seen, str(logs), caplog.text, shown.out, shown.err, repr(settings), str(settings)])
+    assert "data-authentication-required" in said
+    assert KEY not in said
+    assert SECRET not in said

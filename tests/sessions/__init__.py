@@ -1,0 +1,1 @@
+"""Tests of service.sessions: what a door can ask of conversations."""

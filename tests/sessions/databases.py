@@ -1,0 +1,74 @@
+"""A database for a whole module of tests, on the embedded PostgreSQL or on another one, with the schema."""
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Final
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from service.adapters.postgres import Database, postgres_pool
+from service.adapters.postgres_schema import apply_schema
+from service.wiring import StoreUrls
+
+OLDEST: Final = 15
+SERVERS: Final = ("embedded", "another")
+_numbers = itertools.count(1)
+
+
+def server_url(name: str, request: pytest.FixtureRequest) -> str:
+    """Where to administer the embedded server, or another one: that skips where none answers or it is too old."""
+    if name == "embedded":
+        stores: StoreUrls = request.getfixturevalue("stores")
+        return stores.postgres
+    url = os.environ.get("PLAYHEAD_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
+    try:
+        version = asyncio.run(_version(url))
+    except (OSError, asyncpg.PostgresError) as error:
+        pytest.skip(f"no PostgreSQL at PLAYHEAD_TEST_POSTGRES_URL or 127.0.0.1:5432: {type(error).__name__}")
+    if version < OLDEST:
+        pytest.skip(f"the PostgreSQL that answers has version {version}")
+    return url
+
+
+@contextmanager
+def own_database(server: str, *, schema: bool = True) -> Iterator[str]:
+    """A database with a name that nobody else uses, gone when this leaves."""
+    name = f"playhead_test_{os.getpid()}_{next(_numbers)}"
+    url = urlsplit(server)._replace(path=f"/{name}").geturl()
+    asyncio.run(_administer(server, f"CREATE DATABASE {name}"))
+    try:
+        if schema:
+            asyncio.run(apply_schema(url))
+        yield url
+    finally:
+        asyncio.run(_administer(server, f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@asynccontextmanager
+async def emptied(url: str) -> AsyncIterator[Database]:
+    """That database through a pool, without a session in it."""
+    async with postgres_pool(url) as pool:
+        database = Database(pool)
+        await database.fetch("TRUNCATE sessions CASCADE")
+        yield database
+
+
+async def _version(url: str) -> int:
+    connection = await asyncpg.connect(url, timeout=2)
+    try:
+        return connection.get_server_version().major
+    finally:
+        await connection.close()
+
+
+async def _administer(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -1,0 +1,138 @@
+"""Settings: what is read, from where, and how a wrong one is told: one line, its name, never its value."""
+
+from pathlib import Path
+
+import pytest
+
+from service.model.errors import ConfigurationError
+from service.settings import Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def load(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
+    for name, value in values.items():
+        monkeypatch.setenv(f"PLAYHEAD_{name}", value)
+    return load_settings()
+
+
+def test_what_is_not_set_has_its_default() -> None:
+    settings = load_settings()
+    assert (settings.http_host, settings.http_port, settings.data_dir) == ("127.0.0.1", 8080, Path("data"))
+    assert (settings.redis_url, settings.postgres_url) == (None, None)
+    assert (settings.model_url, settings.model_key, settings.model) == (None, "", None)
+    assert settings.model_idle_seconds == 60
+    assert (settings.lease_seconds, settings.heartbeat_seconds, settings.write_timeout_seconds) == (15, 15, 30)
+
+
+def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(
+        monkeypatch, HTTP_HOST="::1", HTTP_PORT="0", MODEL_URL="http://m.test/v1", MODEL="m", LEASE_SECONDS="0.5"
+    )
+    assert (settings.http_host, settings.http_port, settings.model, settings.lease_seconds) == ("::1", 0, "m", 0.5)
+
+
+def test_a_dotenv_file_is_read_and_the_environment_goes_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(
+        "# a comment\nPLAYHEAD_HTTP_PORT=1234\nPLAYHEAD_LEASE_SECONDS=2\nPLAYHEAD_MODEL_KEY=\n"
+        "OTHER=1\nPLAYHEAD_NEWS=1\n"
+    )
+    settings = load(monkeypatch, LEASE_SECONDS="3")
+    assert (settings.http_port, settings.lease_seconds, settings.model_key) == (1234, 3, "")
+
+
+NAMES = [name.upper() for name in Settings.model_fields]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    assert load(monkeypatch, **{name: ""}) == load_settings()
+    monkeypatch.delenv(f"PLAYHEAD_{name}")
+    assert load_settings() == Settings(_env_file=None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_is_one_of_ours(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Without the prefix a variable is somebody else's."""
+    monkeypatch.setenv(name, "whatever")
+    assert load_settings() == Settings(_env_file=None)
+
+
+SECRET = "hunter2"
+WRONG: list[tuple[str, dict[str, str]]] = [
+    *(("HTTP_PORT", {"HTTP_PORT": value}) for value in ("-1", "65536", "http", "80.5", "0x50", "8080;", "8 0", "1e9")),
+    *(
+        ("HTTP_HOST", {"HTTP_HOST": value})
+        for value in ("0.0.0.0", "::", "192.168.0.1", "example.test", "127.0.0.1:80", "localhost.", "[::1]", " ", "1")
+    ),
+    *(("REDIS_URL", {"REDIS_URL": value}) for value in (f"user:{SECRET}@host", "localhost:6379", "redis:/x", "x")),
+    *(("POSTGRES_URL", {"POSTGRES_URL": value}) for value in (f"user:{SECRET}@host", "host=x", "postgres:/x")),
+    *(("MODEL_URL", {"MODEL_URL": value, "MODEL": "m"}) for value in (f"{SECRET}.test/v1", "x", "http:/x")),
+    ("MODEL", {"MODEL_URL": "http://m.test/v1"}),
+    ("MODEL", {"MODEL_URL": "http://m.test/v1", "MODEL_KEY": SECRET}),
+    ("MODEL", {"MODEL_URL": "http://m.test/v1", "MODEL": "  "}),
+    ("MODEL_URL", {"MODEL": "m"}),
+    ("MODEL_URL", {"MODEL_KEY": SECRET}),
+    ("MODEL_URL", {"MODEL": "m", "MODEL_KEY": SECRET}),
+    *(
+        (name, {name: value})
+        for name, values in {
+            "LEASE_SECONDS": ("0", "0.4", "-1", "3601", "nan", "inf", "soon", "15s"),
+            "HEARTBEAT_SECONDS": ("0", "0.09", "301", "nan", "inf", "x"),
+            "WRITE_TIMEOUT_SECONDS": ("0", "-1", "3601", "nan", "inf", "x"),
+            "MODEL_IDLE_SECONDS": ("0", "-0.1", "3601", "nan", "inf", "x"),
+        }.items()
+        for value in values
+    ),
+]
+OF_A_KIND: list[tuple[str, dict[str, str]]] = [
+    *(("REDIS_URL", {"REDIS_URL": f"{scheme}://u:{SECRET}@h"}) for scheme in ("http", "postgresql", "valkey", "amqp")),
+    *(("POSTGRES_URL", {"POSTGRES_URL": f"{scheme}://u:{SECRET}@h/d"}) for scheme in ("http", "redis", "mysql")),
+    *(("MODEL_URL", {"MODEL_URL": f"{scheme}://{SECRET}.test", "MODEL": "m"}) for scheme in ("ftp", "redis", "file")),
+    ("MODEL_KEY", {"MODEL_URL": "http://m.test/v1", "MODEL": "m", "MODEL_KEY": f"{SECRET}\u20ac"}),
+]
+
+
+def assert_told(error: ConfigurationError, name: str, values: dict[str, str]) -> None:
+    line = str(error)
+    assert line.startswith(f"PLAYHEAD_{name}: ")
+    assert "\n" not in line
+    assert len(line) < 200
+    assert SECRET not in line
+    assert not [value for value in values.values() if len(value) > 4 and value in line]
+
+
+@pytest.mark.parametrize(("name", "values"), WRONG, ids=[" ".join(f"{k}={v}" for k, v in w.items()) for _, w in WRONG])
+def test_a_wrong_value_is_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, values: dict[str, str]
+) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        load(monkeypatch, **values)
+    assert_told(raised.value, name, values)
+
+
+@pytest.mark.parametrize(("name", "values"), OF_A_KIND, ids=[f"{n} {i}" for i, (n, _) in enumerate(OF_A_KIND)])
+def test_a_value_that_nothing_can_be_opened_with_is_refused_before_anything_is_opened(
+    monkeypatch: pytest.MonkeyPatch, name: str, values: dict[str, str]
+) -> None:
+    """Otherwise the start fails later, with a traceback or with a line that names no setting."""
+    with pytest.raises(ConfigurationError) as raised:
+        load(monkeypatch, **values)
+    assert_told(raised.value, name, values)
+
+
+def test_the_model_s_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, MODEL_URL="http://m.test/v1", MODEL="m", MODEL_KEY=SECRET)
+    assert settings.model_key == SECRET
+    assert SECRET not in f"{settings!r} {settings}"
+
+
+def test_settings_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.http_port = 1  # type: ignore[misc]
