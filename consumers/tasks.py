@@ -62,6 +62,7 @@ class Worker:
             helpers = [
                 tasks.create_task(self._listen(), name="doorbell"),
                 tasks.create_task(self._keep_leases(), name="leases"),
+                tasks.create_task(self._stop_the_lapsed(), name="lapsed"),
                 tasks.create_task(self._wake_at(stop), name="stop"),
             ]
             while not stop.is_set():
@@ -124,7 +125,7 @@ class Worker:
         self._wake.set()
 
     async def _keep_leases(self) -> None:
-        """Renew all leases at once; stop what can no longer be sure of its lease, by the monotonic clock."""
+        """Renew all leases at once."""
         while True:
             await asyncio.sleep(self._lease_seconds / 5)
             sent = self._monotonic()
@@ -133,6 +134,11 @@ class Worker:
                     await self._renew(sent)
             except (StoreUnavailable, TimeoutError) as error:
                 log.warning("renewal_failed", cause=type(error).__name__)
+
+    async def _stop_the_lapsed(self) -> None:
+        """Stop what can no longer be sure of its lease; asks the clock alone, so that no store can delay it."""
+        while True:
+            await asyncio.sleep(self._lease_seconds / 30)
             for holding in self._held:
                 if self._monotonic() >= holding.until and holding.work is not None:
                     log.warning("lease_lapsed", task_id=holding.claim.task.id, epoch=holding.claim.epoch)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import asyncpg
 import orjson
+import structlog
 
 from service.adapters.postgres import Database, statements
 from service.model.encoding import BrokenEvent, decode, plain
@@ -14,6 +15,8 @@ from service.model.events import Chunk, Unknown, Usage
 from service.model.ids import Epoch, MessageId, SessionId, TaskId
 from service.model.log import TaskFacts
 from service.model.task import Claim, End, Task
+
+log = structlog.get_logger()
 
 _SQL: Final = statements("tasks")
 
@@ -34,7 +37,13 @@ class PostgresTasks:
                 )
             except asyncpg.UniqueViolationError:  # another worker was faster with one of these sessions
                 queued = []
-        return [_claim_from(row) for row in (*lapsed, *queued)]
+        claims = []
+        for row in (*lapsed, *queued):
+            try:
+                claims.append(_claim_from(row))
+            except BrokenEvent:  # of another version: left to a worker that knows it
+                log.error("ending_not_understood", task_id=row["id"], epoch=row["epoch"])
+        return claims
 
     async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[tuple[TaskId, Epoch]]:
         rows = await self._database.fetch(

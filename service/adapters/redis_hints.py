@@ -14,7 +14,7 @@ from service.adapters.redis_keys import PULSE_CHANNEL, live_channel, task_of
 from service.model.errors import LogUnavailable, translate
 from service.model.ids import Epoch, TaskId
 from service.model.log import Hint, Interrupted, Listening
-from service.model.position import Position
+from service.model.position import InvalidPosition, Position
 
 log = structlog.get_logger()
 
@@ -117,13 +117,12 @@ def _read(message: dict[str, Any]) -> Hint | Listening | None:
         return Listening(task_of(channel.decode()))
     if message["type"] != "message":
         return None
+    task_id = task_of(channel.decode())
     head, _, frames = message["data"].partition(b"\n")
-    epoch, before, last, terminal = head.decode().split(" ")
-    return Hint(
-        task_of(channel.decode()),
-        Epoch(int(epoch)),
-        Position.parse(before),
-        Position.parse(last),
-        terminal == "1",
-        frames,
-    )
+    try:
+        epoch, before, last, terminal = head.decode().split(" ")
+        return Hint(task_id, Epoch(int(epoch)), Position.parse(before), Position.parse(last), terminal == "1", frames)
+    except (ValueError, InvalidPosition):
+        # Of another version, or nobody's: readers look into the store, as after a lost one.
+        log.warning("hint_not_understood", task_id=task_id)
+        return Listening(task_id)

@@ -60,6 +60,18 @@ class Bounced:
             self.chunks += (e.DataAuthenticationRequired(e.AuthenticationData(provider)),)
 
 
+def as_told(claim: Claim, fold: LogFold, now: datetime) -> End:
+    """The end that a closed log tells of, for a database that was set back to before it."""
+    if fold.finish is None:
+        return failed(claim, fold, "unexpected_error", now)
+    metadata = fold.finish.message_metadata
+    failures = (c.message_metadata for c in fold.tail if isinstance(c, e.MessageMetadata))
+    error_type = next((f.error_type for f in failures if isinstance(f, e.FailureMetadata)), None)
+    bounced = any(isinstance(chunk, e.DataBounceBack) for chunk in fold.tail)
+    answer = None if bounced else tuple(fold.message_parts()) or None
+    return End(metadata.status, (fold.finish,), metadata.usage, now, error_type, answer, bounced)
+
+
 def closing(claim: Claim, fold: LogFold, ending: Sequence[e.Chunk]) -> list[e.Chunk]:
     """What to append to a log that stands like this: the rest of its ending, behind the close of whatever is open.
 

@@ -14,7 +14,7 @@ from typing import Final, ParamSpec, TypeVar, assert_never
 
 import structlog
 
-from service.agent.ending import Bounced, closing, failed, succeeded
+from service.agent.ending import Bounced, as_told, closing, failed, succeeded
 from service.agent.ports import Model
 from service.agent.recorder import Recorder
 from service.model import events as e
@@ -109,6 +109,9 @@ class Turns:
                 end = await self._work(claim, recorder)
                 ending = await _persistently(self._queue.end, claim, end)
             await task_log.append(*closing(claim, fold, ending))
+        elif claim.owed is None:
+            fold = await _persistently(fold_log, self._logs, task.id)
+            await _persistently(self._queue.end, claim, as_told(claim, fold, self._clock.now()))
         await _persistently(self._queue.close, claim)
 
     async def _give_up(self, claim: Claim) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import structlog
 import typer
 
+from consumers.tasks import DRAIN_SECONDS
 from service.http.app import serving
 from service.settings import Settings, load_settings
 from service.wiring import open_app, open_house, open_worker
@@ -31,9 +32,13 @@ def serve(only: Annotated[Part | None, typer.Option(help="Run this part alone.")
 async def run_parts(settings: Settings, parts: set[Part]) -> None:
     """Open the stores, run these parts until a signal says stop, let running turns finish, close everything."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+
+    def told_to_stop() -> None:
+        log.info("stopping", waits_for_turns_seconds=DRAIN_SECONDS if Part.TASKS in parts else 0)
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, told_to_stop)
     async with AsyncExitStack() as stack:
         house = await stack.enter_async_context(open_house(settings))
         urls = house.urls.shown()
@@ -47,4 +52,3 @@ async def run_parts(settings: Settings, parts: set[Part]) -> None:
             typer.echo(f"model     {settings.model or 'demo'}")
             await worker.run(stop)
         await stop.wait()
-        log.info("stopping")

@@ -62,9 +62,9 @@ async def answer_stream(
             raise Problem(410, "gap", "The log does not go on from this position.", **fields)
         response = web.StreamResponse(headers=HEADERS)
         response.force_close()
-        await response.prepare(request)
         wire = _Wire(response, request.transport, write_timeout_seconds)
         try:
+            await response.prepare(request)
             if begun.gap is not None:
                 await wire.write(begun.gap.frame)
             await _send(wire, items, refuse_gaps=refuse_gaps)

@@ -192,8 +192,12 @@ class _Reading:
                     self._beat()
                     # A hint may have been lost, the last one too: seen here at the latest.
                     head = await self._pages.head(self._channel.task_id)
-                    if head.last != self._cursor or head.closed or head.last == BEGINNING:
+                    if head.last != self._cursor or head.closed:
                         self._trusted = None
+                    elif await self._is_gone():
+                        # Closed for good, and the store has lost its end: nothing more will ever come.
+                        self._ready.append(Gap(GapData(str(self._cursor), str(self._cursor), str(head.last), 0)))
+                        self._ready.append(Vanished())
             case other:
                 assert_never(other)
 
@@ -220,7 +224,7 @@ class _Reading:
         return Gap(GapData(str(self._cursor), str(oldest), str(page.head.last), missing))
 
     async def _is_gone(self) -> bool:
-        """Whether a log that the store does not have will never be written again."""
+        """Whether a log whose end the store does not have will never be written again."""
         try:
             facts = await self._directory.facts(self._channel.task_id)
         except DatabaseUnavailable:
@@ -228,7 +232,8 @@ class _Reading:
         if facts is not None and not facts.log_closed:
             return False
         # It may have been written and closed since the store was looked at.
-        return (await self._pages.head(self._channel.task_id)).last == BEGINNING
+        head = await self._pages.head(self._channel.task_id)
+        return not head.closed and head.last <= self._cursor
 
     async def _idle(self) -> None:
         """Wait a little before the next look, and give the reader its heartbeat if one is due."""

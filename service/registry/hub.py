@@ -22,6 +22,9 @@ from service.registry.ports import HintFeed, Hints
 TAIL_BYTES: Final = 256 * 1024
 """Frames kept a channel for readers that are a little behind; whoever is further behind reads the store."""
 
+JOINED_POSITIONS: Final = 8
+"""For so many positions the joined frames are kept, until the next hint: most readers stand at the same few."""
+
 CONFIRM_SECONDS: Final = 5.0
 """How long a reader waits for its subscription."""
 
@@ -71,6 +74,8 @@ class Channel:
                 return Unconnected()
             hints = self._chain[first:]
             fresh = Fresh(b"".join([hint.frames for hint in hints]), hints[-1].last, hints[-1].terminal)
+            if len(self._joined) >= JOINED_POSITIONS:
+                self._joined.clear()
             self._joined[position] = fresh
         return fresh
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from service.adapters.demo_model import DemoModel
 from service.adapters.memory_log import MemoryLogStore
 from service.adapters.postgres import Database
 from service.agent.ports import Model
@@ -394,3 +395,21 @@ def _assert_readable(chunks: list[e.Chunk | e.Unknown]) -> None:
     for chunk in chunks:
         fold.apply(chunk)
     assert fold.finish is not None
+
+
+# --- a database that was set back -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["/say Hello", "/fail rate_limit"])
+async def test_a_log_that_is_closed_while_its_task_still_runs_is_believed(house: House, text: str) -> None:
+    """The database lost the end and its closing; the log tells both."""
+    database = house.database
+    task_id = await house.post(text)
+    await house.run(await house.claim(), DemoModel())
+    before = (await house.task(task_id)).status, await house.conversation(task_id)
+    await database.fetch("UPDATE tasks SET status = 'running', ending = NULL, log_closed = false, error_type = NULL")
+    await database.fetch("DELETE FROM messages WHERE role = 'assistant'")
+    await database.fetch("UPDATE leases SET lease_until = '-infinity'")
+    await house.run(await house.claim(), DemoModel())
+    assert ((await house.task(task_id)).status, await house.conversation(task_id)) == before
+    assert await database.fetch("SELECT FROM tasks WHERE NOT log_closed") == []

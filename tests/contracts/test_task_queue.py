@@ -467,3 +467,13 @@ async def test_what_is_away_is_told_as_that(dsn: str, store: PostgresSessions) -
     ):
         with pytest.raises(DatabaseUnavailable):
             await call
+
+
+async def test_an_ending_of_another_version_is_left_to_it_and_holds_up_nobody(
+    store: PostgresSessions, queue: PostgresTasks, database: Database
+) -> None:
+    odd = await claimed(store, queue, 0.0)
+    await queue.end(odd, ended_with(odd, "There."))
+    await database.fetch("UPDATE tasks SET ending = $1", [{"type": "from-the-future"}])
+    other = await queued(store)
+    assert [claim.task.id for claim in await queue.claim(10, LEASE)] == [other]

@@ -308,6 +308,16 @@ class TestGaps:
         assert await reader.end() == Vanished()
         assert [gap.data.lost for gap in reader.gaps] == [2]
 
+    async def test_pitfall_12_a_log_that_was_closed_for_good_and_lost_its_end_is_told_of(self, house: Library) -> None:
+        log = await house.open(new_task())
+        await log.append(*parts(3), FINISH)
+        house.store.lose(log.task_id, 3)
+        house.directory.closed.add(log.task_id)
+        reader = Reader(house.follower, log.task_id)
+        assert await reader.end() == Vanished()
+        assert len(reader.gaps) == 1
+        assert reader.got == await house.log(log.task_id)
+
     async def test_a_log_closed_between_two_looks_has_not_vanished(self, house: Library) -> None:
         task_id = new_task()
         facts = house.directory.facts

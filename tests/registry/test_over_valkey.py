@@ -140,6 +140,19 @@ async def test_pitfall_76_a_thousand_readers_share_a_handful_of_connections(hous
         assert reader.got.count(b"id: ") == 2
 
 
+@pytest.mark.parametrize(
+    "nonsense", [b"", b"garbage", b"1 2 3", b"1 0-0 x 0\n", b"\xff\xff", b"x 0-0 1-1 0\nid"], ids=repr
+)
+async def test_a_hint_that_makes_no_sense_costs_a_look_and_nothing_else(house: House, nonsense: bytes) -> None:
+    log = await house.open()
+    reader = Reader(house.follower, log.task_id)
+    await reader.reached(await log.append(*parts(2, "a")))
+    await house.redis.publish(live_channel(log.task_id), nonsense)
+    await log.append(*parts(2, "b"), FINISH)
+    assert isinstance(await reader.end(), Ended)
+    assert reader.got == await house.log(log.task_id)
+
+
 async def test_what_nobody_follows_any_more_is_unsubscribed(house: House) -> None:
     log = await house.open()
     reader = Reader(house.follower, log.task_id)

@@ -90,8 +90,11 @@ SELECT t.ending FROM tasks t JOIN leases l ON l.task_id = t.id
 WHERE t.id = $1 AND l.epoch = $2;
 
 -- :close
--- The log has its ending: the task owes nothing, and nobody holds it.
-WITH lease AS (
-    UPDATE leases SET lease_until = '-infinity' WHERE task_id = $1 AND epoch = $2 RETURNING task_id
+-- The log has its ending: the task owes nothing, and nobody holds it. A task that has not ended stays held.
+WITH closed AS (
+    UPDATE tasks t SET log_closed = true
+    FROM leases l
+    WHERE t.id = $1 AND t.ending IS NOT NULL AND l.task_id = t.id AND l.epoch = $2
+    RETURNING t.id
 )
-UPDATE tasks t SET log_closed = true FROM lease WHERE t.id = lease.task_id AND t.ending IS NOT NULL;
+UPDATE leases l SET lease_until = '-infinity' FROM closed WHERE l.task_id = closed.id AND l.epoch = $2;
