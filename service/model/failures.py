@@ -21,9 +21,6 @@ MESSAGES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """What a person reads. Never the text of an exception: it may hold an address or a key."""
 
-RETRYABLE: Final = frozenset({"rate_limit", "service_unavailable", "timeout", "connection_error", "request_error"})
-"""What may go well at another try."""
-
 
 def message_for(error_type: str) -> str:
     """The sentence for a type; one for all types that the table does not name."""
@@ -36,7 +33,3 @@ class ModelCallFailed(PlayheadError):
     def __init__(self, error_type: str) -> None:
         super().__init__(message_for(error_type))
         self.error_type = error_type
-
-    @property
-    def retryable(self) -> bool:
-        return self.error_type in RETRYABLE

@@ -36,6 +36,12 @@ class Position(NamedTuple):
             raise InvalidPosition
         return cls(int(form[1]), int(form[2]))
 
+    @classmethod
+    def stored(cls, text: bytes) -> "Position":
+        """Read what a store gave back as it was given to it; not for anything that comes from outside."""
+        ms, _, n = text.partition(b"-")
+        return cls(int(ms), int(n))
+
 
 BEGINNING: Final = Position(0, 0)
 """Before the first event of any log."""

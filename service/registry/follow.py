@@ -16,6 +16,7 @@ from service.model.encoding import encode
 from service.model.errors import DatabaseUnavailable, LogUnavailable
 from service.model.events import DataGap, GapData
 from service.model.ids import TaskId
+from service.model.log import Head
 from service.model.position import BEGINNING, Position
 from service.registry.hub import Channel, Fresh, Hub, Nothing, Unconnected
 from service.registry.pages import FramePage, Pages
@@ -150,7 +151,7 @@ class _Reading:
             page = await self._await_tail(page)
             missing = _missing(page, self._cursor)
         if missing is not None:
-            self._ready.append(await self._gap(page, missing))
+            self._ready.append(await self._gap(page.head, missing))
             self._told = True
             if not page.count:
                 # Nothing stands above the position: the last event is given again, so that the reader has one.
@@ -160,7 +161,7 @@ class _Reading:
         self._take(page, generation)
         if page.head.last == BEGINNING and await self._is_gone():
             if missing is None:
-                self._ready.append(await self._gap(page, 0))
+                self._ready.append(await self._gap(page.head, 0))
             self._ready.append(Vanished())
 
     def _take(self, page: FramePage, generation: int) -> None:
@@ -196,7 +197,7 @@ class _Reading:
                         self._trusted = None
                     elif await self._is_gone():
                         # Closed for good, and the store has lost its end: nothing more will ever come.
-                        self._ready.append(Gap(GapData(str(self._cursor), str(self._cursor), str(head.last), 0)))
+                        self._ready.append(await self._gap(head, 0))
                         self._ready.append(Vanished())
             case other:
                 assert_never(other)
@@ -219,9 +220,9 @@ class _Reading:
             page = await self._page()
         return page
 
-    async def _gap(self, page: FramePage, missing: int) -> Gap:
+    async def _gap(self, head: Head, missing: int) -> Gap:
         oldest = await self._pages.oldest(self._channel.task_id)
-        return Gap(GapData(str(self._cursor), str(oldest), str(page.head.last), missing))
+        return Gap(GapData(str(self._cursor), str(oldest), str(head.last), missing))
 
     async def _is_gone(self) -> bool:
         """Whether a log whose end the store does not have will never be written again."""

@@ -97,10 +97,10 @@ class Pages:
         events = page.events
         if not events:
             return FramePage(page.known, 0, after, after, b"", page.head)
-        first, last = _position(events[0][0]), _position(events[-1][0])
+        first, last = Position.stored(events[0][0]), Position.stored(events[-1][0])
         if last.n - first.n + 1 != len(events):  # something inside is missing: end before it, where it will be noticed
-            dense = next(i for i, (position, _) in enumerate(events) if _position(position).n != first.n + i)
-            events, last = events[:dense], _position(events[dense - 1][0])
+            dense = next(i for i, (position, _) in enumerate(events) if Position.stored(position).n != first.n + i)
+            events, last = events[:dense], Position.stored(events[dense - 1][0])
         result = FramePage(page.known, len(events), first, last, frames(events), page.head)
         if last.n % size == 0 and last.n < page.head.last.n:
             self._keep(task_id, after, result)
@@ -140,13 +140,8 @@ class Pages:
     async def oldest(self, task_id: TaskId) -> Position:
         """The first event that there is; the beginning where there is none."""
         page = await self._store.read(task_id, BEGINNING, 1)
-        return _position(page.events[0][0]) if page.events else BEGINNING
+        return Position.stored(page.events[0][0]) if page.events else BEGINNING
 
     async def head(self, task_id: TaskId) -> Head:
         """How far the log reaches now."""
         return await self._store.head(task_id)
-
-
-def _position(text: bytes) -> Position:
-    ms, _, n = text.partition(b"-")
-    return Position(int(ms), int(n))

@@ -21,4 +21,4 @@ async def fold_log(store: LogStore, task_id: TaskId) -> LogFold:
             fold.apply(decode(data))
         if not page.events:
             return fold
-        after = Position.parse(page.events[-1][0].decode())
+        after = Position.stored(page.events[-1][0])

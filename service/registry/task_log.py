@@ -66,14 +66,14 @@ class _Kept:
         while self.size > MAX_KEPT_BYTES:
             position, data = self.events.popleft()
             self.size -= len(data)
-            self.before = _position(position)
+            self.before = Position.stored(position)
 
     def after(self, last: Position) -> list[StoredEvent] | None:
         """What stands after `last`; None where that is not kept, or `last` is of another history."""
         index = last.n - self.before.n
         if index < 0 or index > len(self.events):
             return None
-        own = self.before if index == 0 else _position(self.events[index - 1][0])
+        own = self.before if index == 0 else Position.stored(self.events[index - 1][0])
         return list(self.events)[index:] if own == last else None
 
 
@@ -266,16 +266,11 @@ def _batches(task_log: TaskLog, before: Position, events: list[StoredEvent]) -> 
     size = 0
     for event in events:
         if run and size + len(event[1]) > MAX_BATCH_BYTES:
-            last = _position(run[-1][0])
+            last = Position.stored(run[-1][0])
             batches.append(_batch(task_log, before, last, run, terminal=False))
             before, run, size = last, [], 0
         run.append(event)
         size += len(event[1])
     if run:
-        batches.append(_batch(task_log, before, _position(run[-1][0]), run, terminal=False))
+        batches.append(_batch(task_log, before, Position.stored(run[-1][0]), run, terminal=False))
     return batches
-
-
-def _position(text: bytes) -> Position:
-    ms, _, n = text.partition(b"-")
-    return Position(int(ms), int(n))

@@ -12,6 +12,7 @@ from service.model.ids import Epoch, PartId, TaskId
 from service.model.log import Hint, Page
 from service.model.position import BEGINNING, Position
 from service.registry import follow
+from service.registry import hub as hub_module
 from service.registry.follow import Begun, Ended, Vanished
 from service.registry.pages import FIRST_PAGE_EVENTS, MAX_PAGE_EVENTS, PAGE_BYTES
 from service.registry.task_log import MAX_FRAMES_BYTES
@@ -315,7 +316,9 @@ class TestGaps:
         house.directory.closed.add(log.task_id)
         reader = Reader(house.follower, log.task_id)
         assert await reader.end() == Vanished()
-        assert len(reader.gaps) == 1
+        (gap,) = reader.gaps
+        last = reader.position
+        assert gap.data == GapData(str(last), f"{last.ms}-1", str(last), 0)
         assert reader.got == await house.log(log.task_id)
 
     async def test_a_log_closed_between_two_looks_has_not_vanished(self, house: Library) -> None:
@@ -335,6 +338,17 @@ class TestGaps:
 
 
 class TestStoresThatAreAway:
+    async def test_pitfall_03_a_subscription_that_is_never_confirmed_is_not_waited_for_for_ever(
+        self, house: Library, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(hub_module, "CONFIRM_SECONDS", 0.2)
+        (feed,) = house.hints.feeds
+        monkeypatch.setattr(feed, "subscribe", feed.unsubscribe)
+        async with asyncio.timeout(5):
+            with pytest.raises(LogUnavailable):
+                await anext(house.follower.follow(new_task(), BEGINNING))
+        assert house.hub._channels == {}
+
     async def test_before_it_begins_the_reader_is_told(self, house: Library) -> None:
         async def away(*_: object) -> Page:
             raise LogUnavailable
