@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from service.model.encoding import unframed
 from service.model.ids import Epoch, TaskId
 from service.model.log import (
     AppendResult,
@@ -139,11 +140,11 @@ class MemoryLogStore:
         if log.last.n < batch.before.n:
             return Lost(log.last)
         before = log.last
-        for event in batch.events[before.n - batch.before.n :]:
+        for event in unframed(batch.frames)[before.n - batch.before.n :]:
             log.positions.append(Position.parse(event[0].decode()))
             log.events.append(event)
         log.last, log.closed = log.positions[-1], batch.terminal
-        frames = batch.frames if before == batch.before else b""
+        frames = batch.hinted_frames if before == batch.before else b""
         self._hints.publish(Hint(batch.task_id, batch.epoch, before, log.last, batch.terminal, frames))
         return Stored()
 

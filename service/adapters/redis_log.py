@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, Final
 
+from hiredis import pack_command
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.commands.core import AsyncScript
 from redis.exceptions import NoScriptError, ResponseError
 
@@ -101,32 +103,42 @@ class RedisLogStore:
         return replies
 
     async def _send(self, sha: str, calls: Sequence[Sequence[Any]]) -> list[Any]:
-        if len(calls) == 1:  # a pipeline of one costs half as much again as a plain command
-            try:
-                return [await self._redis.execute_command("EVALSHA", sha, *calls[0])]  # type: ignore[no-untyped-call]
-            except ResponseError as error:
-                return [error]
-        pipeline = self._redis.pipeline(transaction=False)
-        for call in calls:
-            pipeline.execute_command("EVALSHA", sha, *call)
-        return await pipeline.execute(raise_on_error=False)
+        """One write, then one reply a call: what the library's pipeline does, at a fraction of its cost."""
+        pool = self._redis.connection_pool
+        connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            packed = b"".join([pack_command(("EVALSHA", sha, *call)) for call in calls])
+            await connection.send_packed_command(packed, check_health=False)
+            return [await _reply(connection) for _ in calls]
+        except BaseException:
+            # Replies that are still under way would be taken for those of the connection's next user.
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            await pool.release(connection)
 
 
-def _append_arguments(batch: Batch) -> list[Any]:
-    arguments = [
+async def _reply(connection: AbstractConnection) -> Any:
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+def _append_arguments(batch: Batch) -> tuple[Any, ...]:
+    return (
         2,
         log_key(batch.task_id),
         meta_key(batch.task_id),
         batch.epoch,
-        batch.before.n + 1,
+        batch.before.n,
+        batch.last.n,
         b"1" if batch.terminal else b"0",
         live_channel(batch.task_id),
         b"%d %d-%d %d-%d %d\n" % (batch.epoch, *batch.before, *batch.last, batch.terminal),
+        b"1" if batch.hinted_frames else b"0",
         batch.frames,
-    ]
-    for event in batch.events:
-        arguments += event
-    return arguments
+    )
 
 
 def _append_result(reply: Any) -> AppendResult:
@@ -142,7 +154,7 @@ def _append_result(reply: Any) -> AppendResult:
         case [b"LOST", n, ms]:
             return Lost(Position(int(ms), int(n)))
         case ResponseError():
-            return Refused(str(reply).partition(" ")[0])  # the error's code; what follows may repeat our arguments
+            return Refused(type(reply).__name__)  # its text may repeat our arguments
         case _:
             return Refused("unexpected reply")
 

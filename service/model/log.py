@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from service.model.ids import Epoch, TaskId
 from service.model.position import Position
 
 StoredEvent: TypeAlias = tuple[bytes, bytes]
 """One event as a store keeps it: its position in ASCII, and its JSON."""
+
+MAX_HINTED_BYTES: Final = 64 * 1024
+"""Longer frames do not travel with a hint; readers read the log instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +36,21 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Events of one log to be stored together, numbered without a gap. Once sent it never changes.
-
-    `frames` is what readers may get instead of reading: the events as joined SSE frames, or nothing where that would
-    be too long.
-    """
+    """Events of one log to be stored together, dense and all of one moment. Once sent it never changes."""
 
     task_id: TaskId
     epoch: Epoch
     before: Position
     """Of the event before the first one."""
     last: Position
-    events: Sequence[StoredEvent]
     frames: bytes
+    """The events as SSE bytes, as `encoding.framed` makes them."""
     terminal: bool
+
+    @property
+    def hinted_frames(self) -> bytes:
+        """What readers get with the hint, instead of reading; nothing where that is longer than MAX_HINTED_BYTES."""
+        return self.frames if len(self.frames) <= MAX_HINTED_BYTES else b""
 
 
 @dataclass(frozen=True, slots=True)

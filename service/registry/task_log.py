@@ -8,7 +8,7 @@ from typing import Final, assert_never
 
 import structlog
 
-from service.model.encoding import encode, frames, joined
+from service.model.encoding import encode, framed, joined
 from service.model.errors import LogClosed, LogTailLost, PlayheadError, TakenOver
 from service.model.events import Chunk, Finish
 from service.model.ids import Epoch, TaskId
@@ -21,7 +21,6 @@ from service.model.log import (
     Opened,
     Refused,
     Stored,
-    StoredEvent,
     Unopened,
 )
 from service.model.position import Position
@@ -30,9 +29,6 @@ log = structlog.get_logger()
 
 MAX_BATCH_BYTES: Final = 256 * 1024
 """A batch takes no further event beyond this."""
-
-MAX_FRAMES_BYTES: Final = 64 * 1024
-"""Longer frames do not travel with the hint; readers read the log instead."""
 
 MAX_BUFFERED_BYTES: Final = 1024 * 1024
 """What may wait in one log; beyond it `put` and `append` wait until the store has taken some."""
@@ -45,36 +41,26 @@ RETRY_WAITS: Final = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
 @dataclass(slots=True)
-class _Item:
-    """An event that waits to be numbered, and who waits for it to be stored."""
-
-    data: bytes
-    waiters: list[asyncio.Future[Position]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
 class _Kept:
-    """The newest stored events of a log, at most MAX_KEPT_BYTES of them."""
+    """The newest stored batches of a log, at most MAX_KEPT_BYTES of them."""
 
-    before: Position
-    events: deque[StoredEvent] = field(default_factory=deque)
+    batches: deque[Batch] = field(default_factory=deque)
     size: int = 0
 
-    def add(self, events: list[StoredEvent]) -> None:
-        self.events.extend(events)
-        self.size += sum(len(data) for _, data in events)
+    def add(self, batch: Batch) -> None:
+        self.batches.append(batch)
+        self.size += len(batch.frames)
         while self.size > MAX_KEPT_BYTES:
-            position, data = self.events.popleft()
-            self.size -= len(data)
-            self.before = Position.stored(position)
+            self.size -= len(self.batches.popleft().frames)
 
-    def after(self, last: Position) -> list[StoredEvent] | None:
-        """What stands after `last`; None where that is not kept, or `last` is of another history."""
-        index = last.n - self.before.n
-        if index < 0 or index > len(self.events):
-            return None
-        own = self.before if index == 0 else Position.stored(self.events[index - 1][0])
-        return list(self.events)[index:] if own == last else None
+    def after(self, last: Position) -> deque[Batch]:
+        """The batches that hold what stands after `last`; none where that is not kept, or of another history."""
+        missing = deque(batch for batch in self.batches if batch.last.n > last.n)
+        if not missing:
+            return missing
+        before, end = missing[0].before, missing[0].last
+        joins = last == before or (last.n > before.n and last.ms == end.ms)
+        return missing if joins else deque()
 
 
 class TaskLog:
@@ -102,11 +88,13 @@ class TaskLog:
         self._wake = wake
         self._last = opened.last
         self._min_ms = max(opened.last.ms, min_ms)
-        self._kept = _Kept(opened.last)
-        self._pending: deque[_Item] = deque()
+        self._kept = _Kept()
+        self._pending: deque[bytes] = deque()
         self._pending_bytes = 0
-        self._in_flight: tuple[Batch, list[_Item]] | None = None
+        self._in_flight: Batch | None = None
         self._repairs: deque[Batch] = deque()
+        self._waiters: deque[tuple[int, asyncio.Future[Position]]] = deque()
+        """Who waits for which number to be stored, in their order."""
         self._has_finish = opened.closed
         self._failure: PlayheadError | None = None
         self._room = asyncio.Event()
@@ -120,7 +108,7 @@ class TaskLog:
     async def append(self, *chunks: Chunk) -> Position:
         """Store these events, in this order, and say where the last one stands. They are stored when this returns."""
         for chunk in chunks:
-            await self._add(chunk)
+            await self.put(chunk)
         return await self.flush()
 
     async def put(self, chunk: Chunk) -> None:
@@ -128,22 +116,6 @@ class TaskLog:
 
         Neighbouring deltas of one part that wait together may become one event.
         """
-        await self._add(chunk)
-
-    async def flush(self) -> Position:
-        """Wait until everything that was handed in is stored."""
-        self._raise_failure()
-        if self._pending:
-            waiters = self._pending[-1].waiters
-        elif self._in_flight is not None:
-            waiters = self._in_flight[1][-1].waiters
-        else:
-            return self._last
-        stored: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
-        waiters.append(stored)
-        return await stored
-
-    async def _add(self, chunk: Chunk) -> None:
         data = encode(chunk)
         while self._pending_bytes >= MAX_BUFFERED_BYTES and self._failure is None:
             self._room.clear()
@@ -152,14 +124,23 @@ class TaskLog:
         if self._has_finish:
             raise LogClosed
         self._has_finish = isinstance(chunk, Finish)
-        merged = joined(self._pending[-1].data, data) if self._pending else None
-        if merged is not None:
-            self._pending_bytes += len(merged) - len(self._pending[-1].data)
-            self._pending[-1].data = merged
+        self._pending_bytes += len(data)
+        merged = joined(self._pending[-1], data) if self._pending else None
+        if merged is None:
+            self._pending.append(data)
         else:
-            self._pending_bytes += len(data)
-            self._pending.append(_Item(data))
+            self._pending_bytes += len(merged) - len(self._pending[-1]) - len(data)
+            self._pending[-1] = merged
         self._wake(self)
+
+    async def flush(self) -> Position:
+        """Wait until everything that was handed in is stored."""
+        self._raise_failure()
+        if self._in_flight is None and not self._pending:
+            return self._last
+        stored: asyncio.Future[Position] = asyncio.get_running_loop().create_future()
+        self._waiters.append((self._last.n + len(self._pending), stored))
+        return await stored
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -175,24 +156,22 @@ class TaskLog:
             return self._repairs[0]
         if self._in_flight is None and self._pending:
             self._in_flight = self._freeze()
-        return None if self._in_flight is None else self._in_flight[0]
+        return self._in_flight
 
-    def _freeze(self) -> tuple[Batch, list[_Item]]:
+    def _freeze(self) -> Batch:
         """Number what has gathered. From here on these bytes are what the log says at these positions."""
-        items: list[_Item] = []
-        size = 0
-        while self._pending and (not items or size + len(self._pending[0].data) <= MAX_BATCH_BYTES):
-            items.append(self._pending.popleft())
-            size += len(items[-1].data)
+        data = [self._pending.popleft()]
+        size = len(data[0])
+        while self._pending and size + len(self._pending[0]) <= MAX_BATCH_BYTES:
+            data.append(self._pending.popleft())
+            size += len(data[-1])
         self._pending_bytes -= size
         self._room.set()
         before = self._last
-        ms = max(self._clock_ms(), self._min_ms)
-        events = [(b"%d-%d" % (ms, n), item.data) for n, item in enumerate(items, before.n + 1)]
-        self._last = Position(ms, before.n + len(events))
-        self._min_ms = ms
+        ms = self._min_ms = max(self._clock_ms(), self._min_ms)
+        self._last = Position(ms, before.n + len(data))
         terminal = self._has_finish and not self._pending
-        return _batch(self, before, self._last, events, terminal=terminal), items
+        return Batch(self.task_id, self.epoch, before, self._last, framed(ms, before.n + 1, data), terminal)
 
     def settle(self, result: AppendResult) -> float:
         """Take in how the last batch went; answers the seconds to wait before this log is sent again."""
@@ -219,58 +198,32 @@ class TaskLog:
         return 0
 
     def _stored(self) -> None:
-        if self._in_flight is None:
+        batch, self._in_flight = self._in_flight, None
+        if batch is None:
             return
-        batch, items = self._in_flight
-        self._in_flight = None
-        self._kept.add(list(batch.events))
-        for n, item in enumerate(items, batch.before.n + 1):
-            for waiter in item.waiters:
-                if not waiter.done():
-                    waiter.set_result(Position(batch.last.ms, n))
+        self._kept.add(batch)
+        while self._waiters and self._waiters[0][0] <= batch.last.n:
+            n, waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(Position(batch.last.ms, n))
 
     def _repair(self, last: Position) -> None:
         """The store is back without what stands after `last`: send that again, or give up on this epoch."""
-        missing = self._kept.after(last)
-        if missing is None:
-            log.error("log_tail_lost", task_id=self.task_id, epoch=self.epoch, kept_after=str(self._kept.before))
+        self._repairs = self._kept.after(last)
+        if self._repairs:
+            log.warning("log_tail_repaired", task_id=self.task_id, after=str(last), batches=len(self._repairs))
+        else:
+            log.error("log_tail_lost", task_id=self.task_id, epoch=self.epoch, after=str(last))
             self.fail(LogTailLost())
-            return
-        log.warning("log_tail_repaired", task_id=self.task_id, after=str(last), events=len(missing))
-        self._repairs = _batches(self, last, missing)
 
     def fail(self, failure: PlayheadError) -> None:
         """Nothing more goes into this log by this holder; whoever waits is told."""
         self._failure = failure
-        items = [*(self._in_flight[1] if self._in_flight else ()), *self._pending]
-        for waiter in (waiter for item in items for waiter in item.waiters):
+        for _, waiter in self._waiters:
             if not waiter.done():
                 waiter.set_exception(type(failure)())
+        self._waiters.clear()
         self._in_flight = None
         self._pending.clear()
         self._repairs.clear()
         self._room.set()
-
-
-def _batch(task_log: TaskLog, before: Position, last: Position, events: list[StoredEvent], *, terminal: bool) -> Batch:
-    joint = frames(events)
-    if len(joint) > MAX_FRAMES_BYTES:
-        joint = b""
-    return Batch(task_log.task_id, task_log.epoch, before, last, events, joint, terminal)
-
-
-def _batches(task_log: TaskLog, before: Position, events: list[StoredEvent]) -> deque[Batch]:
-    """Stored events as batches again, each within MAX_BATCH_BYTES."""
-    batches: deque[Batch] = deque()
-    run: list[StoredEvent] = []
-    size = 0
-    for event in events:
-        if run and size + len(event[1]) > MAX_BATCH_BYTES:
-            last = Position.stored(run[-1][0])
-            batches.append(_batch(task_log, before, last, run, terminal=False))
-            before, run, size = last, [], 0
-        run.append(event)
-        size += len(event[1])
-    if run:
-        batches.append(_batch(task_log, before, Position.stored(run[-1][0]), run, terminal=False))
-    return batches

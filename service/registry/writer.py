@@ -1,10 +1,11 @@
 """The only way into a log: numbered, batched, fenced, and repaired where the store forgets.
 
-All appends of one process travel together: what gathers while one round trip is under way goes with the next one, one
-batch a log. Nothing waits on a timer. An event is encoded once, when it is handed in.
+All appends of one process travel together, a few round trips at once, and a log with one of them only: what gathers
+for it meanwhile is its next batch. Nothing waits on a timer. An event is encoded once, when it is handed in.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -20,8 +21,14 @@ from service.registry.task_log import RETRY_WAITS, TaskLog
 
 log = structlog.get_logger()
 
-MAX_LOGS_A_TRIP: Final = 256
-"""Batches in one round trip; the next ones go with the next."""
+TRIPS_AT_ONCE: Final = 3
+"""Round trips under way: while the store works on one, the next is packed and the last one's replies are taken in."""
+
+MAX_LOGS_A_TRIP: Final = 16
+"""Batches in one round trip: more make the store and this process wait for each other."""
+
+MAX_TRIP_BYTES: Final = 1024 * 1024
+"""A trip takes no further batch beyond this."""
 
 
 class LogWriter:
@@ -31,7 +38,8 @@ class LogWriter:
         self._clock_ms = clock_ms
         self._store = store
         self._due: dict[TaskLog, None] = {}
-        self._wake = asyncio.Event()
+        self._under_way: set[TaskLog] = set()
+        self._idle: deque[asyncio.Future[None]] = deque()
 
     async def open(
         self, task_id: TaskId, epoch: Epoch, *, floor: Position = BEGINNING, later_than_ms: int = 0
@@ -54,39 +62,57 @@ class LogWriter:
         )
 
     def wake(self, task_log: TaskLog) -> None:
-        """This log has something to send."""
+        """This log has something to send. A log that is under way is looked at again when it is back."""
+        if task_log in self._due or task_log in self._under_way:
+            return
         self._due[task_log] = None
-        self._wake.set()
+        while self._idle:
+            sender = self._idle.popleft()
+            if not sender.done():  # it may have been told to stop
+                sender.set_result(None)
+                break
 
     async def send_for_ever(self) -> None:
-        """Send what is due, one round trip after the other."""
+        """Send what is due, one round trip after the other; several of these share the work."""
         failures = 0
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while due := self._take_due():
-                try:
-                    results = await self._store.append([batch for _, batch in due])
-                except LogUnavailable as error:
-                    if failures == 0:
-                        log.warning("append_waits_for_store", cause=type(error.__cause__).__name__)
-                    self._due.update((task_log, None) for task_log, _ in due)
-                    await asyncio.sleep(RETRY_WAITS[min(failures, len(RETRY_WAITS) - 1)])
-                    failures += 1
-                    continue
-                failures = 0
-                for (task_log, _), result in zip(due, results, strict=True):
-                    self._settle(task_log, result)
+            trip = self._take_due()
+            if not trip:
+                await self._until_something_is_due()
+                continue
+            try:
+                results = await self._store.append([batch for _, batch in trip])
+            except LogUnavailable as error:
+                if failures == 0:
+                    log.warning("append_waits_for_store", cause=type(error.__cause__).__name__)
+                await asyncio.sleep(RETRY_WAITS[min(failures, len(RETRY_WAITS) - 1)])
+                failures += 1
+                for task_log, _ in trip:
+                    self._under_way.discard(task_log)
+                    self.wake(task_log)
+                continue
+            failures = 0
+            for (task_log, _), result in zip(trip, results, strict=True):
+                self._under_way.discard(task_log)
+                self._settle(task_log, result)
+
+    async def _until_something_is_due(self) -> None:
+        something: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._idle.append(something)
+        await something
 
     def _take_due(self) -> list[tuple[TaskLog, Batch]]:
-        due: list[tuple[TaskLog, Batch]] = []
-        while self._due and len(due) < MAX_LOGS_A_TRIP:
+        trip: list[tuple[TaskLog, Batch]] = []
+        size = 0
+        while self._due and len(trip) < MAX_LOGS_A_TRIP and size < MAX_TRIP_BYTES:
             task_log = next(iter(self._due))
             del self._due[task_log]
             batch = task_log.next_batch()
             if batch is not None:
-                due.append((task_log, batch))
-        return due
+                self._under_way.add(task_log)
+                trip.append((task_log, batch))
+                size += len(batch.frames)
+        return trip
 
     def _settle(self, task_log: TaskLog, result: AppendResult) -> None:
         wait = task_log.settle(result)
@@ -101,8 +127,11 @@ async def log_writer(store: LogStore, clock_ms: Callable[[], int]) -> AsyncGener
     """A writer that sends while the block runs. `clock_ms` is Unix time in milliseconds; it may go back."""
     writer = LogWriter(store, clock_ms)
     async with asyncio.TaskGroup() as tasks:
-        sender = tasks.create_task(writer.send_for_ever(), name="log-sender")
+        senders = [
+            tasks.create_task(writer.send_for_ever(), name=f"log-sender-{number}") for number in range(TRIPS_AT_ONCE)
+        ]
         try:
             yield writer
         finally:
-            sender.cancel()
+            for sender in senders:
+                sender.cancel()

@@ -34,4 +34,4 @@ def batch(
     events = [event(ms, n, f"{text}{n}") for n in numbers]
     first, last = numbers[0], numbers[-1]
     joins = before if before is not None else (Position(ms, first - 1) if first > 1 else BEGINNING)
-    return Batch(task_id, Epoch(epoch), joins, Position(ms, last), events, frames(events), terminal)
+    return Batch(task_id, Epoch(epoch), joins, Position(ms, last), frames(events), terminal)

@@ -6,6 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import pytest
 
+from service.model.encoding import frames, unframed
 from service.model.ids import Epoch, TaskId
 from service.model.log import (
     Closed,
@@ -75,7 +76,7 @@ class TestAppend:
         task_id = await opened(backend.logs)
         first = batch(task_id, 1, [1, 2], text='\u2028 é 世 \\ " \U0001f642 ')
         assert await backend.logs.append([first]) == [Stored()]
-        assert await stored(backend.logs, task_id) == list(first.events)
+        assert await stored(backend.logs, task_id) == unframed(first.frames)
         assert await backend.logs.head(task_id) == Head(Position(1000, 2), closed=False, epoch=Epoch(1))
 
     async def test_batches_of_several_logs_have_their_own_results_in_order(self, backend: Backend) -> None:
@@ -95,7 +96,7 @@ class TestAppend:
         await backend.logs.append([batch(task_id, 1, [1, 2])])
         whole = batch(task_id, 1, [1, 2, 3, 4], before=BEGINNING)
         assert await backend.logs.append([whole]) == [Stored()]
-        assert await stored(backend.logs, task_id) == list(whole.events)
+        assert await stored(backend.logs, task_id) == unframed(whole.frames)
 
     async def test_an_older_holder_stores_nothing(self, backend: Backend) -> None:
         task_id = await opened(backend.logs)
@@ -137,7 +138,7 @@ class TestAppend:
         task_id = await opened(backend.logs)
         good = batch(task_id, 1, [1, 2, 3])
         for bad in ([event(1000, 1), event(999, 2)], [event(1000, 1), event(1000, 3)], [event(1000, 1), (b"x", b"{}")]):
-            broken = type(good)(task_id, Epoch(1), BEGINNING, Position(1000, 2), bad, b"", terminal=False)
+            broken = type(good)(task_id, Epoch(1), BEGINNING, Position(1000, 2), frames(bad), terminal=False)
             (result,) = await backend.logs.append([broken])
             assert isinstance(result, Refused)
             assert await stored(backend.logs, task_id) == []
@@ -158,7 +159,7 @@ class TestScripts:
 class TestRead:
     async def test_after_a_position_come_the_events_behind_it(self, backend: Backend) -> None:
         task_id = await opened(backend.logs)
-        events = list(batch(task_id, 1, range(1, 8)).events)
+        events = unframed(batch(task_id, 1, range(1, 8)).frames)
         await backend.logs.append([batch(task_id, 1, range(1, 8))])
         page = await backend.logs.read(task_id, Position(1000, 2), 3)
         assert (page.known, list(page.events), page.head.last.n) == (True, events[2:5], 7)

@@ -1,6 +1,5 @@
 """A writer over a store that can fail; in memory, and over the embedded Valkey."""
 
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -45,7 +44,8 @@ async def desk(request: pytest.FixtureRequest) -> AsyncIterator[Desk]:
 
 @pytest.fixture
 async def memory_desk() -> AsyncIterator[Desk]:
-    """A writer over memory, on a clock that runs."""
+    """A writer over memory, on a clock that stands still: only the numbers tell its events apart."""
     store = FaultyLogStore(MemoryLogStore(MemoryHints()))
-    async with log_writer(store, lambda: time.time_ns() // 1_000_000) as writer:
-        yield Desk(writer, store)
+    async with log_writer(store, lambda: made.now_ms) as writer:
+        made = Desk(writer, store)
+        yield made

@@ -21,6 +21,8 @@ class Fault(Enum):
     """It was done, and nobody heard of it."""
     REFUSED = auto()
     """Every batch is refused, as when memory is out."""
+    HELD = auto()
+    """Nothing happens until `release`; then it is done."""
 
 
 class FaultyLogStore:
@@ -31,6 +33,7 @@ class FaultyLogStore:
         self.faults: deque[Fault] = deque()
         self.appends: list[Sequence[Batch]] = []
         self._called = asyncio.Event()
+        self._released = asyncio.Event()
 
     async def open(self, task_id: TaskId, epoch: Epoch, floor: Position) -> Opened | Fenced:
         return await self.inner.open(task_id, epoch, floor)
@@ -41,6 +44,10 @@ class FaultyLogStore:
             self._called.clear()
             await self._called.wait()
 
+    def release(self) -> None:
+        """Let what is held go on."""
+        self._released.set()
+
     async def append(self, batches: Sequence[Batch]) -> Sequence[AppendResult]:
         self.appends.append(batches)
         self._called.set()
@@ -49,6 +56,9 @@ class FaultyLogStore:
         match self.faults.popleft() if self.faults else Fault.NONE:
             case Fault.REQUEST_LOST:
                 raise LogUnavailable
+            case Fault.HELD:
+                await self._released.wait()
+                return await self.inner.append(batches)
             case Fault.REFUSED:
                 return [Refused("OOM")] * len(batches)
             case Fault.REPLY_LOST:

@@ -9,13 +9,12 @@ import pytest
 from service.model.errors import LogUnavailable
 from service.model.events import Chunk, Finish, FinishMetadata, GapData, TextDelta, TextStart, Usage
 from service.model.ids import Epoch, PartId, TaskId
-from service.model.log import Hint, Page
+from service.model.log import MAX_HINTED_BYTES, Hint, Page
 from service.model.position import BEGINNING, Position
 from service.registry import follow
 from service.registry import hub as hub_module
 from service.registry.follow import Begun, Ended, Vanished
 from service.registry.pages import FIRST_PAGE_EVENTS, MAX_PAGE_EVENTS, PAGE_BYTES
-from service.registry.task_log import MAX_FRAMES_BYTES
 from tests.contracts.logs import new_task
 from tests.registry.readers import HEARTBEAT_SECONDS, Library, Reader, library
 
@@ -165,7 +164,7 @@ class TestLostHints:
         log = await house.open(new_task())
         reader = Reader(house.follower, log.task_id)
         await reader.begun()
-        await log.append(TextDelta(PartId("p"), "x" * MAX_FRAMES_BYTES))
+        await log.append(TextDelta(PartId("p"), "x" * MAX_HINTED_BYTES))
         assert house.hints.published[-1].frames == b""
         await reader.reached(log.last)
         await log.append(FINISH)

@@ -1,6 +1,7 @@
 """The only way in: numbering, group commit, repeats, fencing, repair."""
 
 import asyncio
+import random
 from itertools import permutations
 
 import pytest
@@ -12,6 +13,7 @@ from service.model.events import Chunk, Finish, FinishMetadata, StartStep, TextD
 from service.model.ids import Epoch, PartId, TaskId
 from service.model.position import BEGINNING, Position
 from service.registry.task_log import MAX_BUFFERED_BYTES, MAX_KEPT_BYTES, TaskLog
+from service.registry.writer import MAX_LOGS_A_TRIP, MAX_TRIP_BYTES, TRIPS_AT_ONCE
 from tests.contracts.logs import batch, new_task
 from tests.registry.conftest import Desk
 from tests.registry.faulty import Fault
@@ -58,8 +60,12 @@ class TestGroupCommit:
     async def test_what_gathers_travels_together(self, desk: Desk) -> None:
         logs = [await opened(desk) for _ in range(40)]
         await asyncio.gather(*(log.append(*parts(5)) for log in logs))
-        assert [len(trip) for trip in desk.store.appends] == [40]
-        assert {len(one.events) for trip in desk.store.appends for one in trip} == {5}
+        assert [len(trip) for trip in desk.store.appends] == [
+            MAX_LOGS_A_TRIP,
+            MAX_LOGS_A_TRIP,
+            40 - 2 * MAX_LOGS_A_TRIP,
+        ]
+        assert {one.last.n - one.before.n for trip in desk.store.appends for one in trip} == {5}
 
     async def test_the_next_batch_gathers_while_one_is_under_way(self, desk: Desk) -> None:
         log = await opened(desk)
@@ -93,8 +99,9 @@ class TestGroupCommit:
             await log.put(delta("x" * 100_000, f"p{i}"))
         await log.flush()
         assert len(await desk.log(log.task_id)) == 10
-        assert max(len(one.events) for trip in desk.store.appends for one in trip) == 2
-        assert all(not one.frames for trip in desk.store.appends for one in trip if len(one.events) == 2)
+        sent = [one for trip in desk.store.appends for one in trip]
+        assert max(one.last.n - one.before.n for one in sent) == 2
+        assert not any(one.hinted_frames for one in sent)
 
 
 class TestLostReplies:
@@ -133,6 +140,79 @@ class TestLostReplies:
         await memory_desk.store.until(1)
         assert (await free.append(StartStep())).n == 1
         assert (await waiting).n == 1
+
+
+class TestTrips:
+    async def test_a_trip_that_takes_long_holds_up_its_own_logs_only(self, memory_desk: Desk) -> None:
+        held, free = await opened(memory_desk), await opened(memory_desk)
+        memory_desk.store.faults.append(Fault.HELD)
+        waiting = asyncio.create_task(held.append(StartStep()))
+        await memory_desk.store.until(1)
+        assert [(await free.append(StartStep())).n for _ in range(3)] == [1, 2, 3]
+        assert not waiting.done()
+        memory_desk.store.release()
+        assert (await waiting).n == 1
+
+    async def test_a_log_never_makes_two_trips_at_once(self, memory_desk: Desk) -> None:
+        log, other = await opened(memory_desk), await opened(memory_desk)
+        memory_desk.store.faults.append(Fault.HELD)
+        first = asyncio.create_task(log.append(*parts(2)))
+        await memory_desk.store.until(1)
+        later = [asyncio.create_task(log.append(chunk)) for chunk in parts(3)]
+        for _ in range(3):
+            await other.append(StartStep())
+        assert [one.task_id for trip in memory_desk.store.appends[1:] for one in trip] == [other.task_id] * 3
+        memory_desk.store.release()
+        assert [(await one).n for one in (first, *later)] == [2, 3, 4, 5]
+
+    async def test_a_log_whose_trip_failed_waits_before_the_next_and_so_does_nobody_else(
+        self, memory_desk: Desk
+    ) -> None:
+        failing, free = await opened(memory_desk), await opened(memory_desk)
+        memory_desk.store.faults.extend([Fault.REQUEST_LOST])
+        waiting = asyncio.create_task(failing.append(StartStep()))
+        await memory_desk.store.until(1)
+        assert (await free.append(StartStep())).n == 1
+        assert [len(trip) for trip in memory_desk.store.appends] == [1, 1]
+        assert (await waiting).n == 1
+
+    async def test_only_so_many_trips_are_under_way(self, memory_desk: Desk) -> None:
+        logs = [await opened(memory_desk) for _ in range(TRIPS_AT_ONCE * MAX_LOGS_A_TRIP + 1)]
+        memory_desk.store.faults.extend([Fault.HELD] * TRIPS_AT_ONCE)
+        waiting = [asyncio.create_task(log.append(StartStep())) for log in logs]
+        await memory_desk.store.until(TRIPS_AT_ONCE)
+        await asyncio.sleep(0)
+        assert [len(trip) for trip in memory_desk.store.appends] == [MAX_LOGS_A_TRIP] * TRIPS_AT_ONCE
+        memory_desk.store.release()
+        assert {(await one).n for one in waiting} == {1}
+
+    async def test_a_trip_takes_no_further_log_when_it_is_long(self, memory_desk: Desk) -> None:
+        logs = [await opened(memory_desk) for _ in range(12)]
+        chunks = [delta("x" * 100_000, f"p{i}") for i in range(2)]
+        await asyncio.gather(*(log.append(*chunks) for log in logs))
+        sizes = [sum(len(one.frames) for one in trip) for trip in memory_desk.store.appends]
+        assert len(sizes) == 2
+        assert max(sizes) <= MAX_TRIP_BYTES + 200_100
+
+    @pytest.mark.parametrize("seed", range(20))
+    async def test_many_logs_over_a_store_that_fails_at_random(self, memory_desk: Desk, seed: int) -> None:
+        chance = random.Random(seed)
+        kinds = [Fault.NONE, Fault.REPLY_LOST, Fault.REQUEST_LOST, Fault.REFUSED]
+        memory_desk.store.faults.extend(chance.choices(kinds, (6, 1, 1, 1), k=40))
+        logs = [await opened(memory_desk) for _ in range(60)]
+
+        async def write(log: TaskLog) -> list[bytes]:
+            said: list[Chunk] = []
+            for _ in range(chance.randint(1, 8)):
+                said += (chunks := parts(chance.randint(1, 4)))
+                await log.append(*chunks)
+            return [encode(chunk) for chunk in said]
+
+        written = await asyncio.gather(*map(write, logs))
+        for log, said in zip(logs, written, strict=True):
+            events = await memory_desk.log(log.task_id)
+            assert [data for _, data in events] == said
+            assert [Position.stored(position).n for position, _ in events] == list(range(1, len(said) + 1))
 
 
 class TestBounds:
