@@ -38,7 +38,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     """A log that ends when little of it waits for its reader: as much as a writer does not wait for."""
 
     async def items() -> AsyncGenerator[Followed]:
-        yield Begun(None, at_end=False)
+        yield Begun(None, None)
         n = 0
         while _waiting(request) < LITTLE:
             n += 1
@@ -51,7 +51,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
 async def endless(request: web.Request) -> web.StreamResponse:
     async def items() -> AsyncGenerator[Followed]:
-        yield Begun(None, at_end=False)
+        yield Begun(None, None)
         while True:
             yield Frames(b"id: 1-1\ndata: %b\n\n" % (b"x" * 1000), Position(1, 1))
 
