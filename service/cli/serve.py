@@ -45,7 +45,10 @@ async def run_parts(settings: Settings, parts: set[Part]) -> None:
         typer.echo(f"redis     {urls.redis}\npostgres  {urls.postgres}")
         if Part.HTTP in parts:
             app = await stack.enter_async_context(open_app(house, settings))
-            url = await stack.enter_async_context(serving(app, settings.http_host, settings.http_port))
+            served = serving(
+                app, settings.http_host, settings.http_port, write_timeout_seconds=settings.write_timeout_seconds
+            )
+            url = await stack.enter_async_context(served)
             typer.echo(f"listening on {url}")
         if Part.TASKS in parts:
             worker = await stack.enter_async_context(open_worker(house, settings))

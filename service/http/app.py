@@ -1,12 +1,15 @@
 """The table of routes, and the server that stands behind it."""
 
+import asyncio
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 
+from service.http.connection import Connection
 from service.http.health import HealthRoutes
 from service.http.local import only_local
 from service.http.problems import problems
@@ -41,23 +44,30 @@ def make_app(sessions: SessionRoutes, tasks: TaskRoutes, health: HealthRoutes) -
 
 
 @asynccontextmanager
-async def serving(app: web.Application, host: str, port: int) -> AsyncGenerator[str]:
-    """Serve while the block runs; yields the URL. Raises ConfigurationError where the address cannot be had."""
+async def serving(app: web.Application, host: str, port: int, *, write_timeout_seconds: float) -> AsyncGenerator[str]:
+    """Serve while the block runs; yields the URL. Raises ConfigurationError where the address cannot be had.
+
+    A client that takes nothing of an answer for `write_timeout_seconds` is disconnected.
+    """
     listener = _listener(host, port)
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        shutdown_timeout=STOP_SECONDS,
-        max_line_size=MAX_HEADER_BYTES,
-        max_field_size=MAX_HEADER_BYTES,
-    )
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listener, backlog=1024).start()
+    runner = web.AppRunner(app, shutdown_timeout=STOP_SECONDS)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        if runner.server is None:
+            raise RuntimeError("a runner that is set up has no server")
+        connection = partial(
+            Connection,
+            runner.server,
+            write_timeout_seconds=write_timeout_seconds,
+            access_log=None,
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+        )
+        server = await asyncio.get_running_loop().create_server(connection, sock=listener, backlog=1024)
+        stack.callback(server.close)
         shown = f"[{host}]" if ":" in host else host
         yield f"http://{shown}:{listener.getsockname()[1]}"
-    finally:
-        await runner.cleanup()
 
 
 def _listener(host: str, port: int) -> socket.socket:

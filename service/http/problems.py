@@ -29,7 +29,6 @@ STATUSES: Final[Mapping[type[PlayheadError], int]] = MappingProxyType(
 """An error has the status of the first class here that it is one of; whatever is not here is our mistake: 500."""
 
 RETRY_AFTER_SECONDS: Final = 1
-_MISTAKE: Final = "Something went wrong on our side."
 
 
 class Problem(Exception):
@@ -76,15 +75,20 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             if isinstance(error, kind):
                 return problem(status, error.error_type, str(error))
         log.exception("error_without_status", error=type(error).__name__, route=_route(request))
-        return problem(500, "unexpected_error", _MISTAKE)
+        return mistake()
     except web.HTTPException as error:
-        return _answered(error)
+        return answered(error)
     except Exception:
         log.exception("request_crashed", method=request.method, route=_route(request))
-        return problem(500, "unexpected_error", _MISTAKE)
+        return mistake()
 
 
-def _answered(error: web.HTTPException) -> web.StreamResponse:
+def mistake() -> web.Response:
+    """The answer to what is our own mistake."""
+    return problem(500, "unexpected_error", "Something went wrong on our side.")
+
+
+def answered(error: web.HTTPException) -> web.Response:
     """What aiohttp refuses by itself: no such route, no such method, a body that is too large."""
     answer = problem(error.status, _TYPES.get(error.status, "http_error"), _DETAILS.get(error.status, error.reason))
     if "Allow" in error.headers:
@@ -107,6 +111,7 @@ _TITLES: Final = MappingProxyType(
         410: "Gone",
         413: "Content Too Large",
         415: "Unsupported Media Type",
+        417: "Expectation Failed",
         422: "Unprocessable Content",
         500: "Internal Server Error",
         503: "Service Unavailable",

@@ -1,9 +1,9 @@
 """A followed log on the wire, as server-sent events.
 
-Each rule here was seen to break a client: every stored event has its `id:`, what is made up has none; `event:` is never
-set; the heartbeat is a comment line without a blank line behind it; `retry:` stands only inside the first real frame;
-after the terminal event comes `[DONE]` and the connection closes; a reader that has the terminal event gets 204, or an
-EventSource would come back for ever.
+Each rule here was seen to break a client: every stored event has its `id:`, what is made up has none; `event:` is
+never set; the heartbeat is a comment line without a blank line behind it; `retry:` stands only inside the first real
+frame; after the terminal event comes `[DONE]` and the connection closes; a reader that has the terminal event gets
+204, and one of a log that is gone 410, or an EventSource would come back for ever.
 """
 
 import asyncio
@@ -49,15 +49,16 @@ async def answer_stream(
     """Send what is followed until it ends or the reader goes.
 
     With `refuse_gaps` a gap in front of the stream is a 410 with its fields; one that opens later ends the stream
-    behind its frame. A reader that takes nothing for `write_timeout_seconds` is disconnected.
+    behind its frame. A gap behind which nothing will ever come is a 410 in any case. A reader that takes nothing for
+    `write_timeout_seconds` is disconnected.
     """
     async with aclosing(items):
         begun = await anext(items)
         if not isinstance(begun, Begun):
             raise TypeError("a followed log begins with Begun")
-        if begun.at_end:
+        if isinstance(begun.end, Ended):
             return web.Response(status=204, headers={"Cache-Control": "no-store, private"})
-        if begun.gap is not None and refuse_gaps:
+        if begun.gap is not None and (refuse_gaps or isinstance(begun.end, Vanished)):
             fields: dict[str, Any] = plain(begun.gap.data)
             raise Problem(410, "gap", "The log does not go on from this position.", **fields)
         response = web.StreamResponse(headers=HEADERS)

@@ -16,7 +16,6 @@ from service.model.encoding import encode
 from service.model.errors import DatabaseUnavailable, LogUnavailable
 from service.model.events import DataGap, GapData
 from service.model.ids import TaskId
-from service.model.log import Head
 from service.model.position import BEGINNING, Position
 from service.registry.hub import Channel, Fresh, Hub, Nothing, Unconnected
 from service.registry.pages import FramePage, Pages
@@ -42,15 +41,6 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """Always first: the reader listens, and this is known of its position."""
-
-    gap: Gap | None
-    at_end: bool
-    """Whether it has the terminal event already. Nothing follows then."""
-
-
-@dataclass(frozen=True, slots=True)
 class Frames:
     """Events in their order, as SSE bytes, up to and including `last`."""
 
@@ -65,12 +55,21 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The terminal event was given; nothing follows."""
+    """The reader has the terminal event; nothing follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vanished:
     """The log was closed and no store has it any more: there is no terminal event to give. Nothing follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Always first: the reader listens, and this is known of its position."""
+
+    gap: Gap | None
+    end: Ended | Vanished | None
+    """Set where nothing follows, since there is nothing behind the position and never will be. Vanished has a gap."""
 
 
 Followed = Begun | Gap | Frames | Heartbeat | Ended | Vanished
@@ -86,7 +85,7 @@ class Follower:
         self._heartbeat_seconds = heartbeat_seconds
 
     async def follow(self, task_id: TaskId, after: Position) -> AsyncGenerator[Followed]:
-        """A log from a position on: Begun, then frames as they come, until Ended or Vanished.
+        """A log from a position on: Begun, then frames as they come, until Ended or Vanished; or Begun alone.
 
         Every gap is told once, before the frames behind it. Raises LogUnavailable only in place of Begun; later on a
         store that is away is waited for, with heartbeats.
@@ -121,15 +120,18 @@ class _Reading:
     async def items(self) -> AsyncGenerator[Followed]:
         self._rest()
         await self._look()
+        if not self._ready and self._cursor != BEGINNING and await self._is_gone():
+            await self._vanish()
         gap = self._ready[0] if self._ready and isinstance(self._ready[0], Gap) else None
         if gap is not None:
             self._ready.popleft()
-        at_end = bool(self._ready) and isinstance(self._ready[0], Ended)
-        yield Begun(gap, at_end)
-        while not at_end:
+        end = self._ready[0] if self._ready and isinstance(self._ready[0], Ended | Vanished) else None
+        yield Begun(gap, end)
+        over = end is not None
+        while not over:
             item = await self._next()
             yield item
-            at_end = isinstance(item, Ended | Vanished)
+            over = isinstance(item, Ended | Vanished)
 
     async def _next(self) -> Followed:
         while not self._ready:
@@ -151,7 +153,7 @@ class _Reading:
             page = await self._await_tail(page)
             missing = _missing(page, self._cursor)
         if missing is not None:
-            self._ready.append(await self._gap(page.head, missing))
+            self._ready.append(await self._gap(page.head.last, missing))
             self._told = True
             if not page.count:
                 # Nothing stands above the position: the last event is given again, so that the reader has one.
@@ -160,9 +162,7 @@ class _Reading:
                 page = await self._page()
         self._take(page, generation)
         if page.head.last == BEGINNING and await self._is_gone():
-            if missing is None:
-                self._ready.append(await self._gap(page.head, 0))
-            self._ready.append(Vanished())
+            await self._vanish()
 
     def _take(self, page: FramePage, generation: int) -> None:
         self._moved = page.count > 0
@@ -196,9 +196,7 @@ class _Reading:
                     if head.last != self._cursor or head.closed:
                         self._trusted = None
                     elif await self._is_gone():
-                        # Closed for good, and the store has lost its end: nothing more will ever come.
-                        self._ready.append(await self._gap(head, 0))
-                        self._ready.append(Vanished())
+                        await self._vanish()
             case other:
                 assert_never(other)
 
@@ -220,9 +218,15 @@ class _Reading:
             page = await self._page()
         return page
 
-    async def _gap(self, head: Head, missing: int) -> Gap:
+    async def _gap(self, latest: Position, missing: int) -> Gap:
         oldest = await self._pages.oldest(self._channel.task_id)
-        return Gap(GapData(str(self._cursor), str(oldest), str(head.last), missing))
+        return Gap(GapData(str(self._cursor), str(oldest), str(latest), missing))
+
+    async def _vanish(self) -> None:
+        """The cursor stands at the end of what there is, and nothing more will ever come."""
+        if not self._told:
+            self._ready.append(await self._gap(self._cursor, 0))
+        self._ready.append(Vanished())
 
     async def _is_gone(self) -> bool:
         """Whether a log whose end the store does not have will never be written again."""

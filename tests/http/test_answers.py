@@ -11,12 +11,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import structlog
 
-from service.http.app import serving
 from service.model.errors import DatabaseUnavailable, LogUnavailable, PlayheadError, SessionBusy
 from service.settings import Settings
 from service.wiring import House, StoreUrls, open_app, open_house, open_worker
 from tests.adapters.upstream import SECRET, Upstream
-from tests.http.conftest import Doors, settings_for
+from tests.http.conftest import Doors, served, settings_for
 from tests.http.wire import Answer, Line, ask, line
 from tests.sessions.texts import ODD_TEXTS
 
@@ -28,7 +27,7 @@ NO_STORE = "no-store, private"
 
 @asynccontextmanager
 async def door(house: House, settings: Settings) -> AsyncIterator[str]:
-    async with open_app(house, settings) as app, serving(app, "127.0.0.1", 0) as url:
+    async with open_app(house, settings) as app, served(app, settings) as url:
         yield url
 
 

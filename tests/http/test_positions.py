@@ -3,13 +3,19 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
+from redis.asyncio import Redis
 
+from service.adapters.redis_client import connect
+from service.adapters.redis_keys import log_key, meta_key
+from service.model.ids import TaskId
 from service.model.position import Position
+from service.registry import follow as follower
 from service.wiring import open_worker
 from tests.http.conftest import Doors
 from tests.http.wire import Answer, Header, ask
@@ -279,3 +285,61 @@ async def test_pitfall_64_a_position_in_a_log_that_is_empty_is_told(doors: Doors
     assert b"data-gap" in told.body
     assert b'"oldest":"0-0","latest":"0-0"' in told.body
     assert refused.status == 410
+
+
+# --- a log that is gone -----------------------------------------------------------------------------------------------
+
+
+async def test_pitfall_15_who_comes_back_to_a_log_that_is_gone_is_told_not_to(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "LOST_TAIL_PATIENCE_SECONDS", 0.1)
+    task_id, positions = await worked_on(doors)
+    async with store_of(doors) as redis:
+        await redis.delete(log_key(TaskId(task_id)), meta_key(TaskId(task_id)))
+    for requested in (None, positions[0], positions[-1]):
+        gone = await follow(doors, task_id, requested)
+        gap = {"requested": requested or "0-0", "oldest": "0-0", "latest": "0-0", "lost": 0}
+        assert_gone(gone, gap)
+        asked = await ask(doors.url, "GET", f"/tasks/{task_id}/stream?on_gap=refuse&last_message_id={gap['requested']}")
+        assert asked.json == gone.json
+
+
+async def test_pitfall_15_of_a_log_that_lost_its_end_there_is_first_what_there_is(doors: Doors) -> None:
+    task_id, positions = await worked_on(doors)
+    last = Position.parse(positions[-2])
+    async with store_of(doors) as redis:  # as it is after a restart that lost the newest write
+        await redis.xdel(log_key(TaskId(task_id)), positions[-1])
+        await redis.hdel(meta_key(TaskId(task_id)), "closed")
+        await redis.hset(meta_key(TaskId(task_id)), mapping={"n": last.n, "ms": last.ms})
+    answer = await follow(doors, task_id, positions[2])
+    assert ids(answer) == positions[3:-1]
+    assert json.loads(dechunked(answer).split("data: ")[-1])["type"] == "data-gap"
+    again = await follow(doors, task_id, positions[-2])
+    assert_gone(again, {"requested": str(last), "oldest": positions[0], "latest": str(last), "lost": 0})
+
+
+def assert_gone(answer: Answer, gap: dict[str, object]) -> None:
+    assert answer.status == 410
+    assert answer.seconds < 1, "it is known before any heartbeat"
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (answer.json["error_type"], answer.json["status"]) == ("gap", 410)
+    assert {name: answer.json[name] for name in gap} == gap
+
+
+async def worked_on(doors: Doors) -> tuple[str, list[str]]:
+    """A task that has ended, its log closed for good; and its positions."""
+    stop = asyncio.Event()
+    async with open_worker(doors.house, doors.settings) as worker, asyncio.TaskGroup() as tasks:
+        task_id = await posted(doors, "/count 5")
+        tasks.create_task(worker.run(stop))
+        positions = ids(await follow(doors, task_id))
+        stop.set()
+    return task_id, positions
+
+
+@asynccontextmanager
+async def store_of(doors: Doors) -> AsyncIterator[Redis]:
+    redis = connect(doors.house.urls.redis)
+    yield redis
+    await redis.aclose()

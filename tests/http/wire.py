@@ -15,6 +15,7 @@ Header = tuple[str, str | bytes]
 class Answer:
     """What came back, whole."""
 
+    version: str
     status: int
     headers: dict[str, str]
     body: bytes
@@ -77,7 +78,8 @@ async def send(url: str, request: bytes, *, until: bytes | None = None, seconds:
     head, _, body = received.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    return Answer(int(status.split()[1]), headers, body, loop.time() - began)
+    version, code = status.split()[:2]
+    return Answer(version, int(code), headers, body, loop.time() - began)
 
 
 class Line:

@@ -47,9 +47,9 @@ class Connections:
         try:
             async for item in items:
                 match item:
-                    case Begun(gap, at_end):
+                    case Begun(gap, end):
                         self.gaps += gap is not None
-                        self.ended = at_end
+                        self.ended = isinstance(end, Ended)
                     case Gap():
                         self.gaps += 1
                     case Frames(frames, last):

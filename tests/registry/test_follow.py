@@ -13,7 +13,7 @@ from service.model.log import MAX_HINTED_BYTES, Hint, Page
 from service.model.position import BEGINNING, Position
 from service.registry import follow
 from service.registry import hub as hub_module
-from service.registry.follow import Begun, Ended, Vanished
+from service.registry.follow import Begun, Ended, Gap, Vanished
 from service.registry.pages import FIRST_PAGE_EVENTS, MAX_PAGE_EVENTS, PAGE_BYTES
 from tests.contracts.logs import new_task
 from tests.registry.readers import HEARTBEAT_SECONDS, Library, Reader, library
@@ -50,7 +50,7 @@ class TestStoredThenLive:
         log = await house.open(new_task())
         end = await log.append(*parts(2), FINISH)
         reader = Reader(house.follower, log.task_id, end)
-        assert await reader.end() == Begun(None, at_end=True)
+        assert await reader.end() == Begun(None, Ended())
 
     async def test_live_frames_are_those_of_a_replay(self, house: Library) -> None:
         log = await house.open(new_task())
@@ -66,7 +66,7 @@ class TestStoredThenLive:
     async def test_a_task_whose_log_does_not_exist_yet_is_waited_for(self, house: Library) -> None:
         task_id = new_task()
         reader = Reader(house.follower, task_id)
-        assert await reader.begun() == Begun(None, at_end=False)
+        assert await reader.begun() == Begun(None, None)
         await reader.beats(2)
         log = await house.open(task_id)
         await log.append(*parts(2), FINISH)
@@ -296,9 +296,7 @@ class TestGaps:
         house.directory.closed.add(log.task_id)
         for after in (BEGINNING, last):
             reader = Reader(house.follower, log.task_id, after)
-            assert await reader.end() == Vanished()
-            assert len(reader.gaps) == 1
-            assert reader.got == b""
+            await assert_gone(reader, GapData(str(after), "0-0", "0-0", 0))
 
     async def test_a_closed_log_whose_end_is_gone(self, house: Library) -> None:
         log = await house.open(new_task())
@@ -307,6 +305,9 @@ class TestGaps:
         reader = Reader(house.follower, log.task_id)
         assert await reader.end() == Vanished()
         assert [gap.data.lost for gap in reader.gaps] == [2]
+        last = reader.position
+        again = Reader(house.follower, log.task_id, last)
+        await assert_gone(again, GapData(str(last), f"{last.ms}-1", f"{last.ms}-6", 2))
 
     async def test_pitfall_12_a_log_that_was_closed_for_good_and_lost_its_end_is_told_of(self, house: Library) -> None:
         log = await house.open(new_task())
@@ -319,6 +320,16 @@ class TestGaps:
         last = reader.position
         assert gap.data == GapData(str(last), f"{last.ms}-1", str(last), 0)
         assert reader.got == await house.log(log.task_id)
+        await assert_gone(Reader(house.follower, log.task_id, last), gap.data)
+
+    async def test_a_caught_up_reader_of_a_log_that_is_still_written_waits(self, house: Library) -> None:
+        log = await house.open(new_task())
+        last = await log.append(*parts(3))
+        reader = Reader(house.follower, log.task_id, last)
+        assert await reader.begun() == Begun(None, None)
+        await reader.beats(2)
+        await log.append(FINISH)
+        assert isinstance(await reader.end(), Ended)
 
     async def test_a_log_closed_between_two_looks_has_not_vanished(self, house: Library) -> None:
         task_id = new_task()
@@ -436,6 +447,12 @@ class TestCost:
             got += item.frames if isinstance(item, follow.Frames) else b""
         await live.end()
         assert got == live.got
+
+
+async def assert_gone(reader: Reader, gap: GapData) -> None:
+    """It is told at once that nothing follows, and gets nothing else."""
+    assert await reader.end() == Begun(Gap(gap), Vanished())
+    assert len(reader.items) == 1
 
 
 def _trim(house: Library, task_id: TaskId, cut: slice) -> None:

@@ -1,0 +1,98 @@
+"""One client's connection: how long its answers wait for it, and what it is told where it does not speak HTTP."""
+
+import asyncio
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+
+from service.http.problems import answered, mistake, problem
+
+log = structlog.get_logger()
+
+LOOKS: Final = 8
+"""How often a connection is looked at in the time that it has to take something."""
+
+
+class Connection(web.RequestHandler):
+    """A connection as aiohttp handles it, with two differences.
+
+    An answer is done only when the kernel has the whole of it. Until then a client is waited for as long as it goes on
+    taking; one that takes nothing for `write_timeout_seconds` is cut off. And whatever aiohttp refuses by itself is a
+    problem, in which nothing of the input is repeated; nothing of it is logged.
+    """
+
+    __slots__ = ("_write_timeout_seconds",)
+
+    def __init__(self, server: web.Server, *, write_timeout_seconds: float, **options: Any) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), **options)
+        self._write_timeout_seconds = write_timeout_seconds
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write what is left of an answer: all of it, or the end of a stream."""
+        if isinstance(resp, web.HTTPException):  # raised where no middleware is, as by an unknown `Expect`
+            resp = answered(resp)
+        transport = self.transport
+        if transport is None:
+            return await super().finish_response(request, resp, start_time)
+        # From here on a wait for the transport ends when it is empty. Closed with something in it, it would stay as
+        # long as the client likes, and aiohttp would have lost sight of it.
+        transport.set_write_buffer_limits(high=0)
+        with _cut_when_stalled(transport, self._write_timeout_seconds):
+            finished = await super().finish_response(request, resp, start_time)
+            await request.writer.drain()  # it was not waited for where nothing marks a body's end (HTTP/1.0)
+        transport.set_write_buffer_limits()
+        return finished
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what the parser refuses (400), and to an error that no middleware has seen (500)."""
+        self.log_exception(exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer is under way already")
+        malformed = problem(400, "malformed_request", "This is no HTTP request that can be read.")
+        answer = malformed if status == 400 else mistake()
+        answer.force_close()
+        return answer
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Note that aiohttp met an error. Its text is left out, since it may repeat what the client sent."""
+        log.info("connection_failed", error=type(kw.get("exc_info")).__name__)
+
+
+@contextmanager
+def _cut_when_stalled(transport: asyncio.Transport, seconds: float) -> Iterator[None]:
+    """While the block runs, cut the connection once nothing of what waits in it has been taken for `seconds`.
+
+    Nothing but the answer's end is added meanwhile, so that less is waiting whenever something was taken. It is seen as
+    soon as the kernel asks for more, which it does when about a third of its own buffer is free.
+    """
+    loop = asyncio.get_running_loop()
+    least, taken_at = math.inf, loop.time()
+    timer: asyncio.TimerHandle
+
+    def look() -> None:
+        nonlocal least, taken_at, timer
+        waiting, now = transport.get_write_buffer_size(), loop.time()
+        if waiting < least:
+            least, taken_at = waiting, now
+        elif now - taken_at >= seconds:
+            transport.abort()
+            return
+        timer = loop.call_later(seconds / LOOKS, look)
+
+    timer = loop.call_later(seconds / LOOKS, look)
+    try:
+        yield
+    finally:
+        timer.cancel()

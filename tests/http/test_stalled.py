@@ -1,0 +1,165 @@
+"""Clients that stop reading: whatever they are being answered, they hold a connection no longer than they may."""
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp import web
+
+from service.http.app import serving
+from service.http.problems import problems
+from service.http.sse import answer_stream
+from service.model.position import Position
+from service.registry.follow import Begun, Ended, Followed, Frames
+
+WRITE_TIMEOUT_SECONDS = 0.4
+LATEST_SECONDS = 1.25 * WRITE_TIMEOUT_SECONDS + 1
+"""A cut may come a quarter later; and this machine may have other things to do."""
+
+RECEIVE_BUFFER_BYTES = 4096
+LARGE = 4 * 1024 * 1024
+LITTLE = 32 * 1024
+"""Less than what makes a transport ask its writer to wait."""
+
+_ESTABLISHED = "01"
+"""In /proc/net/tcp."""
+
+
+async def large(_: web.Request) -> web.Response:
+    return web.Response(body=b"x" * LARGE)
+
+
+async def stream(request: web.Request) -> web.StreamResponse:
+    """A log that ends when little of it waits for its reader: as much as a writer does not wait for."""
+
+    async def items() -> AsyncGenerator[Followed]:
+        yield Begun(None, None)
+        n = 0
+        while _waiting(request) < LITTLE:
+            n += 1
+            yield Frames(b"id: 1-%d\ndata: %b\n\n" % (n, b"x" * 1000), Position(1, n))
+            await asyncio.sleep(0)
+        yield Ended()
+
+    return await answer_stream(request, items(), refuse_gaps=False, write_timeout_seconds=60)
+
+
+async def endless(request: web.Request) -> web.StreamResponse:
+    async def items() -> AsyncGenerator[Followed]:
+        yield Begun(None, None)
+        while True:
+            yield Frames(b"id: 1-1\ndata: %b\n\n" % (b"x" * 1000), Position(1, 1))
+
+    return await answer_stream(request, items(), refuse_gaps=False, write_timeout_seconds=WRITE_TIMEOUT_SECONDS)
+
+
+def _waiting(request: web.Request) -> int:
+    return 0 if request.transport is None else request.transport.get_write_buffer_size()
+
+
+@pytest.fixture
+async def url() -> AsyncIterator[str]:
+    app = web.Application(middlewares=[problems])
+    app.add_routes([web.get("/large", large), web.get("/stream", stream), web.get("/endless", endless)])
+    async with serving(app, "127.0.0.1", 0, write_timeout_seconds=WRITE_TIMEOUT_SECONDS) as made:
+        yield made
+
+
+@dataclass(frozen=True)
+class Client:
+    """A connection that reads only when it is told to, and what serves it."""
+
+    socket: socket.socket
+    serving: set[asyncio.Task[object]]
+
+    def is_served(self) -> bool:
+        """Whether the server still holds its end, as the kernel knows."""
+        own = self.socket.getsockname()[1]
+        connections = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return any(
+            int(remote.partition(":")[2], 16) == own and state == _ESTABLISHED
+            for _, _, remote, state, *_ in connections
+        )
+
+    async def receive(self) -> bytes:
+        """All that there still is."""
+        received = b""
+        while data := await self.receive_some(65536):
+            received += data
+        return received
+
+    async def receive_some(self, size: int) -> bytes:
+        try:
+            return await asyncio.get_running_loop().sock_recv(self.socket, size)
+        except ConnectionError:
+            return b""
+
+
+@asynccontextmanager
+async def asking(url: str, *requests: str) -> AsyncIterator[Client]:
+    """A client with a small buffer that has sent these."""
+    loop = asyncio.get_running_loop()
+    before = asyncio.all_tasks()
+    with socket.socket() as connection:
+        connection.setblocking(False)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        await loop.sock_connect(connection, (urlsplit(url).hostname, urlsplit(url).port))
+        await loop.sock_sendall(connection, "".join(f"{each}\r\nHost: localhost\r\n\r\n" for each in requests).encode())
+        await loop.sock_recv(connection, 1)  # the answer has begun
+        yield Client(connection, asyncio.all_tasks() - before)
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        ["GET /large HTTP/1.1"],
+        ["GET /large HTTP/1.1"] * 40,
+        ["GET /stream HTTP/1.1"],
+        ["GET /stream HTTP/1.0"],
+        ["GET /endless HTTP/1.1"],
+        ["GET /endless HTTP/1.0"],
+    ],
+    ids=lambda requests: ", ".join(requests[:2]),
+)
+async def test_pitfall_14_a_client_that_takes_nothing_is_let_go_whatever_it_is_answered(
+    url: str, requests: list[str]
+) -> None:
+    async with asking(url, *requests) as client:
+        assert client.is_served()
+        assert client.serving
+        await asyncio.wait(client.serving, timeout=LATEST_SECONDS)
+        assert not client.is_served()
+        assert not client.serving & asyncio.all_tasks()
+        received = await client.receive()
+        assert len(received) < LARGE
+        assert not received.endswith(b"0\r\n\r\n"), "what was cut off does not look as if it had ended"
+
+
+async def test_a_client_that_goes_on_taking_gets_all_of_it_however_long_it_takes(url: str) -> None:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with asking(url, "GET /large HTTP/1.1") as client:
+        received = 1
+        while received < LARGE:
+            taken = received + 128 * 1024
+            while received < min(taken, LARGE):
+                data = await client.receive_some(taken - received)
+                assert data, f"cut off after {received} bytes"
+                received += len(data)
+            await asyncio.sleep(0.05)  # the slowness itself: nothing is waited for
+    assert loop.time() - began > 2 * WRITE_TIMEOUT_SECONDS
+
+
+async def test_a_connection_that_was_waited_for_goes_on_afterwards(url: str) -> None:
+    async with asking(url, *["GET /large HTTP/1.1"] * 3) as client:
+        received = 1
+        while received < 3 * LARGE:
+            data = await client.receive_some(1024 * 1024)
+            assert data
+            received += len(data)
+        assert client.is_served()
