@@ -69,4 +69,28 @@ CREATE TABLE messages (
 );
 CREATE INDEX messages_in_order ON messages (session_id, seq);
 
-INSERT INTO schema_version (version) VALUES (1);
+-- Accept a message and queue the turn that answers it, unless a turn is queued or running. A function, so that it is one
+-- round trip and yet two statements: the second one sees what whoever held the session's row before has committed. One
+-- statement that locks and looks would look as of before it waited.
+CREATE FUNCTION playhead_post(conversation text, said json, OUT is_known boolean, OUT new_task text, OUT new_input text)
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM FROM sessions WHERE id = conversation FOR UPDATE;
+    is_known := FOUND;
+    WITH task AS (
+        INSERT INTO tasks (session_id, kind, input_id)
+        SELECT conversation, 'turn', playhead_uuid7()::text
+        WHERE is_known
+          AND NOT EXISTS (SELECT FROM tasks WHERE session_id = conversation AND status IN ('queued', 'running'))
+        RETURNING id, session_id, input_id
+    ), lease AS (
+        INSERT INTO leases (task_id) SELECT id FROM task
+    ), message AS (
+        INSERT INTO messages (session_id, id, role, parts, task_id)
+        SELECT session_id, input_id, 'user', said, id FROM task
+    )
+    SELECT id, input_id INTO new_task, new_input FROM task;
+END
+$$;
+
+INSERT INTO schema_version (version) VALUES (2);

@@ -9,7 +9,7 @@ import asyncpg
 from service.adapters.postgres import CALL_SECONDS
 from service.model.errors import ConfigurationError
 
-KNOWN_VERSION: Final = 1
+KNOWN_VERSION: Final = 2
 """The version that schema.sql writes."""
 
 _LOCK: Final = 7_529_432_610

@@ -43,11 +43,10 @@ class PostgresSessions:
         )
 
     async def post(self, session_id: SessionId, parts: Sequence[InputPart]) -> Posted:
-        async with self._database.connection() as connection, connection.transaction():
-            if await connection.fetchrow(_SQL["lock"], session_id) is None:
-                raise NotFound
-            row = await connection.fetchrow(_SQL["post"], session_id, [plain(part) for part in parts])
-        if row is None:
+        (row,) = await self._database.fetch(_SQL["post"], session_id, [plain(part) for part in parts])
+        if not row["is_known"]:
+            raise NotFound
+        if row["task_id"] is None:
             raise SessionBusy
         return Posted(TaskId(row["task_id"]), MessageId(row["input_id"]))
 

@@ -28,17 +28,12 @@ class PostgresTasks:
         self._database = database
 
     async def claim(self, limit: int, lease_seconds: float) -> Sequence[Claim]:
-        lease = timedelta(seconds=lease_seconds)
-        async with self._database.connection() as connection:
-            lapsed = await connection.fetch(_SQL["claim_lapsed"], limit, lease)
-            try:
-                queued = (
-                    await connection.fetch(_SQL["claim"], limit - len(lapsed), lease) if len(lapsed) < limit else []
-                )
-            except asyncpg.UniqueViolationError:  # another worker was faster with one of these sessions
-                queued = []
+        try:
+            rows = await self._database.fetch(_SQL["claim"], limit, timedelta(seconds=lease_seconds))
+        except asyncpg.UniqueViolationError:  # another worker was faster with one of these sessions
+            rows = []
         claims = []
-        for row in (*lapsed, *queued):
+        for row in rows:
             try:
                 claims.append(_claim_from(row))
             except BrokenEvent:  # of another version: left to a worker that knows it

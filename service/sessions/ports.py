@@ -33,13 +33,16 @@ class TaskQueue(Protocol):
     """Who works on what. All times are the database's; every write of a holder is refused once its epoch has passed."""
 
     async def claim(self, limit: int, lease_seconds: float) -> Sequence[Claim]:
-        """Take up to `limit` tasks: queued ones of sessions that run nothing, oldest first, and lapsed ones.
+        """Take up to `limit` tasks: lapsed ones, and queued ones of sessions that run nothing, oldest first.
 
-        Each is given to one claimer; each claim has a higher epoch than all before it.
+        Atomic. Each is given to one claimer; each claim has a higher epoch than all before it.
         """
 
     async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[tuple[TaskId, Epoch]]:
-        """Hold these for `lease_seconds` more; answers which are still held. A lease that lapsed is not renewed."""
+        """Hold these for `lease_seconds` more; answers which are still held. A lease that lapsed is not renewed.
+
+        With 0 seconds they are let go, as they stand: the next claim takes them.
+        """
 
     async def retake(self, claim: Claim, lease_seconds: float) -> Claim:
         """The same task as it stands, with a new epoch, for a holder whose log has to be opened again.

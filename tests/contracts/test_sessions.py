@@ -15,7 +15,7 @@ from service.model.events import FilePart, TextPart, Usage
 from service.model.ids import SessionId, TaskId
 from service.model.session import Posted
 from service.sessions.ports import SessionStore
-from tests.sessions.databases import SERVERS, emptied, own_database, server_url
+from tests.sessions.databases import SERVERS, emptied, own_database, server_url, until_somebody_waits
 from tests.sessions.endings import ended_with
 from tests.sessions.texts import ODD_TEXTS
 
@@ -145,6 +145,26 @@ async def test_pitfall_43_twenty_posts_at_once_make_one_turn(dsn: str, database:
     assert len(accepted) == 1
     assert [type(result) for result in results if not isinstance(result, Posted)] == [SessionBusy] * 19
     assert await rows(database) == {"sessions": 1, "tasks": 1, "leases": 1, "messages": 1}
+
+
+async def test_pitfall_43_a_post_that_had_to_wait_sees_what_it_waited_for(
+    store: SessionStore, database: Database
+) -> None:
+    """Not what was there when it came."""
+    session = await store.create()
+    async with database.connection() as connection, asyncio.TaskGroup() as tasks:
+        async with connection.transaction():
+            await connection.fetch("SELECT FROM sessions WHERE id = $1 FOR UPDATE", session.id)
+            late = tasks.create_task(_refused_as_busy(store, session.id))
+            await until_somebody_waits(database)
+            await connection.fetch("SELECT FROM playhead_post($1, $2)", session.id, [])
+        await late
+    assert await rows(database) == {"sessions": 1, "tasks": 1, "leases": 1, "messages": 1}
+
+
+async def _refused_as_busy(store: SessionStore, session_id: SessionId) -> None:
+    with pytest.raises(SessionBusy):
+        await store.post(session_id, HI)
 
 
 async def test_posts_to_many_sessions_at_once_do_not_wait_for_each_other_in_a_circle(store: SessionStore) -> None:

@@ -6,10 +6,11 @@ A lease of no time (LAPSED) has ended as soon as it is given: so is "the holder 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
 import pytest
 
-from service.adapters.postgres import Database, postgres_pool
+from service.adapters.postgres import Database, postgres_pool, statements
 from service.adapters.postgres_sessions import PostgresSessions
 from service.adapters.postgres_tasks import PostgresTasks
 from service.model import events as e
@@ -18,7 +19,7 @@ from service.model.ids import SessionId, TaskId
 from service.model.log import TaskFacts
 from service.model.session import Message
 from service.model.task import Claim, End, Task
-from tests.sessions.databases import SERVERS, emptied, own_database, server_url
+from tests.sessions.databases import SERVERS, emptied, own_database, server_url, until_somebody_waits
 from tests.sessions.endings import NOON, bounced, ended_with, finish
 from tests.sessions.texts import ODD_TEXTS
 
@@ -131,6 +132,24 @@ async def test_lapsed_and_queued_ones_together_are_no_more_than_asked_for(
     taken = [claim.task.id for claim in await queue.claim(2, LEASE)]
     assert len(taken) == 2
     assert set(taken) == lapsed | {waiting[0]}
+
+
+async def test_a_claim_that_loses_a_session_to_another_takes_nothing_and_holds_nothing(
+    store: PostgresSessions, queue: PostgresTasks, database: Database
+) -> None:
+    before, lapsed = await claimed(store, queue), await claimed(store, queue)
+    await queue.renew([lapsed], LAPSED)
+    waiting = await second_turn_queued(database, before)
+    faster = await second_turn_queued(database, before)
+    await queue.end(before, ended_with(before, "There."))
+    async with database.connection() as connection, asyncio.TaskGroup() as tasks:
+        async with connection.transaction():
+            await connection.fetch("UPDATE tasks SET status = 'running' WHERE id = $1", faster)
+            claim = tasks.create_task(queue.claim(10, LEASE))
+            await until_somebody_waits(database)
+        assert await claim == []
+    assert (await store.task(waiting) or before.task).status == "queued"
+    assert lapsed.task.id in {claim.task.id for claim in await queue.claim(10, LEASE)}
 
 
 async def test_each_task_goes_to_one_claimer(dsn: str, store: PostgresSessions) -> None:
@@ -251,6 +270,41 @@ async def test_pitfall_22_an_older_epoch_renews_nothing(store: PostgresSessions,
     (new,) = await queue.claim(1, LEASE)
     assert await queue.renew([old], LEASE) == []
     assert await queue.renew([old, new], LEASE) == [(new.task.id, new.epoch)]
+
+
+async def test_what_is_renewed_for_no_time_is_let_go(store: PostgresSessions, queue: PostgresTasks) -> None:
+    claims = [await claimed(store, queue) for _ in range(3)]
+    assert len(await queue.renew(claims[:2], 0)) == 2
+    assert await queue.renew(claims, LEASE) == [(claims[2].task.id, claims[2].epoch)]
+    taken = await queue.claim(10, LEASE)
+    assert sorted((claim.task.id, claim.epoch) for claim in taken) == sorted((c.task.id, 2) for c in claims[:2])
+    assert {claim.task.status for claim in taken} == {"running"}
+
+
+async def test_pitfall_41_who_lost_the_task_lets_nothing_go(store: PostgresSessions, queue: PostgresTasks) -> None:
+    loser = await claimed(store, queue, LAPSED)
+    (winner,) = await queue.claim(1, LEASE)
+    assert await queue.renew([loser], 0) == []
+    assert await queue.renew([winner], LEASE) == [(winner.task.id, winner.epoch)]
+
+
+async def test_what_was_let_go_is_not_held_again_by_a_renewal_that_was_under_way(
+    store: PostgresSessions, queue: PostgresTasks, database: Database
+) -> None:
+    claim = await claimed(store, queue)
+    async with database.connection() as connection, asyncio.TaskGroup() as tasks:
+        async with connection.transaction():
+            await connection.fetch("SELECT FROM leases WHERE task_id = $1 FOR UPDATE", claim.task.id)
+            renewal = tasks.create_task(queue.renew([claim], LEASE))
+            await until_somebody_waits(database)
+            # Said from within the transaction that the renewal waits for, at a time after the renewal's own.
+            await connection.fetch(
+                statements("tasks")["renew"].replace("now()", "clock_timestamp()"),
+                [claim.task.id],
+                [claim.epoch],
+                timedelta(0),
+            )
+        assert await renewal == []
 
 
 async def test_renewing_nothing_is_nothing(queue: PostgresTasks) -> None:

@@ -58,6 +58,17 @@ async def emptied(url: str) -> AsyncIterator[Database]:
         yield database
 
 
+async def until_somebody_waits(database: Database) -> None:
+    """Until some statement in this database waits for a lock that another one holds."""
+    waiting = (
+        "SELECT FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock' AND cardinality(pg_blocking_pids(pid)) > 0"
+    )
+    async with asyncio.timeout(5):
+        while not await database.fetch(waiting):  # each look is a round trip
+            pass
+
+
 async def _version(url: str) -> int:
     connection = await asyncpg.connect(url, timeout=2)
     try:

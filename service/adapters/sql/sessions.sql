@@ -17,21 +17,6 @@ FROM messages
 WHERE session_id = $1
 ORDER BY seq;
 
--- :lock
--- Whoever changes a conversation comes one after the other; what they see next is what the one before has left.
-SELECT FROM sessions WHERE id = $1 FOR UPDATE;
-
 -- :post
 -- A message and the turn that answers it, unless a turn is queued or running.
-WITH task AS (
-    INSERT INTO tasks (session_id, kind, input_id)
-    SELECT $1, 'turn', playhead_uuid7()::text
-    WHERE NOT EXISTS (SELECT FROM tasks WHERE session_id = $1 AND status IN ('queued', 'running'))
-    RETURNING id, session_id, input_id
-), lease AS (
-    INSERT INTO leases (task_id) SELECT id FROM task
-), message AS (
-    INSERT INTO messages (session_id, id, role, parts, task_id)
-    SELECT session_id, input_id, 'user', $2, id FROM task
-)
-SELECT id::text AS task_id, input_id FROM task;
+SELECT is_known, task_id, input_id FROM playhead_post($1, $2) AS posted (is_known, task_id, input_id);

@@ -9,9 +9,16 @@ WHERE id = $1;
 SELECT log_closed FROM tasks WHERE id = $1;
 
 -- :claim
--- Take the oldest queued tasks whose sessions run nothing, one a session. A session that another claim looks at is left
--- to that one.
-WITH due AS (
+-- Take what is due, in one statement, so that either all of it is taken or nothing. First tasks whose holder's lease has
+-- ended while their log is not closed: running ones, and ended ones whose log is owed its ending. Then the oldest queued
+-- tasks whose sessions run nothing, one a session. A lease or a session that another claim looks at is left to that one.
+WITH lapsed AS MATERIALIZED (
+    SELECT t.id
+    FROM tasks t JOIN leases l ON l.task_id = t.id
+    WHERE t.status <> 'queued' AND NOT t.log_closed AND l.lease_until < now()
+    LIMIT $1
+    FOR UPDATE OF l SKIP LOCKED
+), queued AS MATERIALIZED (
     SELECT t.id
     FROM tasks t JOIN sessions s ON s.id = t.session_id
     WHERE t.status = 'queued'
@@ -19,39 +26,29 @@ WITH due AS (
       AND NOT EXISTS (SELECT FROM tasks o WHERE o.session_id = t.session_id AND o.status = 'queued'
                                             AND (o.created_at, o.id) < (t.created_at, t.id))
     ORDER BY t.created_at, t.id
-    LIMIT $1
+    LIMIT $1 - (SELECT count(*) FROM lapsed)
     FOR UPDATE OF t, s SKIP LOCKED
 ), lease AS (
     UPDATE leases l SET epoch = l.epoch + 1, lease_until = now() + $2
-    FROM due WHERE l.task_id = due.id
+    FROM (TABLE lapsed UNION ALL TABLE queued) due WHERE l.task_id = due.id
     RETURNING l.task_id, l.epoch
-)
-UPDATE tasks t SET status = 'running', started_at = coalesce(t.started_at, now())
-FROM lease WHERE t.id = lease.task_id
-RETURNING t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
-          t.error_type, t.usage, t.ending, lease.epoch;
-
--- :claim_lapsed
--- Take over tasks whose holder's lease has ended while their log is not closed: running ones, and ended ones whose log
--- is owed its ending.
-WITH due AS (
-    SELECT l.task_id
-    FROM tasks t JOIN leases l ON l.task_id = t.id
-    WHERE t.status <> 'queued' AND NOT t.log_closed AND l.lease_until < now()
-    LIMIT $1
-    FOR UPDATE OF l SKIP LOCKED
-), lease AS (
-    UPDATE leases l SET epoch = l.epoch + 1, lease_until = now() + $2
-    FROM due WHERE l.task_id = due.task_id
-    RETURNING l.task_id, l.epoch
+), started AS (
+    UPDATE tasks t SET status = 'running', started_at = coalesce(t.started_at, now())
+    FROM queued WHERE t.id = queued.id
+    RETURNING t.*
+), claimed AS (
+    SELECT t.* FROM tasks t JOIN lapsed ON lapsed.id = t.id
+    UNION ALL
+    TABLE started
 )
 SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
        t.error_type, t.usage, t.ending, lease.epoch
-FROM tasks t JOIN lease ON t.id = lease.task_id;
+FROM claimed t JOIN lease ON lease.task_id = t.id;
 
 -- :renew
--- Keep what is still held; which ones that are is the answer.
-UPDATE leases l SET lease_until = now() + $3
+-- Keep what is still held; which ones that are is the answer. With no time they are let go: then no renewal that is under
+-- way beside it can find its lease alive.
+UPDATE leases l SET lease_until = CASE WHEN $3 > interval '0' THEN now() + $3 ELSE '-infinity' END
 FROM unnest($1::uuid[], $2::bigint[]) AS held (task_id, epoch)
 WHERE l.task_id = held.task_id AND l.epoch = held.epoch AND l.lease_until > now()
 RETURNING l.task_id::text, l.epoch;
