@@ -26,8 +26,8 @@ _Result = TypeVar("_Result")
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_settings_from_outside() -> None:
-    """The tests say what is set; what the machine sets is looked at only by name (`PLAYHEAD_TEST_REDIS_URL`)."""
-    for name in [name for name in os.environ if name.startswith("PLAYHEAD_") and "_TEST_" not in name]:
+    """The tests say what is set; what the machine sets is looked at only by name (`TEST_PLAYHEAD_REDIS_URL`)."""
+    for name in [name for name in os.environ if name.startswith("PLAYHEAD_")]:
         del os.environ[name]
 
 
@@ -91,12 +91,12 @@ def redis_url(stores: StoreUrls) -> str:
 
 @pytest.fixture(scope="session")
 def redis7_url() -> str:
-    """A Redis that is not ours, its database 9; skips where none answers. Another one by PLAYHEAD_TEST_REDIS_URL."""
-    url = os.environ.get("PLAYHEAD_TEST_REDIS_URL", "redis://127.0.0.1:6379/9")
+    """A Redis that is not ours, its database 9; skips where none answers. Another one by TEST_PLAYHEAD_REDIS_URL."""
+    url = os.environ.get("TEST_PLAYHEAD_REDIS_URL", "redis://127.0.0.1:6379/9")
     try:
         version = _run(_redis_version(url))
     except (RedisError, OSError):
-        pytest.skip("no Redis 7 answers at PLAYHEAD_TEST_REDIS_URL or 127.0.0.1:6379")
+        pytest.skip("no Redis 7 answers at TEST_PLAYHEAD_REDIS_URL or 127.0.0.1:6379")
     if int(version.partition(".")[0]) < 7:
         pytest.skip(f"the Redis that answers has version {version}")
     return url

@@ -116,6 +116,7 @@ WRONG: dict[str, dict[str, str]] = {
     "HTTP_PORT": {"HTTP_PORT": "70000"},
     "POSTGRES_URL": {"POSTGRES_URL": f"u:{SECRET}@host"},
     "MODEL_URL": {"MODEL_KEY": SECRET},
+    "REDIS_URI": {"REDIS_URI": f"redis://u:{SECRET}@host"},
 }
 
 
