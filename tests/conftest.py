@@ -15,9 +15,11 @@ import asyncpg
 import pytest
 from redis.exceptions import RedisError
 
+from service.adapters.postgres import Database
 from service.adapters.postgres_schema import apply_schema
 from service.adapters.redis_client import connect
 from service.wiring import StoreUrls
+from tests.sessions.databases import emptied, own_database, server_url
 
 REPOSITORY = Path(__file__).parents[1]
 _numbers = itertools.count(1)
@@ -81,6 +83,26 @@ async def postgres_url(stores: StoreUrls) -> AsyncIterator[str]:
     await _administer(stores.postgres, f"CREATE DATABASE {name} TEMPLATE template_playhead")
     yield _named(stores.postgres, name)
     await _administer(stores.postgres, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def postgres_server(request: pytest.FixtureRequest) -> str:
+    """Where to administer the embedded PostgreSQL. A suite that runs over others too has one of its own."""
+    return server_url("embedded", request)
+
+
+@pytest.fixture(scope="module")
+def dsn(postgres_server: str) -> Iterator[str]:
+    """A database of this module's own on that server, with the schema."""
+    with own_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncIterator[Database]:
+    """That one, emptied for each test."""
+    async with emptied(dsn) as opened:
+        yield opened
 
 
 @pytest.fixture

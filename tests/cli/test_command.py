@@ -20,7 +20,7 @@ from service.wiring import StoreUrls
 from tests.adapters.embedded.foreign import eventually
 from tests.adapters.valkeys import own_valkey
 from tests.processes import serve
-from tests.sessions.databases import own_database, server_url
+from tests.sessions.databases import own_database
 
 SECRET = "hunter2"
 
@@ -65,14 +65,9 @@ def assert_one_line(ran: Ran, name: str) -> None:
     assert SECRET not in ran.out + ran.err
 
 
-@pytest.fixture(scope="module")
-def server(request: pytest.FixtureRequest) -> str:
-    return server_url("embedded", request)
-
-
 @pytest.fixture
-def empty(server: str) -> Iterator[str]:
-    with own_database(server, schema=False) as url:
+def empty(postgres_server: str) -> Iterator[str]:
+    with own_database(postgres_server, schema=False) as url:
         yield url
 
 
