@@ -1,12 +1,13 @@
 """The one place that reads the environment."""
 
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Final
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
 from service.model.errors import ConfigurationError
 
@@ -89,16 +90,32 @@ class Settings(BaseSettings):
 def load_settings() -> Settings:
     """The settings as the environment has them.
 
-    Raises ConfigurationError with one line that names the first wrong one; the value is not repeated, it may be secret.
+    Raises ConfigurationError with one line that names a wrong one, or one that there is not. The value is not repeated:
+    it may be secret.
     """
     try:
+        _refuse_unknown_names()
         settings = Settings()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
         raise ConfigurationError(f"{name}: {first['msg'].removeprefix('Value error, ')}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f".env: cannot be read as a text file in UTF-8: {type(error).__name__}") from None
     if settings.model_url is not None and settings.model is None:
         raise ConfigurationError(f"{PREFIX}MODEL: needed with {PREFIX}MODEL_URL: the model's name at that endpoint")
     if settings.model_url is None and (settings.model is not None or settings.model_key):
         raise ConfigurationError(f"{PREFIX}MODEL_URL: needed with {PREFIX}MODEL and {PREFIX}MODEL_KEY")
     return settings
+
+
+def _refuse_unknown_names() -> None:
+    """A name with our prefix that is no setting is a typo, and what it was to set would be missing in silence."""
+    known = [name.upper() for name in Settings.model_fields]
+    given = {**DotEnvSettingsSource(Settings).env_vars, **EnvSettingsSource(Settings).env_vars}
+    ours = (name.upper().removeprefix(PREFIX) for name in sorted(given) if name.upper().startswith(PREFIX))
+    for name in ours:
+        if name not in known:
+            nearest = get_close_matches(name, known, 1)
+            hint = f"; is {PREFIX}{nearest[0]} meant?" if nearest else ""
+            raise ConfigurationError(f"{PREFIX}{name}: there is no such setting{hint}")

@@ -19,6 +19,7 @@ from service.adapters.postgres import Database, postgres_pool
 from service.adapters.postgres_schema import apply_schema, check_schema
 from service.adapters.postgres_sessions import PostgresSessions
 from service.adapters.postgres_tasks import PostgresTasks
+from service.adapters.redis_check import check_redis
 from service.adapters.redis_client import connect
 from service.adapters.redis_doorbell import RedisDoorbell
 from service.adapters.redis_hints import RedisHints
@@ -92,10 +93,9 @@ async def store_urls(settings: Settings) -> AsyncGenerator[StoreUrls]:
 @asynccontextmanager
 async def open_house(settings: Settings) -> AsyncGenerator[House]:
     """All stores, connected. Raises ConfigurationError, DatabaseUnavailable."""
+    await _check_stores(settings)
     async with AsyncExitStack() as stack:
         urls = await stack.enter_async_context(store_urls(settings))
-        if settings.postgres_url is not None:
-            await check_schema(urls.postgres)
         redis, subscriber = await _redis(stack, urls.redis), await _redis(stack, urls.redis)
         database = Database(await stack.enter_async_context(postgres_pool(urls.postgres)))
         logs = RedisLogStore(redis)
@@ -110,6 +110,14 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             doorbell=RedisDoorbell(subscriber),
             health=HealthRoutes({"redis": logs.ping, "postgres": database.ping}),
         )
+
+
+async def _check_stores(settings: Settings) -> None:
+    """Ask the stores that are set, before an embedded one makes its data folder."""
+    if settings.redis_url is not None:
+        await check_redis(settings.redis_url)
+    if settings.postgres_url is not None:
+        await check_schema(settings.postgres_url)
 
 
 async def _redis(stack: AsyncExitStack, url: str) -> Redis:

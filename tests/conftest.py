@@ -15,9 +15,11 @@ import asyncpg
 import pytest
 from redis.exceptions import RedisError
 
+from service.adapters.postgres import Database
 from service.adapters.postgres_schema import apply_schema
 from service.adapters.redis_client import connect
 from service.wiring import StoreUrls
+from tests.sessions.databases import emptied, own_database, server_url
 
 REPOSITORY = Path(__file__).parents[1]
 _numbers = itertools.count(1)
@@ -26,8 +28,8 @@ _Result = TypeVar("_Result")
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_settings_from_outside() -> None:
-    """The tests say what is set; what the machine sets is looked at only by name (`PLAYHEAD_TEST_REDIS_URL`)."""
-    for name in [name for name in os.environ if name.startswith("PLAYHEAD_") and "_TEST_" not in name]:
+    """The tests say what is set; what the machine sets is looked at only by name (`TEST_PLAYHEAD_REDIS_URL`)."""
+    for name in [name for name in os.environ if name.startswith("PLAYHEAD_")]:
         del os.environ[name]
 
 
@@ -83,6 +85,26 @@ async def postgres_url(stores: StoreUrls) -> AsyncIterator[str]:
     await _administer(stores.postgres, f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture(scope="module")
+def postgres_server(request: pytest.FixtureRequest) -> str:
+    """Where to administer the embedded PostgreSQL. A suite that runs over others too has one of its own."""
+    return server_url("embedded", request)
+
+
+@pytest.fixture(scope="module")
+def dsn(postgres_server: str) -> Iterator[str]:
+    """A database of this module's own on that server, with the schema."""
+    with own_database(postgres_server) as url:
+        yield url
+
+
+@pytest.fixture
+async def database(dsn: str) -> AsyncIterator[Database]:
+    """That one, emptied for each test."""
+    async with emptied(dsn) as opened:
+        yield opened
+
+
 @pytest.fixture
 def redis_url(stores: StoreUrls) -> str:
     """The embedded Valkey; tests tell each other's keys apart by their task ids."""
@@ -91,12 +113,12 @@ def redis_url(stores: StoreUrls) -> str:
 
 @pytest.fixture(scope="session")
 def redis7_url() -> str:
-    """A Redis that is not ours, its database 9; skips where none answers. Another one by PLAYHEAD_TEST_REDIS_URL."""
-    url = os.environ.get("PLAYHEAD_TEST_REDIS_URL", "redis://127.0.0.1:6379/9")
+    """A Redis that is not ours, its database 9; skips where none answers. Another one by TEST_PLAYHEAD_REDIS_URL."""
+    url = os.environ.get("TEST_PLAYHEAD_REDIS_URL", "redis://127.0.0.1:6379/9")
     try:
         version = _run(_redis_version(url))
     except (RedisError, OSError):
-        pytest.skip("no Redis 7 answers at PLAYHEAD_TEST_REDIS_URL or 127.0.0.1:6379")
+        pytest.skip("no Redis 7 answers at TEST_PLAYHEAD_REDIS_URL or 127.0.0.1:6379")
     if int(version.partition(".")[0]) < 7:
         pytest.skip(f"the Redis that answers has version {version}")
     return url

@@ -4,14 +4,20 @@ import asyncio
 import re
 import shutil
 from asyncio.subprocess import PIPE
+from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from service.adapters.redis_client import connect
+from service.adapters.redis_keys import log_key, meta_key
+from service.model.ids import TaskId
 from service.settings import PREFIX, Settings
 from service.wiring import StoreUrls
 from tests.conftest import REPOSITORY
 from tests.processes import serve
+from tests.sessions.databases import SERVERS, own_database, server_url
 
 BLOCK = re.compile(r"^```(sh|text)?\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 END = "---end of block---"
@@ -47,11 +53,30 @@ def matches(expected: str, printed: str) -> bool:
     return re.fullmatch(pattern + r"\n*", printed, re.DOTALL) is not None
 
 
+@pytest.fixture(params=SERVERS)
+def tour_stores(request: pytest.FixtureRequest) -> Iterator[StoreUrls]:
+    """The embedded stores, or a Redis 7 and a PostgreSQL that are not ours; nothing is left in either."""
+    redis_url: str = request.getfixturevalue("redis_url" if request.param == "embedded" else "redis7_url")
+    with own_database(server_url(request.param, request)) as postgres_url:
+        urls = StoreUrls(redis_url, postgres_url)
+        yield urls
+        asyncio.run(remove_logs(urls))
+
+
+async def remove_logs(urls: StoreUrls) -> None:
+    """Remove the logs of all tasks in this database."""
+    redis, connection = connect(urls.redis), await asyncpg.connect(urls.postgres)
+    tasks = [TaskId(str(row["id"])) for row in await connection.fetch("SELECT id FROM tasks")]
+    assert await redis.delete(*map(log_key, tasks), *map(meta_key, tasks)) == 2 * len(tasks)
+    await connection.close()
+    await redis.aclose()
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the tour needs curl")
-async def test_the_tour_is_as_it_is_told(stores: StoreUrls, postgres_url: str, tmp_path: Path) -> None:
+async def test_the_tour_is_as_it_is_told(tour_stores: StoreUrls, tmp_path: Path) -> None:
     steps = tour()
     assert len(steps) >= 8
-    settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
+    settings = {"REDIS_URL": tour_stores.redis, "POSTGRES_URL": tour_stores.postgres}
     async with serve(tmp_path / "log", settings) as service:
         script = "".join(f"{commands}\necho '{END}'\n" for commands, _ in steps)
         script = script.replace("http://127.0.0.1:8080", service.url).replace("/tmp/playhead-", f"{tmp_path}/")

@@ -39,8 +39,7 @@ def test_a_dotenv_file_is_read_and_the_environment_goes_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".env").write_text(
-        "# a comment\nPLAYHEAD_HTTP_PORT=1234\nPLAYHEAD_LEASE_SECONDS=2\nPLAYHEAD_MODEL_KEY=\n"
-        "OTHER=1\nPLAYHEAD_NEWS=1\n"
+        "# a comment\nPLAYHEAD_HTTP_PORT=1234\nPLAYHEAD_LEASE_SECONDS=2\nPLAYHEAD_MODEL_KEY=\nOTHER=1\n"
     )
     settings = load(monkeypatch, LEASE_SECONDS="3")
     assert (settings.http_port, settings.lease_seconds, settings.model_key) == (1234, 3, "")
@@ -64,6 +63,46 @@ def test_every_name_is_one_of_ours(monkeypatch: pytest.MonkeyPatch, name: str) -
 
 
 SECRET = "hunter2"
+UNKNOWN = [
+    ("REDIS_URI", "; is PLAYHEAD_REDIS_URL meant?"),
+    ("POSTGRESS_URL", "; is PLAYHEAD_POSTGRES_URL meant?"),
+    ("HTTPPORT", "; is PLAYHEAD_HTTP_PORT meant?"),
+    ("LEASE_SECOND", "; is PLAYHEAD_LEASE_SECONDS meant?"),
+    ("redis_uri", "; is PLAYHEAD_REDIS_URL meant?"),
+    ("XYZZY", ""),
+]
+
+
+@pytest.mark.parametrize("place", ["environment", ".env"])
+@pytest.mark.parametrize(("name", "hint"), UNKNOWN, ids=[name for name, _ in UNKNOWN])
+def test_a_name_that_is_no_setting_is_refused_with_the_nearest_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, name: str, hint: str
+) -> None:
+    if place == "environment":
+        monkeypatch.setenv(f"PLAYHEAD_{name}", SECRET)
+    else:
+        (tmp_path / ".env").write_text(f"PLAYHEAD_HTTP_PORT=1\nPLAYHEAD_{name}={SECRET}\n")
+    with pytest.raises(ConfigurationError) as raised:
+        load_settings()
+    assert str(raised.value) == f"PLAYHEAD_{name.upper()}: there is no such setting{hint}"
+
+
+def test_an_unknown_name_is_told_before_what_is_wrong_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match=r"^PLAYHEAD_MODEL_URI: "):
+        load(monkeypatch, MODEL_URI="http://m.test/v1", MODEL="m")
+
+
+def test_our_settings_are_known_in_small_letters_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("playhead_http_port", "1234")
+    assert load_settings().http_port == 1234
+
+
+def test_a_dotenv_file_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"PLAYHEAD_MODEL_KEY=\xff\xfe")
+    with pytest.raises(ConfigurationError, match=r"^\.env: cannot be read"):
+        load_settings()
+
+
 WRONG: list[tuple[str, dict[str, str]]] = [
     *(("HTTP_PORT", {"HTTP_PORT": value}) for value in ("-1", "65536", "http", "80.5", "0x50", "8080;", "8 0", "1e9")),
     *(

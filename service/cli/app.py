@@ -12,6 +12,7 @@ from service.model.errors import PlayheadError
 
 USAGE_EXIT: Final = 2
 """What was asked for cannot be done as it was asked: the line on stderr says why."""
+INTERRUPTED_EXIT: Final = 130
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(serve)
@@ -26,13 +27,15 @@ def playhead() -> None:
 
 def main() -> None:
     """Run a command; what is wrong with its input or its surroundings is one line on stderr and exit code 2."""
+    code = 0
     try:
         app()
     except* PlayheadError as errors:
         sys.stderr.write(f"playhead: {_first(errors)}\n")
-        sys.exit(USAGE_EXIT)
+        code = USAGE_EXIT
     except* KeyboardInterrupt:
-        sys.exit(130)
+        code = INTERRUPTED_EXIT
+    sys.exit(code)  # not inside `except*`: there Python 3.11.2 makes a group of it, and a traceback
 
 
 def _first(error: BaseException) -> BaseException:

@@ -79,8 +79,8 @@ class Following:
 async def test_readers_that_are_cut_again_and_again_get_exactly_the_log(
     service: Service, client: Client, browser: Browser | None
 ) -> None:
-    seed = int(os.environ.get("PLAYHEAD_TEST_SEED", random.randrange(2**32)))
-    print(f"PLAYHEAD_TEST_SEED={seed}")  # shown when the test fails
+    seed = int(os.environ.get("TEST_PLAYHEAD_SEED", random.randrange(2**32)))
+    print(f"TEST_PLAYHEAD_SEED={seed}")  # shown when the test fails
     cuts = Cuts(random.Random(seed))
     browser_budgets = [cuts.rng.randint(*BROWSER_CUT_BYTES) for _ in range(BROWSER_CUTS)]
     async with cutting_proxy(service.url, browser_budgets) as proxy, page_of(browser, proxy.url) as page:

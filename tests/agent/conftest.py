@@ -1,17 +1,11 @@
 """A house for each test, over one database a module."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.agent.house import House
-from tests.sessions.databases import emptied, own_database, server_url
-
-
-@pytest.fixture(scope="module")
-def dsn(request: pytest.FixtureRequest) -> Iterator[str]:
-    with own_database(server_url("embedded", request)) as url:
-        yield url
+from tests.sessions.databases import emptied
 
 
 @pytest.fixture

@@ -11,13 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import asyncpg
 import pytest
 
 from service.adapters.postgres_schema import KNOWN_VERSION, schema_sql
 from service.wiring import StoreUrls
+from tests.adapters.embedded.foreign import eventually
+from tests.adapters.valkeys import own_valkey
 from tests.processes import serve
-from tests.sessions.databases import own_database, server_url
+from tests.sessions.databases import own_database
 
 SECRET = "hunter2"
 
@@ -29,13 +32,15 @@ class Ran:
     err: str
 
 
-async def playhead(folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> Ran:
+async def playhead(
+    folder: Path, *arguments: str, settings: Mapping[str, str] | None = None, module: str = "service"
+) -> Ran:
     """Run the command to its end, with these PLAYHEAD_ settings and no others."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYHEAD_")}
     environment |= {f"PLAYHEAD_{name}": value for name, value in (settings or {}).items()}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "service", *arguments),
+        *("-m", module, *arguments),
         env=environment | {"TERM": "dumb", "NO_COLOR": "1"},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -60,14 +65,9 @@ def assert_one_line(ran: Ran, name: str) -> None:
     assert SECRET not in ran.out + ran.err
 
 
-@pytest.fixture(scope="module")
-def server(request: pytest.FixtureRequest) -> str:
-    return server_url("embedded", request)
-
-
 @pytest.fixture
-def empty(server: str) -> Iterator[str]:
-    with own_database(server, schema=False) as url:
+def empty(postgres_server: str) -> Iterator[str]:
+    with own_database(postgres_server, schema=False) as url:
         yield url
 
 
@@ -111,6 +111,7 @@ WRONG: dict[str, dict[str, str]] = {
     "HTTP_PORT": {"HTTP_PORT": "70000"},
     "POSTGRES_URL": {"POSTGRES_URL": f"u:{SECRET}@host"},
     "MODEL_URL": {"MODEL_KEY": SECRET},
+    "REDIS_URI": {"REDIS_URI": f"redis://u:{SECRET}@host"},
 }
 
 
@@ -164,26 +165,61 @@ async def test_a_database_that_there_is_not_is_one_line(tmp_path: Path, stores: 
         assert_one_line(ran, "POSTGRES_URL")
 
 
-async def test_a_redis_that_does_not_answer_is_waited_for_and_told(tmp_path: Path, postgres_url: str) -> None:
-    """It starts, says in its log that it waits, and stops when told to; /readyz has what is away."""
-    settings = {"REDIS_URL": f"redis://127.0.0.1:{closed_port()}/0", "POSTGRES_URL": postgres_url}
-    async with serve(tmp_path / "log", settings) as service:
+async def test_a_redis_that_does_not_answer_is_one_line_whatever_part_starts(tmp_path: Path, postgres_url: str) -> None:
+    """All kinds of stores that do not do: tests/adapters/test_redis_check.py."""
+    settings = {"REDIS_URL": f"redis://u:{SECRET}@127.0.0.1:{closed_port()}/0", "POSTGRES_URL": postgres_url}
+    for ran in await asyncio.gather(
+        playhead(tmp_path, "serve", settings=settings),
+        playhead(tmp_path, "serve", "--only", "http", settings=settings),
+        playhead(tmp_path, "tasks", settings=settings, module="consumers"),
+    ):
+        assert_one_line(ran, "REDIS_URL")
+        assert "cannot be reached" in ran.err
+        assert ran.out == ""
+
+
+async def test_a_store_that_does_not_do_stops_the_start_before_an_embedded_one_makes_its_folder(tmp_path: Path) -> None:
+    async with own_valkey("--maxmemory-policy", "allkeys-lru") as valkey:
+        assert_one_line(await playhead(tmp_path, "serve", settings={"REDIS_URL": valkey.url()}), "REDIS_URL")
+    url = f"postgresql://u:{SECRET}@127.0.0.1:{closed_port()}/d"
+    assert_one_line(await playhead(tmp_path, "serve", settings={"POSTGRES_URL": url}), "POSTGRES_URL")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_redis_that_goes_away_later_is_waited_for_and_told(tmp_path: Path, postgres_url: str) -> None:
+    """It says in its log that it waits, /readyz has what is away, and all is well when the store is back."""
+    log = tmp_path / "log"
+    async with (
+        own_valkey() as valkey,
+        serve(log, {"REDIS_URL": valkey.url(), "POSTGRES_URL": postgres_url}) as service,
+        aiohttp.ClientSession() as http,
+    ):
+
+        async def readiness() -> int:
+            async with http.get(f"{service.url}/readyz") as answer:
+                return answer.status
+
+        assert await readiness() == 200
+        await valkey.kill()
+        await eventually(lambda: "hints_interrupted" in log.read_text(), "it says that it waits")
+        assert await readiness() == 503
+        await valkey.start()
+        assert await readiness() == 200
         assert await service.stop() == 0
-    log = (tmp_path / "log").read_text()
-    assert "hints_interrupted" in log
-    assert "Traceback" not in log
+    assert "Traceback" not in log.read_text()
 
 
-async def test_passwords_of_stores_are_not_printed(tmp_path: Path, stores: StoreUrls, postgres_url: str) -> None:
-    """What is printed at the start lands in every container's log. (The embedded server trusts whoever comes.)"""
-    settings = {
-        "REDIS_URL": f"redis://u:{SECRET}@127.0.0.1:{closed_port()}/0",
-        "POSTGRES_URL": postgres_url.replace("postgres@", f"postgres:{SECRET}@"),
-    }
-    assert SECRET in settings["POSTGRES_URL"]
-    async with serve(tmp_path / "log", settings) as service:
-        shown = "\n".join(service.lines)
-        await service.stop()
+async def test_passwords_of_stores_are_not_printed(tmp_path: Path, postgres_url: str) -> None:
+    """What is printed at the start lands in every container's log. (The embedded PostgreSQL trusts whoever comes.)"""
+    async with own_valkey("--requirepass", SECRET) as valkey:
+        settings = {
+            "REDIS_URL": valkey.url(f":{SECRET}"),
+            "POSTGRES_URL": postgres_url.replace("postgres@", f"postgres:{SECRET}@"),
+        }
+        assert all(SECRET in url for url in settings.values())
+        async with serve(tmp_path / "log", settings) as service:
+            shown = "\n".join(service.lines)
+            await service.stop()
     assert SECRET not in shown + (tmp_path / "log").read_text()
 
 

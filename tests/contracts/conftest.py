@@ -1,4 +1,4 @@
-"""Every log store there is, with the hints that belong to it."""
+"""Every log store there is, with the hints that belong to it; and every PostgreSQL."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from service.adapters.redis_client import connect, with_plain_pages
 from service.adapters.redis_hints import RedisHints
 from service.adapters.redis_log import RedisLogStore
 from service.registry.ports import Hints, LogStore
+from tests.sessions.databases import SERVERS, server_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +45,8 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
         await redis.flushdb()
     await subscriber.aclose()
     await redis.aclose()
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def postgres_server(request: pytest.FixtureRequest) -> str:
+    return server_url(request.param, request)

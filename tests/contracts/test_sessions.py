@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -15,25 +14,13 @@ from service.model.events import FilePart, TextPart, Usage
 from service.model.ids import SessionId, TaskId
 from service.model.session import Posted
 from service.sessions.ports import SessionStore
-from tests.sessions.databases import SERVERS, emptied, own_database, server_url, until_somebody_waits
+from tests.sessions.databases import until_somebody_waits
 from tests.sessions.endings import ended_with
 from tests.sessions.texts import ODD_TEXTS
 
 NOBODYS = TaskId("01890000-0000-7000-8000-000000000000")
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 HI = [TextPart("Hi")]
-
-
-@pytest.fixture(scope="module", params=SERVERS)
-def dsn(request: pytest.FixtureRequest) -> Iterator[str]:
-    with own_database(server_url(request.param, request)) as url:
-        yield url
-
-
-@pytest.fixture
-async def database(dsn: str) -> AsyncIterator[Database]:
-    async with emptied(dsn) as opened:
-        yield opened
 
 
 @pytest.fixture

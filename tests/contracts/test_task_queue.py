@@ -4,7 +4,6 @@ A lease of no time (LAPSED) has ended as soon as it is given: so is "the holder 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
@@ -19,25 +18,13 @@ from service.model.ids import SessionId, TaskId
 from service.model.log import TaskFacts
 from service.model.session import Message
 from service.model.task import Claim, End, Task
-from tests.sessions.databases import SERVERS, emptied, own_database, server_url, until_somebody_waits
+from tests.sessions.databases import until_somebody_waits
 from tests.sessions.endings import NOON, bounced, ended_with, finish
 from tests.sessions.texts import ODD_TEXTS
 
 LEASE = 60.0
 LAPSED = 0.0
 NOBODYS = TaskId("01890000-0000-7000-8000-000000000000")
-
-
-@pytest.fixture(scope="module", params=SERVERS)
-def dsn(request: pytest.FixtureRequest) -> Iterator[str]:
-    with own_database(server_url(request.param, request)) as url:
-        yield url
-
-
-@pytest.fixture
-async def database(dsn: str) -> AsyncIterator[Database]:
-    async with emptied(dsn) as opened:
-        yield opened
 
 
 @pytest.fixture

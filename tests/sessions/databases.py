@@ -25,11 +25,11 @@ def server_url(name: str, request: pytest.FixtureRequest) -> str:
     if name == "embedded":
         stores: StoreUrls = request.getfixturevalue("stores")
         return stores.postgres
-    url = os.environ.get("PLAYHEAD_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
+    url = os.environ.get("TEST_PLAYHEAD_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
     try:
         version = asyncio.run(_version(url))
     except (OSError, asyncpg.PostgresError) as error:
-        pytest.skip(f"no PostgreSQL at PLAYHEAD_TEST_POSTGRES_URL or 127.0.0.1:5432: {type(error).__name__}")
+        pytest.skip(f"no PostgreSQL at TEST_PLAYHEAD_POSTGRES_URL or 127.0.0.1:5432: {type(error).__name__}")
     if version < OLDEST:
         pytest.skip(f"the PostgreSQL that answers has version {version}")
     return url

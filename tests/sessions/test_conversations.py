@@ -1,6 +1,6 @@
 """Conversations: what is refused before a database is asked, and when workers are told."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import pytest
@@ -11,7 +11,6 @@ from service.model.errors import NotFound, PlayheadError, SessionBusy
 from service.model.events import TextPart
 from service.model.ids import SessionId, TaskId
 from service.sessions.conversations import BlankMessage, Conversations, MessageTooLarge
-from tests.sessions.databases import emptied, own_database, server_url
 
 KIB = 1024
 
@@ -29,18 +28,6 @@ class Bell:
 
     def listen(self) -> AbstractAsyncContextManager[AsyncGenerator[None]]:
         raise NotImplementedError
-
-
-@pytest.fixture(scope="module")
-def dsn(request: pytest.FixtureRequest) -> Iterator[str]:
-    with own_database(server_url("embedded", request)) as url:
-        yield url
-
-
-@pytest.fixture
-async def database(dsn: str) -> AsyncIterator[Database]:
-    async with emptied(dsn) as opened:
-        yield opened
 
 
 @pytest.fixture
