@@ -1,16 +1,21 @@
 """Conversations in PostgreSQL."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from service.adapters.postgres import Database, statements
 from service.adapters.postgres_tasks import task_from
 from service.model.encoding import plain
-from service.model.errors import NotFound, SessionBusy
+from service.model.errors import NotFound, SessionBusy, UnknownMessage
 from service.model.events import InputPart
 from service.model.ids import MessageId, SessionId, TaskId
-from service.model.session import Message, Posted, Session
+from service.model.session import HISTORY_BYTES, PAGE_BYTES, PAGE_MESSAGES, Message, Posted, Session
 from service.model.task import Task
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from service.adapters.postgres import Connection
 
 _SQL: Final = statements("sessions")
 _TASKS: Final = statements("tasks")
@@ -24,23 +29,36 @@ class PostgresSessions:
 
     async def create(self) -> Session:
         (row,) = await self._database.fetch(_SQL["create"])
-        return Session(SessionId(row["id"]), row["created_at"], (), busy=False)
+        return Session(SessionId(row["id"]), row["created_at"], (), busy=False, earlier=False)
 
-    async def read(self, session_id: SessionId) -> Session | None:
+    async def read(self, session_id: SessionId, before: MessageId | None = None) -> Session | None:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(_SQL["read"], session_id)
             if row is None:
                 return None
-            messages = await connection.fetch(_SQL["messages"], session_id)
-        return Session(
-            session_id,
-            row["created_at"],
-            tuple(
-                Message(MessageId(m["id"]), m["role"], tuple(m["parts"]), TaskId(m["task_id"]), m["created_at"])
-                for m in messages
-            ),
-            busy=row["busy"],
-        )
+            place = None
+            if before is not None:
+                place = await connection.fetchval(_SQL["place"], session_id, before)
+                if place is None:
+                    raise UnknownMessage
+            page = await _page(connection, session_id, place)
+        messages = tuple(_message_from(each) for each in reversed(page))
+        return Session(session_id, row["created_at"], messages, busy=row["busy"], earlier=_has_earlier(page))
+
+    async def history(self, session_id: SessionId) -> Sequence[Message]:
+        newest_first: list[Message] = []
+        size, place = 0, None
+        async with self._database.connection() as connection:
+            while True:
+                page = await _page(connection, session_id, place)
+                for row in page:
+                    size += row["bytes"]
+                    if newest_first and size > HISTORY_BYTES:
+                        return newest_first[::-1]
+                    newest_first.append(_message_from(row))
+                if not _has_earlier(page):
+                    return newest_first[::-1]
+                place = page[-1]["seq"]
 
     async def post(self, session_id: SessionId, parts: Sequence[InputPart]) -> Posted:
         (row,) = await self._database.fetch(_SQL["post"], session_id, [plain(part) for part in parts])
@@ -53,3 +71,16 @@ class PostgresSessions:
     async def task(self, task_id: TaskId) -> Task | None:
         row = await self._database.fetchrow(_TASKS["read"], task_id)
         return None if row is None else task_from(row)
+
+
+async def _page(connection: "Connection", session_id: SessionId, place: int | None) -> "list[asyncpg.Record]":
+    """The newest messages before a place, or of all, the newest first."""
+    return await connection.fetch(_SQL["messages"], session_id, place, PAGE_MESSAGES, PAGE_BYTES)
+
+
+def _has_earlier(page: "list[asyncpg.Record]") -> bool:
+    return bool(page) and page[0]["seen"] > len(page)
+
+
+def _message_from(row: "asyncpg.Record") -> Message:
+    return Message(MessageId(row["id"]), row["role"], tuple(row["parts"]), TaskId(row["task_id"]), row["created_at"])

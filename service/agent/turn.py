@@ -192,8 +192,7 @@ class Turns:
         return reason
 
     async def _history(self, claim: Claim) -> "_History":
-        session = await _persistently(self._sessions.read, claim.task.session_id)
-        messages = session.messages if session is not None else ()
+        messages = await _persistently(self._sessions.history, claim.task.session_id)
         asked = next((input_parts(m.parts) for m in messages if m.id == claim.task.input_id), ())
         said = [Utterance(m.role, input_parts(m.parts)) for m in messages]
         return _History(asked, [utterance for utterance in said if utterance.parts])

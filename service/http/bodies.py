@@ -80,12 +80,13 @@ def answer(body: dict[str, Any], status: int = 200) -> web.Response:
 
 
 def session_body(session: Session) -> dict[str, Any]:
-    """A session with its messages."""
+    """A session with a page of its messages, and the path of the page before."""
     return {
         "id": session.id,
         "created_at": _time(session.created_at),
         "status": "busy" if session.busy else "idle",
         "messages": [_message_body(message) for message in session.messages],
+        "earlier": f"/sessions/{session.id}?before={session.messages[0].id}" if session.earlier else None,
     }
 
 

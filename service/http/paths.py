@@ -5,12 +5,12 @@ from typing import Final
 
 from aiohttp import web
 
-from service.model.errors import NotFound
-from service.model.ids import SessionId, TaskId
+from service.model.errors import NotFound, UnknownMessage
+from service.model.ids import MessageId, SessionId, TaskId
 from service.model.position import BEGINNING, InvalidPosition, Position
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
-_SESSION: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
+_ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
 
 
 def task_id(request: web.Request) -> TaskId:
@@ -24,9 +24,19 @@ def task_id(request: web.Request) -> TaskId:
 def session_id(request: web.Request) -> SessionId:
     """The path's session. Raises NotFound for what is no session id."""
     text = request.match_info["session_id"]
-    if not _SESSION.fullmatch(text):
+    if not _ID.fullmatch(text):
         raise NotFound
     return SessionId(text)
+
+
+def before(request: web.Request) -> MessageId | None:
+    """The message that `?before=` names: those before it are asked for. Raises UnknownMessage for what is no id."""
+    given = request.query.getall("before", [])
+    if not given:
+        return None
+    if len(given) > 1 or not _ID.fullmatch(given[0]):
+        raise UnknownMessage
+    return MessageId(given[0])
 
 
 def position(request: web.Request) -> Position:

@@ -18,7 +18,8 @@ class SessionRoutes:
         return bodies.answer(bodies.session_body(session), status=201)
 
     async def read(self, request: web.Request) -> web.Response:
-        return bodies.answer(bodies.session_body(await self._conversations.read(paths.session_id(request))))
+        session = await self._conversations.read(paths.session_id(request), paths.before(request))
+        return bodies.answer(bodies.session_body(session))
 
     async def post(self, request: web.Request) -> web.Response:
         session_id = paths.session_id(request)

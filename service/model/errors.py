@@ -23,6 +23,10 @@ class InvalidInput(PlayheadError):
     error_type = "validation_error"
 
 
+class UnknownMessage(InvalidInput):
+    """There is no such message in this session."""
+
+
 class NotFound(PlayheadError):
     """There is no such thing here."""
 

@@ -13,6 +13,15 @@ MAX_MESSAGE_BYTES: Final = 128 * 1024
 MAX_MESSAGE_JSON_BYTES: Final = 192 * 1024
 """The same text as JSON, where a control character takes six bytes: it must fit an event with what stands around it."""
 
+PAGE_MESSAGES: Final = 100
+"""So many messages of a conversation are read at once, at most."""
+
+PAGE_BYTES: Final = 1024 * 1024
+"""And so much of their parts, as JSON; a message that is longer comes alone."""
+
+HISTORY_BYTES: Final = 4 * 1024 * 1024
+"""How much of a conversation an agent is given, as JSON: its newest messages."""
+
 Role = Literal["user", "assistant"]
 
 
@@ -29,13 +38,15 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A conversation with its messages in their order."""
+    """A conversation with a page of its messages in their order."""
 
     id: SessionId
     created_at: datetime
     messages: tuple[Message, ...]
     busy: bool
     """Whether a turn is queued or running."""
+    earlier: bool
+    """Whether there are messages before these."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import orjson
 
 from service.model.errors import InvalidInput, NotFound
 from service.model.events import InputPart, TextPart
-from service.model.ids import SessionId, TaskId
+from service.model.ids import MessageId, SessionId, TaskId
 from service.model.session import MAX_MESSAGE_BYTES, MAX_MESSAGE_JSON_BYTES, Posted, Session
 from service.model.task import Task
 from service.sessions.ports import Doorbell, SessionStore
@@ -33,9 +33,12 @@ class Conversations:
         """A new, empty session."""
         return await self._store.create()
 
-    async def read(self, session_id: SessionId) -> Session:
-        """The session with its messages. Raises NotFound."""
-        session = await self._store.read(session_id)
+    async def read(self, session_id: SessionId, before: MessageId | None = None) -> Session:
+        """The session with a page of its messages: the newest, or the newest before one of them.
+
+        Raises NotFound, UnknownMessage.
+        """
+        session = await self._store.read(session_id, before)
         if session is None:
             raise NotFound
         return session

@@ -5,8 +5,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from service.model.events import Chunk, InputPart
-from service.model.ids import Epoch, SessionId, TaskId
-from service.model.session import Posted, Session
+from service.model.ids import Epoch, MessageId, SessionId, TaskId
+from service.model.session import Message, Posted, Session
 from service.model.task import Claim, End, Task
 
 
@@ -16,8 +16,18 @@ class SessionStore(Protocol):
     async def create(self) -> Session:
         """A new, empty one. A repeat makes another."""
 
-    async def read(self, session_id: SessionId) -> Session | None:
-        """The session with all its messages, or None."""
+    async def read(self, session_id: SessionId, before: MessageId | None = None) -> Session | None:
+        """The session with its newest messages, or the newest that stand before one of them; or None.
+
+        At most PAGE_MESSAGES, and of those the newest that fit into PAGE_BYTES together, but one if there is any.
+        Raises UnknownMessage.
+        """
+
+    async def history(self, session_id: SessionId) -> Sequence[Message]:
+        """The conversation in its order, as far back as it fits into HISTORY_BYTES; its newest message in any case.
+
+        What is earlier is left out. A session that does not exist has none.
+        """
 
     async def post(self, session_id: SessionId, parts: Sequence[InputPart]) -> Posted:
         """Store a user's message and queue the turn that answers it, in one transaction.

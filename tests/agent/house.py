@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -121,8 +121,14 @@ class House:
         return task
 
     async def session(self, task_id: TaskId) -> Session:
-        session = await self.sessions.read((await self.task(task_id)).session_id)
+        """The session with all its messages, however many pages they take."""
+        session_id = (await self.task(task_id)).session_id
+        session = await self.sessions.read(session_id)
         assert session is not None
+        while session.earlier:
+            page = await self.sessions.read(session_id, session.messages[0].id)
+            assert page is not None
+            session = replace(session, messages=page.messages + session.messages, earlier=page.earlier)
         return session
 
     async def conversation(self, task_id: TaskId) -> list[str]:

@@ -19,6 +19,7 @@ from service.model.position import BEGINNING
 from tests.adapters.upstream import SECRET, Reasoning, Silence, Upstream, answer, refusal
 from tests.adapters.upstream import Script as Answer
 from tests.agent.house import House, Script
+from tests.sessions.databases import say
 
 IDLE_SECONDS = 0.2
 
@@ -102,6 +103,18 @@ async def test_the_next_turn_knows_what_was_said(house: House) -> None:
     assert (question.role, question.parts) == ("user", (e.TextPart("/reason Hm\n/say Hello"),))
     assert (reply.role, reply.parts) == ("assistant", (e.TextPart("Hello"),))
     assert (again.role, again.parts) == ("user", (e.TextPart("And now?"),))
+
+
+async def test_of_a_very_long_conversation_the_model_is_given_the_newest_messages(house: House) -> None:
+    session = await house.sessions.create()
+    await say(house.database, session.id, [10] * 3 + [1024 * 1024] * 10)
+    task_id = await house.post("And now?", session.id)
+    model = Script(TextPiece("Yes."), CallEnded("stop", e.Usage(1, 1)))
+    await house.run(await house.claim(), model)
+    (given,) = model.calls
+    assert [len(utterance.parts) for utterance in given] == [1] * 4  # a fourth MiB would fit only without the question
+    assert given[-1].parts == (e.TextPart("And now?"),)
+    assert (await house.task(task_id)).status == "succeeded"
 
 
 async def test_a_turn_over_a_real_log_store(house: House, redis_url: str) -> None:

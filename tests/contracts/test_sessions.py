@@ -9,12 +9,12 @@ import pytest
 from service.adapters.postgres import Database, postgres_pool
 from service.adapters.postgres_sessions import PostgresSessions
 from service.adapters.postgres_tasks import PostgresTasks
-from service.model.errors import DatabaseUnavailable, NotFound, SessionBusy
+from service.model.errors import DatabaseUnavailable, NotFound, SessionBusy, UnknownMessage
 from service.model.events import FilePart, TextPart, Usage
-from service.model.ids import SessionId, TaskId
-from service.model.session import Posted
+from service.model.ids import MessageId, SessionId, TaskId
+from service.model.session import HISTORY_BYTES, PAGE_BYTES, PAGE_MESSAGES, Posted
 from service.sessions.ports import SessionStore
-from tests.sessions.databases import until_somebody_waits
+from tests.sessions.databases import say, until_somebody_waits
 from tests.sessions.endings import ended_with
 from tests.sessions.texts import ODD_TEXTS
 
@@ -174,6 +174,92 @@ async def test_messages_stand_in_the_order_in_which_they_were_accepted(store: Se
     ]
 
 
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+async def whole(store: SessionStore, session_id: SessionId) -> list[list[str]]:
+    """The ids on each page, from the newest page back to the first."""
+    pages: list[list[str]] = []
+    before, earlier = None, True
+    while earlier:
+        page = await store.read(session_id, before)
+        assert page is not None
+        pages.append([message.id for message in page.messages])
+        before, earlier = page.messages[0].id, page.earlier
+    return pages
+
+
+PAGES = {
+    "one message": ([10], [1]),
+    "exactly a page": ([10] * PAGE_MESSAGES, [PAGE_MESSAGES]),
+    "one more": ([10] * (PAGE_MESSAGES + 1), [PAGE_MESSAGES, 1]),
+    "several pages": ([10] * (2 * PAGE_MESSAGES + 17), [PAGE_MESSAGES, PAGE_MESSAGES, 17]),
+    "exactly as many bytes": ([PAGE_BYTES // 4] * 4, [4]),
+    "one byte more": ([PAGE_BYTES // 4 + 1, *[PAGE_BYTES // 4] * 3], [3, 1]),
+    "long ones": ([300 * 1024] * 8, [3, 3, 2]),
+    "one that is too long": ([10, 10, 3 * PAGE_BYTES, 10, 10], [2, 1, 2]),
+    "the newest is too long": ([10, 10, 3 * PAGE_BYTES], [1, 2]),
+}
+
+
+@pytest.mark.parametrize(("sizes", "expected"), PAGES.values(), ids=PAGES.keys())
+async def test_a_conversation_is_read_in_bounded_pages(
+    store: SessionStore, database: Database, sizes: list[int], expected: list[int]
+) -> None:
+    session = await store.create()
+    said = await say(database, session.id, sizes)
+    await say(database, (await store.create()).id, [10])
+    pages = await whole(store, session.id)
+    assert [len(page) for page in pages] == expected
+    assert [each for page in reversed(pages) for each in page] == said
+
+
+async def test_there_is_nothing_before_the_first_message(store: SessionStore, database: Database) -> None:
+    session = await store.create()
+    first, *_ = await say(database, session.id, [10, 10])
+    page = await store.read(session.id, MessageId(first))
+    assert page is not None
+    assert (page.messages, page.earlier) == ((), False)
+
+
+async def test_before_a_message_that_is_not_of_this_session_there_is_no_page(
+    store: SessionStore, database: Database
+) -> None:
+    session, other = await store.create(), await store.create()
+    await say(database, session.id, [10])
+    (foreign,) = await say(database, other.id, [10])
+    for unknown in (foreign, NOBODYS, "x", "'; --"):
+        with pytest.raises(UnknownMessage):
+            await store.read(session.id, MessageId(unknown))
+    assert await store.read(SessionId("nobody's"), MessageId(foreign)) is None
+
+
+HISTORIES = {
+    "none": ([], 0),
+    "several pages": ([10] * (2 * PAGE_MESSAGES + 17), 2 * PAGE_MESSAGES + 17),
+    "exactly as much": ([HISTORY_BYTES // 8] * 8, 8),
+    "one byte more": ([HISTORY_BYTES // 8 + 1, *[HISTORY_BYTES // 8] * 7], 7),
+    "much more": ([600 * 1024] * 30, 6),
+    "none beyond what does not fit": ([10, HISTORY_BYTES, 10], 1),
+    "the newest does not fit": ([10, HISTORY_BYTES + 1], 1),
+    "long ones between": ([10, 2 * PAGE_BYTES, 10, PAGE_BYTES + 1, 10], 5),
+}
+
+
+@pytest.mark.parametrize(("sizes", "expected"), HISTORIES.values(), ids=HISTORIES.keys())
+async def test_a_history_is_the_newest_that_fits(
+    store: SessionStore, database: Database, sizes: list[int], expected: int
+) -> None:
+    session = await store.create()
+    said = await say(database, session.id, sizes)
+    history = await store.history(session.id)
+    assert [message.id for message in history] == said[len(said) - expected :]
+
+
+async def test_what_does_not_exist_has_no_history(store: SessionStore) -> None:
+    assert list(await store.history(SessionId("nobody's"))) == []
+
+
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +283,7 @@ async def test_what_is_away_is_told_as_that(dsn: str) -> None:
     for call in (
         store.create(),
         store.read(session.id),
+        store.history(session.id),
         store.post(session.id, HI),
         store.task(posted.task_id),
     ):

@@ -11,12 +11,14 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import structlog
 
+from service.adapters.postgres import Database, postgres_pool
 from service.model.errors import DatabaseUnavailable, LogUnavailable, PlayheadError, SessionBusy
 from service.settings import Settings
 from service.wiring import House, StoreUrls, open_app, open_house, open_worker
 from tests.adapters.upstream import SECRET, Upstream
 from tests.http.conftest import Doors, served, settings_for
 from tests.http.wire import Answer, Line, ask, line
+from tests.sessions.databases import say
 from tests.sessions.texts import ODD_TEXTS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -52,8 +54,8 @@ async def test_a_conversation_by_its_routes(doors: Doors) -> None:
     created = await ask(doors.url, "POST", "/sessions")
     assert (created.status, created.headers["cache-control"]) == (201, NO_STORE)
     session = created.json
-    assert set(session) == {"id", "created_at", "status", "messages"}
-    assert (session["status"], session["messages"]) == ("idle", [])
+    assert set(session) == {"id", "created_at", "status", "messages", "earlier"}
+    assert (session["status"], session["messages"], session["earlier"]) == ("idle", [], None)
     assert session["created_at"].endswith("Z")
 
     posted = await post(doors.url, session["id"], "Hi")
@@ -86,6 +88,22 @@ async def test_a_conversation_by_its_routes(doors: Doors) -> None:
     assert {name: task.json[name] for name in expected} == expected
 
     assert_problem(await post(doors.url, session["id"], "Hi again"), 409, "session_busy")
+
+
+async def test_a_long_conversation_is_read_page_by_page(doors: Doors) -> None:
+    session_id = (await ask(doors.url, "POST", "/sessions")).json["id"]
+    async with postgres_pool(doors.house.urls.postgres, connections=1) as pool:
+        said = await say(Database(pool), session_id, [10] * 230)
+    path, pages = f"/sessions/{session_id}", []
+    while path is not None:
+        page = await ask(doors.url, "GET", path)
+        assert (page.status, page.headers["cache-control"]) == (200, NO_STORE)
+        pages.append([message["id"] for message in page.json["messages"]])
+        path = page.json["earlier"]
+    assert [len(page) for page in pages] == [100, 100, 30]
+    assert pages[2] + pages[1] + pages[0] == said
+    unknown = await ask(doors.url, "GET", f"/sessions/{session_id}?before={NOBODYS}")
+    assert_problem(unknown, 422, "validation_error")
 
 
 @pytest.mark.parametrize("body", [None, b"", b"{}", b" {} "])

@@ -157,6 +157,10 @@ TABLE: dict[str, list[Bad]] = {
     "a method that there is not": [Bad(405, method, path) for method, path in NO_SUCH_METHOD],
     "a foreign host (pitfall 52)": [Bad(403, "POST", "/sessions", None, (("Host", host),)) for host in FOREIGN_HOSTS],
     "a foreign origin": [Bad(403, "POST", "/sessions", None, (("Origin", origin),)) for origin in FOREIGN_ORIGINS],
+    "a page before what is no message": [
+        Bad(422, "GET", f"{SESSION}?before={value}")
+        for value in ("", "%00", "%0A", "a%20b", "%FF", "a" * 129, "x&before=x")
+    ],
     "an unknown way with gaps": [
         Bad(422, "GET", f"/tasks/{NOBODYS}/stream?on_gap={value}") for value in ("", "REFUSE", "1", "%00", "tell%20")
     ],

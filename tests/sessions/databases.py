@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 from urllib.parse import urlsplit
@@ -67,6 +67,23 @@ async def until_somebody_waits(database: Database) -> None:
     async with asyncio.timeout(5):
         while not await database.fetch(waiting):  # each look is a round trip
             pass
+
+
+async def say(database: Database, session_id: str, sizes: Sequence[int]) -> list[str]:
+    """Put messages into a session, each with so many bytes of parts; answers their ids in their order."""
+    frame = len('[{"type":"text","text":""}]')
+    await database.fetch(
+        """
+        INSERT INTO messages (session_id, id, role, parts, task_id)
+        SELECT $1, $2 || n, CASE n % 2 WHEN 1 THEN 'user' ELSE 'assistant' END,
+               ('[{"type":"text","text":"' || repeat('x', size) || '"}]')::json, playhead_uuid7()
+        FROM unnest($3::int[]) WITH ORDINALITY AS said (size, n) ORDER BY n
+        """,
+        session_id,
+        f"{session_id}.",
+        [max(0, size - frame) for size in sizes],
+    )
+    return [f"{session_id}.{n}" for n in range(1, len(sizes) + 1)]
 
 
 async def _version(url: str) -> int:
