@@ -15,6 +15,7 @@ from typing import Final, ParamSpec, TypeVar, assert_never
 import structlog
 
 from service.agent.ending import Bounced, as_told, closing, failed, succeeded
+from service.agent.model_call import pieces_of
 from service.agent.ports import Model
 from service.agent.recorder import Recorder
 from service.model import events as e
@@ -172,7 +173,7 @@ class Turns:
         said = 0
         usage = e.Usage(0, 0)
         reason: e.FinishReason = "length"
-        async with aclosing(self._model.stream(claim.task.id, conversation)) as pieces:
+        async with aclosing(pieces_of(self._model, claim.task.id, conversation)) as pieces:
             async for piece in pieces:
                 first = first if first is not None else self._clock.monotonic()
                 match piece:
