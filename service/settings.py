@@ -43,8 +43,8 @@ class Settings(BaseSettings):
     model_key: str = Field(default="", repr=False)
     model: str | None = None
     """The model's name at that endpoint; needed with `model_url`."""
-    model_idle_seconds: Annotated[float, Field(gt=0, le=3600)] = 60
-    """A model that says nothing for so long has failed."""
+    model_idle_seconds: Annotated[float, Field(gt=0, le=300)] = 60
+    """A model's connection that is silent for so long has failed; one that only keeps it alive fails after 300 s."""
     lease_seconds: Annotated[float, Field(ge=0.5, le=3600)] = 15
     """How long a worker holds a task without a sign of life; another one takes over after it."""
     heartbeat_seconds: Annotated[float, Field(ge=0.1, le=300)] = 15

@@ -124,7 +124,7 @@ WRONG: list[tuple[str, dict[str, str]]] = [
             "LEASE_SECONDS": ("0", "0.4", "-1", "3601", "nan", "inf", "soon", "15s"),
             "HEARTBEAT_SECONDS": ("0", "0.09", "301", "nan", "inf", "x"),
             "WRITE_TIMEOUT_SECONDS": ("0", "-1", "3601", "nan", "inf", "x"),
-            "MODEL_IDLE_SECONDS": ("0", "-0.1", "3601", "nan", "inf", "x"),
+            "MODEL_IDLE_SECONDS": ("0", "-0.1", "301", "nan", "inf", "x"),
         }.items()
         for value in values
     ),

@@ -9,13 +9,12 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from service.adapters.redis_client import CALL_SECONDS
 from service.adapters.redis_keys import READY_CHANNEL
+from service.adapters.redis_subscriber import RedisSubscriber
 
 log = structlog.get_logger()
 
 _RING_SECONDS: Final = 0.5
-_RECONNECT_SECONDS: Final = 1.0
 
 
 class RedisDoorbell:
@@ -37,16 +36,7 @@ class RedisDoorbell:
             yield rings
 
     async def _rings(self) -> AsyncGenerator[None]:
-        while True:
-            pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
-            try:
-                await pubsub.subscribe(READY_CHANNEL)
-                yield  # what rang before is unknown
-                while True:
-                    if await pubsub.get_message(timeout=CALL_SECONDS) is not None:
-                        yield
-            except (RedisError, OSError) as error:
-                log.warning("doorbell_interrupted", cause=type(error).__name__)
-                await asyncio.sleep(_RECONNECT_SECONDS)
-            finally:
-                await pubsub.aclose()  # type: ignore[no-untyped-call]
+        async with aclosing(RedisSubscriber(self._redis, "doorbell", READY_CHANNEL).messages()) as messages:
+            async for message in messages:
+                if message is not None:  # a confirmation is a ring too: what rang before it is unknown
+                    yield

@@ -15,6 +15,7 @@ from typing import Final, ParamSpec, TypeVar, assert_never
 import structlog
 
 from service.agent.ending import Bounced, as_told, closing, failed, succeeded
+from service.agent.model_call import pieces_of
 from service.agent.ports import Model
 from service.agent.recorder import Recorder
 from service.model import events as e
@@ -26,6 +27,7 @@ from service.model.generation import CallEnded, ReasoningPiece, TextPiece, Utter
 from service.model.task import Claim, End
 from service.registry.ports import LogStore
 from service.registry.replay import fold_log
+from service.registry.task_log import TaskLog
 from service.registry.writer import LogWriter
 from service.sessions.ports import SessionStore, TaskQueue
 
@@ -83,51 +85,54 @@ class Turns:
             log.info("turn_left", task_id=claim.task.id, epoch=claim.epoch, because=type(error).__name__)
 
     async def _run(self, claim: Claim, retake: Callable[[Claim], Awaitable[Claim]]) -> None:
-        lost_ms = 0
+        """Each try has an epoch and a log of its own: of the one before nothing more can be written."""
+        decide, given_ms = self._work, 0
         while True:
+            task_log: TaskLog | None = None
             try:
-                return await self._attempt(claim, lost_ms)
-            except LogTailLost:
-                log.warning("turn_resumes_after_loss", task_id=claim.task.id, epoch=claim.epoch)
-                lost_ms = int(self._clock.now().timestamp() * 1000)
-                claim = await _persistently(retake, claim)
+                task_log = await _persistently(self._writer.open, claim.task.id, claim.epoch, later_than_ms=given_ms)
+                return await self._attempt(claim, task_log, decide)
             except NotTheHolder:
                 raise
+            except LogTailLost:
+                log.warning("turn_resumes_after_loss", task_id=claim.task.id, epoch=claim.epoch)
             except Exception:
-                # The edge of a turn: a mistake of ours, or a log that makes no sense, ends this task and no other.
+                # The edge of a turn: a mistake of ours ends this task and no other.
+                if decide == self._give_up:
+                    raise
                 log.exception("turn_given_up", task_id=claim.task.id, epoch=claim.epoch)
-                return await self._give_up(claim)
+                decide = self._give_up
+            finally:
+                if task_log is not None:
+                    given_ms = max(given_ms, task_log.last.ms)
+                    task_log.fail(NotTheHolder())
+            claim = await _persistently(retake, claim)
 
-    async def _attempt(self, claim: Claim, lost_ms: int) -> None:
-        task = claim.task
-        task_log = await _persistently(self._writer.open, task.id, claim.epoch, later_than_ms=lost_ms)
+    async def _attempt(
+        self, claim: Claim, task_log: TaskLog, decide: Callable[[Claim, Recorder], Awaitable[End]]
+    ) -> None:
+        try:
+            fold = await _persistently(fold_log, self._logs, claim.task.id)
+        except (BrokenLog, BrokenEvent):
+            # What it holds is kept; the task can only be ended.
+            log.exception("log_not_understood", task_id=claim.task.id, epoch=claim.epoch)
+            fold, decide = LogFold(message_id=claim.task.answer_id), self._give_up
+        ending = claim.owed
+        if ending is None:
+            if task_log.was_closed:
+                end = as_told(claim, fold, self._clock.now())
+            else:
+                end = await decide(claim, Recorder(task_log, fold))
+            ending = await _persistently(self._queue.end, claim, end)
         if not task_log.was_closed:
-            fold = await _persistently(fold_log, self._logs, task.id)
-            recorder = Recorder(task_log, fold)
-            ending = claim.owed
-            if ending is None:
-                end = await self._work(claim, recorder)
-                ending = await _persistently(self._queue.end, claim, end)
-            await task_log.append(*closing(claim, fold, ending))
-        elif claim.owed is None:
-            fold = await _persistently(fold_log, self._logs, task.id)
-            await _persistently(self._queue.end, claim, as_told(claim, fold, self._clock.now()))
-        await _persistently(self._queue.close, claim)
-
-    async def _give_up(self, claim: Claim) -> None:
-        """End a task that cannot be run as failed; what its log holds is kept as far as it can be understood."""
-        task_log = await _persistently(self._writer.open, claim.task.id, claim.epoch)
-        if not task_log.was_closed:
-            try:
-                fold = await _persistently(fold_log, self._logs, claim.task.id)
-            except (BrokenLog, BrokenEvent):
-                fold = LogFold(message_id=claim.task.answer_id)
-            ending = claim.owed
-            if ending is None:
-                end = failed(claim, fold, "unexpected_error", self._clock.now())
-                ending = await _persistently(self._queue.end, claim, end)
             await task_log.append(*closing(claim, fold, ending))
         await _persistently(self._queue.close, claim)
+
+    async def _give_up(self, claim: Claim, recorder: Recorder) -> End:
+        """A task that cannot be run has failed."""
+        await recorder.close_parts()
+        await recorder.flush()
+        return failed(claim, recorder.fold, "unexpected_error", self._clock.now())
 
     async def _work(self, claim: Claim, recorder: Recorder) -> End:
         fold = recorder.fold
@@ -172,7 +177,7 @@ class Turns:
         said = 0
         usage = e.Usage(0, 0)
         reason: e.FinishReason = "length"
-        async with aclosing(self._model.stream(claim.task.id, conversation)) as pieces:
+        async with aclosing(pieces_of(self._model, claim.task.id, conversation)) as pieces:
             async for piece in pieces:
                 first = first if first is not None else self._clock.monotonic()
                 match piece:

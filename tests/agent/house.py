@@ -81,11 +81,16 @@ class House:
 
     @asynccontextmanager
     async def turns(
-        self, model: Model | None = None, *, logs: LogStore | None = None, queue: TaskQueue | None = None
+        self,
+        model: Model | None = None,
+        *,
+        logs: LogStore | None = None,
+        queue: TaskQueue | None = None,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> AsyncIterator[Turns]:
         """A worker's turns; ports may be handed in that behave otherwise than the house's own."""
         logs = logs or self.logs
-        async with log_writer(logs, lambda: time.time_ns() // 1_000_000) as writer:
+        async with log_writer(logs, clock_ms) as writer:
             yield Turns(
                 writer=writer,
                 logs=logs,
@@ -138,6 +143,11 @@ class House:
             spoken = [f"[{p['text']}]" if p["type"] == "reasoning" else p.get("text", "") for p in message.parts]
             lines.append(f"{message.role}: {''.join(spoken)}")
         return lines
+
+    async def positions(self, task_id: TaskId) -> list[Position]:
+        """Where each event of the log stands."""
+        page = await self.logs.read(task_id, BEGINNING, 1000)
+        return [Position.stored(position) for position, _ in page.events]
 
     async def told(self, task_id: TaskId) -> list[str]:
         """The log as a person reads it."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,17 +13,26 @@ from service.adapters.memory_log import MemoryLogStore
 from service.adapters.postgres import Database
 from service.agent.ports import Model
 from service.model import events as e
+from service.model.encoding import encode
 from service.model.errors import DatabaseUnavailable, LogUnavailable
 from service.model.failures import ModelCallFailed
 from service.model.fold import LogFold
 from service.model.generation import CallEnded, TextPiece
-from service.model.ids import TaskId
-from service.model.position import BEGINNING
+from service.model.ids import Epoch, TaskId
+from service.model.log import Batch
+from service.model.position import BEGINNING, Position
 from service.model.task import Claim
 from tests.agent.faults import Death, Fault, Once, Pause, Watched
 from tests.agent.house import LAPSED, House, Script
 
 ENDED = CallEnded("stop", e.Usage(1, 2))
+
+
+@dataclass
+class Clock:
+    """A clock that is set by hand."""
+
+    ms: int
 
 
 def whole_answer() -> Script:
@@ -357,6 +367,28 @@ async def test_a_loss_amid_the_answer_that_nobody_can_restore_takes_a_new_epoch(
     assert await house.conversation(task_id) == ["user: Hi", "assistant: One two."]
 
 
+async def test_after_a_loss_time_goes_on_above_what_was_lost_though_the_clock_was_set_back(house: House) -> None:
+    task_id = await half_an_answer(house)  # six events
+    said = asyncio.Event()
+    clock = Clock(ms=4_102_444_800_000)  # in 2100
+
+    def lose_and_set_back() -> None:
+        memory(house).lose(task_id, 3)
+        clock.ms = 1_000
+
+    model = Script(TextPiece("One "), said, lose_and_set_back, TextPiece("two."), ENDED)
+    async with house.turns(model, clock_ms=lambda: clock.ms) as turns, asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(turns.run(await house.claim(), house.retake))
+        await _until(lambda: house.told(task_id), lambda lines: lines[-1:] == ["text-delta p1: One "])
+        highest = (await house.positions(task_id))[-1]
+        said.set()
+        await work
+    kept, new = (await house.positions(task_id))[:3], (await house.positions(task_id))[3:]
+    assert highest.ms == 4_102_444_800_000 > kept[-1].ms
+    assert all(position.ms > highest.ms for position in new)
+    await house.assert_ended_well(task_id)
+
+
 @pytest.mark.parametrize("keep", range(14))
 async def test_a_loss_after_the_end_was_decided_still_ends_the_log(house: House, keep: int) -> None:
     """Behind F2 the answer is stored: it is not said again, and the log is one that a reader can follow."""
@@ -395,6 +427,61 @@ def _assert_readable(chunks: list[e.Chunk | e.Unknown]) -> None:
     for chunk in chunks:
         fold.apply(chunk)
     assert fold.finish is not None
+
+
+# --- a log that makes no sense ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_closed", [False, True], ids=["open", "closed"])
+async def test_a_task_whose_log_makes_no_sense_is_ended_as_failed(house: House, is_closed: bool) -> None:
+    task_id = await house.post("Hi")
+    event = (b"1-1", encode(e.FinishStep()))
+    await house.logs.open(task_id, Epoch(0), BEGINNING)
+    await house.logs.append([Batch(task_id, Epoch(0), BEGINNING, Position(1, 1), [event], b"", is_closed)])
+    model = whole_answer()
+    await house.run(await house.claim(), model)
+    task = await house.task(task_id)
+    assert (task.status, task.error_type) == ("failed", "unexpected_error")
+    assert model.calls == []
+    assert await house.queue.claim(1, 1) == []
+    assert (await house.logs.head(task_id)).closed
+    lines = await house.told(task_id)
+    assert [line.split()[0] for line in lines[1:]] == ([] if is_closed else ["task", "error", "finish"])
+
+
+async def test_what_was_said_before_a_mistake_is_kept_as_its_log_tells_it(house: House) -> None:
+    """The part that the first holder left open is closed, in the log and in the message."""
+    task_id = await half_an_answer(house)
+    sessions = house.sessions
+    house.sessions = Watched(sessions, Once(verb="read", act=_raise(RuntimeError("a mistake"))))
+    await house.run(await house.claim(), whole_answer())
+    house.sessions = sessions
+    await house.assert_ended_well(task_id)
+    assert await house.conversation(task_id) == ["user: Hi", "assistant: Half"]
+
+
+# --- a turn that is left ----------------------------------------------------------------------------------------------
+
+
+async def test_pitfall_25_of_a_turn_that_was_stopped_nothing_more_is_written(house: House) -> None:
+    """What its writer had taken already is the last; whatever else it had handed in is not sent."""
+    task_id = await house.post("first")
+    pause = Pause(verb="append")
+    more, said = asyncio.Event(), asyncio.Event()
+    model = Script(TextPiece("Half"), more, TextPiece(" and more"), said.set, asyncio.Event())
+    async with house.turns(model, logs=Watched(house.logs, pause)) as turns, asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(turns.run(await house.claim(), house.retake))
+        await pause.arrived.wait()
+        more.set()
+        await said.wait()
+        work.cancel()
+        await asyncio.wait([work])
+        pause.go_on.set()
+        other_id = await house.post("another")
+        other = tasks.create_task(turns.run(await house.claim(), house.retake))
+        await _until(lambda: house.told(other_id), lambda lines: lines[-1:] == ["text-delta p1: Half and more"])
+        other.cancel()
+    assert (await house.told(task_id))[-1] == "text-delta p1: Half"
 
 
 # --- a database that was set back -------------------------------------------------------------------------------------

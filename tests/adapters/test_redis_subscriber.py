@@ -1,0 +1,123 @@
+"""Subscribed connections that break, or go deaf, and the doorbell that rings over them."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import structlog
+from redis.asyncio import Redis
+
+from service.adapters.redis_client import connect
+from service.adapters.redis_doorbell import RedisDoorbell
+from service.adapters.redis_subscriber import RedisSubscriber
+
+PATIENCE_SECONDS = 5.0
+
+
+@pytest.fixture(params=["redis_url", "redis7_url"], ids=["valkey", "redis7"])
+async def redis(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
+    client = connect(request.getfixturevalue(request.param))
+    yield client
+    await client.aclose()
+
+
+@dataclass
+class Line:
+    """The way to a server; once it is cut, nothing gets through, and neither side is told."""
+
+    url: str = ""
+    connections: int = 0
+    is_cut: bool = False
+    open: list[asyncio.StreamWriter] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def line_to(redis: Redis) -> AsyncGenerator[Line]:
+    """A way to the same server that can be cut."""
+    line, target = Line(), redis.connection_pool.connection_kwargs
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+
+        async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            cuttable = line.connections
+            while data := await reader.read(65_536):
+                if not (line.is_cut and cuttable == 1):
+                    writer.write(data)
+            writer.close()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            line.connections += 1
+            if "path" in target:
+                source, sink = await asyncio.open_unix_connection(target["path"])
+            else:
+                source, sink = await asyncio.open_connection(target["host"], target["port"])
+            line.open += [writer, sink]
+            pumps.extend(tasks.create_task(pump(*way)) for way in ((reader, sink), (source, writer)))
+
+        pumps: list[asyncio.Task[None]] = []
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        stack.callback(server.close)
+        line.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/{target.get('db') or 0}"
+        yield line
+        for task in pumps:
+            task.cancel()
+        for writer in line.open:
+            writer.close()
+
+
+async def next_of(messages: AsyncGenerator[Any]) -> Any:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return await anext(messages)
+
+
+async def test_a_connection_that_went_deaf_is_noticed_and_replaced(redis: Redis) -> None:
+    async with line_to(redis) as line:
+        client = connect(line.url)
+        subscriber = RedisSubscriber(client, "test", "one", probe_seconds=0.2)
+        async with aclosing(subscriber.messages()) as messages:
+            with structlog.testing.capture_logs() as logs:
+                assert (await next_of(messages))["type"] == "subscribe"
+                line.is_cut = True
+                assert await next_of(messages) is None
+                assert (await next_of(messages))["type"] == "subscribe"
+            assert [entry["event"] for entry in logs] == ["test_interrupted"]
+            assert line.connections == 2
+            await redis.publish("one", b"heard")
+            assert (await next_of(messages))["data"] == b"heard"
+        await client.aclose()
+
+
+async def test_a_connection_that_is_only_silent_is_kept(redis: Redis) -> None:
+    """Its answers to probes are signs of life, and nobody is told of them."""
+    subscriber = RedisSubscriber(redis, "test", "two", probe_seconds=0.5)
+    async with aclosing(subscriber.messages()) as messages:
+        assert (await next_of(messages))["type"] == "subscribe"
+        waiting = asyncio.ensure_future(anext(messages))
+        await asyncio.wait([waiting], timeout=1.2)
+        await redis.publish("two", b"heard")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert (await waiting)["data"] == b"heard"
+
+
+async def test_a_ring_is_heard_also_over_the_next_connection(redis: Redis) -> None:
+    doorbell = RedisDoorbell(redis)
+    async with doorbell.listen() as rings:
+        await next_of(rings)  # what rang before is unknown
+        await doorbell.ring()
+        await next_of(rings)
+        with structlog.testing.capture_logs() as logs:
+            await redis.client_kill_filter(_type="pubsub", skipme=True)
+            await next_of(rings)  # it listens again; it may have missed one
+        assert [entry["event"] for entry in logs] == ["doorbell_interrupted"]
+        await doorbell.ring()
+        await next_of(rings)
+
+
+async def test_a_ring_that_nobody_can_carry_is_dropped() -> None:
+    redis = connect("redis://127.0.0.1:1/0")
+    with structlog.testing.capture_logs() as logs:
+        await RedisDoorbell(redis).ring()
+    assert [entry["event"] for entry in logs] == ["ring_dropped"]
+    await redis.aclose()
