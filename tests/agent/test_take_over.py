@@ -13,7 +13,7 @@ from service.adapters.memory_log import MemoryLogStore
 from service.adapters.postgres import Database
 from service.agent.ports import Model
 from service.model import events as e
-from service.model.encoding import encode
+from service.model.encoding import encode, framed
 from service.model.errors import DatabaseUnavailable, LogUnavailable
 from service.model.failures import ModelCallFailed
 from service.model.fold import LogFold
@@ -435,9 +435,9 @@ def _assert_readable(chunks: list[e.Chunk | e.Unknown]) -> None:
 @pytest.mark.parametrize("is_closed", [False, True], ids=["open", "closed"])
 async def test_a_task_whose_log_makes_no_sense_is_ended_as_failed(house: House, is_closed: bool) -> None:
     task_id = await house.post("Hi")
-    event = (b"1-1", encode(e.FinishStep()))
+    joint = framed(1, 1, [encode(e.FinishStep())])
     await house.logs.open(task_id, Epoch(0), BEGINNING)
-    await house.logs.append([Batch(task_id, Epoch(0), BEGINNING, Position(1, 1), [event], b"", is_closed)])
+    await house.logs.append([Batch(task_id, Epoch(0), BEGINNING, Position(1, 1), joint, is_closed)])
     model = whole_answer()
     await house.run(await house.claim(), model)
     task = await house.task(task_id)
@@ -453,7 +453,7 @@ async def test_what_was_said_before_a_mistake_is_kept_as_its_log_tells_it(house:
     """The part that the first holder left open is closed, in the log and in the message."""
     task_id = await half_an_answer(house)
     sessions = house.sessions
-    house.sessions = Watched(sessions, Once(verb="read", act=_raise(RuntimeError("a mistake"))))
+    house.sessions = Watched(sessions, Once(verb="history", act=_raise(RuntimeError("a mistake"))))
     await house.run(await house.claim(), whole_answer())
     house.sessions = sessions
     await house.assert_ended_well(task_id)
