@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     heartbeat_seconds: Annotated[float, Field(ge=0.1, le=300)] = 15
     """A stream is never silent for longer."""
     write_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
-    """A reader that takes nothing for so long is disconnected; it may come back."""
+    """A client that takes nothing of an answer for so long is disconnected; a reader of a stream may come back."""
 
     @field_validator("http_host")
     @classmethod

@@ -19,6 +19,9 @@ from service.model.errors import ConfigurationError
 
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_HEADER_BYTES: Final = 8190
+IDLE_SECONDS: Final = 75.0
+"""A connection on which no request comes, or not the whole of a request's head, is closed after this."""
+
 SEND_BUFFER_BYTES: Final = 128 * 1024
 """What the kernel holds for one connection: a reader that does not read costs this and the transport's own buffer."""
 
@@ -61,6 +64,7 @@ async def serving(app: web.Application, host: str, port: int, *, write_timeout_s
             runner.server,
             write_timeout_seconds=write_timeout_seconds,
             access_log=None,
+            keepalive_timeout=IDLE_SECONDS,
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
         )

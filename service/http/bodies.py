@@ -1,7 +1,8 @@
 """What may be posted, and what is answered."""
 
+import asyncio
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import orjson
 from aiohttp import web
@@ -11,6 +12,9 @@ from service.http.problems import Problem, field_errors
 from service.model.events import TextPart
 from service.model.session import Message, Session
 from service.model.task import Task
+
+BODY_SECONDS: Final = 30.0
+"""So long a body may take to arrive."""
 
 
 class Body(BaseModel):
@@ -55,7 +59,7 @@ async def parse_body(request: web.Request, model: type[_Body]) -> _Body:
 
     Anything but JSON is refused by its content type: a form that some web page submits cannot have this one.
     """
-    raw = await request.read()
+    raw = await _read(request)
     if raw and request.content_type != "application/json":
         raise Problem(415, "unsupported_media_type", "The body's Content-Type must be application/json.")
     try:
@@ -67,6 +71,16 @@ async def parse_body(request: web.Request, model: type[_Body]) -> _Body:
     except ValidationError as error:
         errors = field_errors(error.errors(include_url=False, include_input=False, include_context=False))
         raise Problem(422, "validation_error", "The body is not what this route takes.", errors=errors) from None
+
+
+async def _read(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise Problem(408, "request_timeout", "The body did not arrive in time.") from None
+    except (web.RequestPayloadError, ConnectionError):  # the latter's client is gone, and is not answered any more
+        raise Problem(400, "malformed_body", "The body is not what its headers say.") from None
 
 
 def answer(body: dict[str, Any], status: int = 200) -> web.Response:

@@ -55,7 +55,10 @@ def problem(status: int, error_type: str, detail: str, **members: Any) -> web.Re
     if status == 503:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     data = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
-    return web.Response(status=status, body=data, content_type="application/problem+json", headers=headers)
+    answer = web.Response(status=status, body=data, content_type="application/problem+json", headers=headers)
+    if error_type in _CLOSING:
+        answer.force_close()
+    return answer
 
 
 def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -101,12 +104,16 @@ def _route(request: web.Request) -> str:
     return resource.canonical if resource is not None else "unknown"
 
 
+_CLOSING: Final = frozenset({"malformed_request", "malformed_body", "request_timeout"})
+"""After these nobody can say where the next request begins: the connection is closed."""
+
 _TITLES: Final = MappingProxyType(
     {
         400: "Bad Request",
         403: "Forbidden",
         404: "Not Found",
         405: "Method Not Allowed",
+        408: "Request Timeout",
         409: "Conflict",
         410: "Gone",
         413: "Content Too Large",

@@ -35,10 +35,13 @@ RETRY_MILLISECONDS: Final = 1000
 """How long an EventSource waits before it comes back."""
 
 SLICE_BYTES: Final = 64 * 1024
-"""Handed to a connection at once: with the transport's own buffer (64 KiB), what a reader that stops can cost."""
+"""Handed to a connection at once: with the transport's own buffer, what a reader that stops can cost."""
+
+BUFFER_BYTES: Final = 64 * 1024
+"""With more than this waiting, a transport asks its writer to wait."""
 
 ROOM_BYTES: Final = 48 * 1024
-"""As long as less waits, a transport (which pauses at 64 KiB) takes more at once."""
+"""As long as no more than this waits, it takes more at once."""
 
 _RETRY: Final = b"retry: %d\n" % RETRY_MILLISECONDS
 
@@ -113,6 +116,8 @@ class _Wire:
         self._response = response
         self._transport = transport
         self._write_timeout_seconds = write_timeout_seconds
+        if transport is not None:  # by default it goes on asking until less than a quarter waits
+            transport.set_write_buffer_limits(high=BUFFER_BYTES, low=ROOM_BYTES)
 
     async def write(self, data: bytes) -> None:
         """Hand bytes over; waits while the reader has not taken what is buffered, and raises TimeoutError at last."""

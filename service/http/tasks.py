@@ -32,14 +32,14 @@ class TaskRoutes:
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         task_id, after = paths.task_id(request), paths.position(request)
-        on_gap = request.query.get("on_gap", "tell")
-        if on_gap not in {"tell", "refuse"}:
+        on_gap = request.query.getall("on_gap", ["tell"])
+        if on_gap not in (["tell"], ["refuse"]):
             raise Problem(422, "validation_error", "on_gap is `tell` or `refuse`.")
         if await self._directory.facts(task_id) is None:
             raise NotFound
         return await answer_stream(
             request,
             self._follower.follow(task_id, after),
-            refuse_gaps=on_gap == "refuse",
+            refuse_gaps=on_gap == ["refuse"],
             write_timeout_seconds=self._write_timeout_seconds,
         )

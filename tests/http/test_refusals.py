@@ -1,14 +1,18 @@
 """What is refused: the right status, the same shape, nothing stored, and nothing of our inside in the answer."""
 
+import asyncio
 import json
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 import structlog
 
 from service.adapters.postgres import Database, postgres_pool
-from tests.http.conftest import Doors
+from service.http import app, bodies
+from service.wiring import open_app
+from tests.http.conftest import Doors, served
 from tests.http.wire import Answer, Header, ask, send
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -161,6 +165,9 @@ TABLE: dict[str, list[Bad]] = {
         Bad(422, "GET", f"{SESSION}?before={value}")
         for value in ("", "%00", "%0A", "a%20b", "%FF", "a" * 129, "x&before=x")
     ],
+    "two ways with gaps": [
+        Bad(422, "GET", f"/tasks/{NOBODYS}/stream?on_gap=tell&on_gap={way}") for way in ("tell", "x")
+    ],
     "an unknown way with gaps": [
         Bad(422, "GET", f"/tasks/{NOBODYS}/stream?on_gap={value}") for value in ("", "REFUSE", "1", "%00", "tell%20")
     ],
@@ -264,3 +271,75 @@ async def test_what_is_refused_before_any_route_is_a_problem_too(doors: Doors) -
     answer = await ask(doors.url, "POST", "/sessions", None, [("Expect", "a-miracle")])
     assert_refused_and_closed(answer, 417, "http_error")
     assert b"miracle" not in answer.body
+
+
+# --- what never comes whole -------------------------------------------------------------------------------------------
+
+POST = b"POST /sessions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+BROKEN = {
+    "a body that stops": POST + b"Content-Length: 10\r\n\r\n{",
+    "a body that never begins": POST + b"Content-Length: 10\r\n\r\n",
+    "a chunk that stops": POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
+}
+UNREADABLE = {
+    "what is no gzip": POST + b"Content-Encoding: gzip\r\nContent-Length: 10\r\n\r\nhush-hush!",
+    "what is no deflate": POST + b"Content-Encoding: deflate\r\nContent-Length: 10\r\n\r\nhush-hush!",
+}
+
+
+@pytest.mark.parametrize("request_bytes", BROKEN.values(), ids=BROKEN.keys())
+async def test_pitfall_57_a_body_is_not_waited_for_for_ever(
+    doors: Doors, request_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
+    before = await counts(doors)
+    answer = await send(doors.url, request_bytes, until=b"}\n", seconds=2)
+    assert_refused_and_closed(answer, 408, "request_timeout")
+    assert await counts(doors) == before
+
+
+async def test_pitfall_57_a_head_is_not_waited_for_for_ever(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "IDLE_SECONDS", 0.2)
+    async with (
+        open_app(doors.house, doors.settings) as routes,
+        served(routes, doors.settings) as url,
+        asyncio.timeout(5),
+    ):
+        for half in (b"", b"G", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "):
+            reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
+            writer.write(half)
+            assert await reader.read() == b""
+            writer.close()
+
+
+@pytest.mark.parametrize("request_bytes", UNREADABLE.values(), ids=UNREADABLE.keys())
+async def test_a_body_that_cannot_be_unpacked_is_no_mistake_of_ours(doors: Doors, request_bytes: bytes) -> None:
+    with structlog.testing.capture_logs() as logs:
+        answer = await send(doors.url, request_bytes, seconds=2)
+    assert_refused_and_closed(answer, 400, "malformed_body")
+    assert not [entry for entry in logs if entry["log_level"] == "error"]
+    assert "hush" not in str(logs)
+
+
+async def test_a_client_that_goes_while_it_posts_is_no_mistake_of_ours(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, left = asyncio.Event(), asyncio.Event()
+    parse_body = bodies.parse_body
+
+    async def parse(*arguments: Any) -> object:
+        reading.set()
+        try:
+            return await parse_body(*arguments)
+        finally:
+            left.set()
+
+    monkeypatch.setattr(bodies, "parse_body", parse)
+    with structlog.testing.capture_logs() as logs:
+        _, writer = await asyncio.open_connection(urlsplit(doors.url).hostname, urlsplit(doors.url).port)
+        writer.write(BROKEN["a body that stops"])
+        await reading.wait()
+        writer.transport.abort()
+        await left.wait()
+        assert (await ask(doors.url, "GET", "/healthz")).status == 200
+    assert logs == []

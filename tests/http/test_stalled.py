@@ -39,10 +39,8 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
     async def items() -> AsyncGenerator[Followed]:
         yield Begun(None, None)
-        n = 0
         while _waiting(request) < LITTLE:
-            n += 1
-            yield Frames(b"id: 1-%d\ndata: %b\n\n" % (n, b"x" * 1000), Position(1, n))
+            yield _frames(1000)
             await asyncio.sleep(0)
         yield Ended()
 
@@ -53,9 +51,13 @@ async def endless(request: web.Request) -> web.StreamResponse:
     async def items() -> AsyncGenerator[Followed]:
         yield Begun(None, None)
         while True:
-            yield Frames(b"id: 1-1\ndata: %b\n\n" % (b"x" * 1000), Position(1, 1))
+            yield _frames(1000)
 
     return await answer_stream(request, items(), refuse_gaps=False, write_timeout_seconds=WRITE_TIMEOUT_SECONDS)
+
+
+def _frames(size: int) -> Frames:
+    return Frames(b"id: 1-1\ndata: %b\n\n" % (b"x" * size), Position(1, 1))
 
 
 def _waiting(request: web.Request) -> int:
@@ -163,3 +165,42 @@ async def test_a_connection_that_was_waited_for_goes_on_afterwards(url: str) -> 
             assert data
             received += len(data)
         assert client.is_served()
+
+
+async def test_pitfall_14_a_reader_that_stops_when_its_buffer_is_half_drained_is_let_go() -> None:
+    """The transport has asked its writer to wait, though there is room again; and aiohttp is about to obey."""
+    made: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
+    stopped = asyncio.Event()
+
+    async def items(request: web.Request) -> AsyncGenerator[Followed]:
+        assert request.transport is not None
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        yield Begun(None, None)
+        client, written = await made, 0
+        while request.writer.buffer_size >= written:  # until 64 KiB were written, whereupon aiohttp counts anew
+            written = request.writer.buffer_size
+            while written < 44_000 and _waiting(request):
+                await client.receive_some(1000)
+            yield _frames(1000)
+        yield _frames(60_000)
+        while _waiting(request) > 40_000:
+            await client.receive_some(1000)
+        stopped.set()
+        while True:
+            yield _frames(1000)
+
+    async def half_drained(request: web.Request) -> web.StreamResponse:
+        return await answer_stream(
+            request, items(request), refuse_gaps=False, write_timeout_seconds=WRITE_TIMEOUT_SECONDS
+        )
+
+    app = web.Application(middlewares=[problems])
+    app.add_routes([web.get("/", half_drained)])
+    async with (
+        serving(app, "127.0.0.1", 0, write_timeout_seconds=WRITE_TIMEOUT_SECONDS) as url,
+        asking(url, "GET / HTTP/1.1") as client,
+    ):
+        made.set_result(client)
+        await stopped.wait()
+        await asyncio.wait(client.serving, timeout=LATEST_SECONDS)
+        assert not client.is_served()
