@@ -1,7 +1,7 @@
 """The worker: claims tasks, keeps their leases, and has their turns run."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -22,7 +22,10 @@ MAX_CLAIMS: Final = 64
 """Tasks claimed at once."""
 
 DRAIN_SECONDS: Final = 10.0
-"""How long running turns may go on after a stop; then they are left to the next holder."""
+"""How long running turns may go on after a stop; then they are stopped, and let go for another worker."""
+
+STOP_SECONDS: Final = 2.0
+"""How long a turn that is stopped at the end of a drain may take for it; the lease of a slower one has to lapse."""
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +60,7 @@ class Worker:
         self._held: set[_Holding] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, then finish what runs, within DRAIN_SECONDS."""
+        """Work until `stop` is set, then finish what runs, within DRAIN_SECONDS; let go what is not finished then."""
         async with asyncio.TaskGroup() as tasks:
             helpers = [
                 tasks.create_task(self._listen(), name="doorbell"),
@@ -140,9 +143,11 @@ class Worker:
         while True:
             await asyncio.sleep(self._lease_seconds / 30)
             for holding in self._held:
-                if self._monotonic() >= holding.until and holding.work is not None:
+                work = holding.work
+                # Once: a second time would interrupt how it closes what it has open.
+                if self._monotonic() >= holding.until and work is not None and not work.cancelling():
                     log.warning("lease_lapsed", task_id=holding.claim.task.id, epoch=holding.claim.epoch)
-                    holding.work.cancel()
+                    work.cancel()
 
     async def _renew(self, sent: float) -> None:
         holdings = {(h.claim.task.id, h.claim.epoch): h for h in self._held}
@@ -155,9 +160,25 @@ class Worker:
         return asked + self._lease_seconds * 2 / 3
 
     async def _drain(self) -> None:
-        works = [holding.work for holding in self._held if holding.work is not None]
+        works = {holding.work: holding for holding in self._held if holding.work is not None}
         if not works:
             return
         _, late = await asyncio.wait(works, timeout=DRAIN_SECONDS)
+        if not late:
+            return
         for work in late:
             work.cancel()
+        stopped, _ = await asyncio.wait(late, timeout=STOP_SECONDS)
+        if stopped:
+            await self._let_go([works[work].claim for work in stopped])
+
+    async def _let_go(self, claims: Sequence[Claim]) -> None:
+        """Have others take these at once. Only what has stopped: nobody may take what is still being written."""
+        try:
+            async with asyncio.timeout(self._lease_seconds / 6):
+                released = await self._queue.renew(claims, 0)
+        except (StoreUnavailable, TimeoutError) as error:
+            log.warning("release_failed", cause=type(error).__name__)  # their leases lapse
+            return
+        log.info("tasks_released", task_ids=[task_id for task_id, _ in released])
+        await self._doorbell.ring()
