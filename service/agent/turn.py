@@ -85,7 +85,10 @@ class Turns:
             log.info("turn_left", task_id=claim.task.id, epoch=claim.epoch, because=type(error).__name__)
 
     async def _run(self, claim: Claim, retake: Callable[[Claim], Awaitable[Claim]]) -> None:
-        """Each try has an epoch and a log of its own: of the one before nothing more can be written."""
+        """Each try has an epoch and a log of its own.
+
+        Of the one before nothing more is sent, and what is on its way still is fenced when the next one opens the log.
+        """
         decide, given_ms = self._work, 0
         while True:
             task_log: TaskLog | None = None
