@@ -15,7 +15,7 @@ from service.model.encoding import decode
 from service.model.errors import TakenOver
 from service.model.ids import Epoch, MessageId, SessionId, TaskId
 from service.model.position import BEGINNING
-from service.model.session import Message, Session
+from service.model.session import Message
 from service.model.task import Claim, End, Task
 from service.registry.writer import log_writer
 from tests.agent.house import told
@@ -101,10 +101,9 @@ class Tasks:
         if row is not None and row.ending is not None:
             row.log_closed, row.lease_until = True, 0.0
 
-    async def read(self, session_id: SessionId) -> Session | None:
+    async def history(self, session_id: SessionId) -> Sequence[Message]:
         row = next(row for row in self.rows.values() if row.task.session_id == session_id)
-        message = Message(row.task.input_id, "user", ({"type": "text", "text": row.text},), row.task.id, _MIDNIGHT)
-        return Session(session_id, _MIDNIGHT, (message,), busy=True)
+        return [Message(row.task.input_id, "user", ({"type": "text", "text": row.text},), row.task.id, _MIDNIGHT)]
 
     def _held(self, claim: Claim) -> Row | None:
         row = self.rows[claim.task.id]
