@@ -1,17 +1,15 @@
 """The doors on a real socket, over real stores: one service a module; and a worker where a test wants one."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-import pytest
 import pytest_asyncio
 from aiohttp import web
 
 from service.http.app import serving
 from service.settings import Settings
 from service.wiring import House, StoreUrls, open_app, open_house
-from tests.sessions.databases import own_database, server_url
 
 
 @dataclass(frozen=True)
@@ -31,12 +29,6 @@ def settings_for(redis: str, postgres: str, **more: object) -> Settings:
 async def served(app: web.Application, settings: Settings) -> AsyncIterator[str]:
     """These routes on a free port; its URL."""
     async with serving(app, "127.0.0.1", 0, write_timeout_seconds=settings.write_timeout_seconds) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def dsn(request: pytest.FixtureRequest) -> Iterator[str]:
-    with own_database(server_url("embedded", request)) as url:
         yield url
 
 
