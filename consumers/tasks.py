@@ -106,8 +106,9 @@ class Worker:
             # The edge of the worker's loop: the task is left to its next holder, and the others here go on.
             log.exception("task_left", task_id=holding.claim.task.id, epoch=holding.claim.epoch)
         finally:
+            if len(self._held) >= self._capacity:
+                self._wake.set()  # what is due may have been waiting for room
             self._held.discard(holding)
-            self._wake.set()
 
     async def _rest(self) -> None:
         """Until something may be due."""

@@ -30,6 +30,7 @@ from service.http.app import make_app
 from service.http.health import HealthRoutes
 from service.http.sessions import SessionRoutes
 from service.http.tasks import TaskRoutes
+from service.registry.facts import KnownFacts
 from service.registry.follow import Follower
 from service.registry.hub import hub
 from service.registry.pages import Pages
@@ -130,12 +131,10 @@ async def _redis(stack: AsyncExitStack, url: str) -> Redis:
 async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Application]:
     """The doors over HTTP."""
     async with hub(house.hints, tick_seconds=min(0.5, settings.heartbeat_seconds / 4)) as ear:
-        pages = Pages(house.logs, time.monotonic)
-        follower = Follower(pages, ear, house.directory, heartbeat_seconds=settings.heartbeat_seconds)
+        pages, facts = Pages(house.logs, time.monotonic), KnownFacts(house.directory, time.monotonic)
+        follower = Follower(pages, ear, facts, heartbeat_seconds=settings.heartbeat_seconds)
         conversations = Conversations(house.sessions, house.doorbell)
-        tasks = TaskRoutes(
-            conversations, house.directory, follower, write_timeout_seconds=settings.write_timeout_seconds
-        )
+        tasks = TaskRoutes(conversations, facts, follower, write_timeout_seconds=settings.write_timeout_seconds)
         yield make_app(SessionRoutes(conversations), tasks, house.health)
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from service.adapters.postgres import Connection
 
+HISTORY_MESSAGES: Final = 1000
+"""Of a long history, so many are fetched at once."""
+
 _SQL: Final = statements("sessions")
 _TASKS: Final = statements("tasks")
 
@@ -41,7 +44,7 @@ class PostgresSessions:
                 place = await connection.fetchval(_SQL["place"], session_id, before)
                 if place is None:
                     raise UnknownMessage
-            page = await _page(connection, session_id, place)
+            page = await _page(connection, session_id, place, PAGE_MESSAGES, PAGE_BYTES)
         messages = tuple(_message_from(each) for each in reversed(page))
         return Session(session_id, row["created_at"], messages, busy=row["busy"], earlier=_has_earlier(page))
 
@@ -50,7 +53,7 @@ class PostgresSessions:
         size, place = 0, None
         async with self._database.connection() as connection:
             while True:
-                page = await _page(connection, session_id, place)
+                page = await _page(connection, session_id, place, HISTORY_MESSAGES, HISTORY_BYTES)
                 for row in page:
                     size += row["bytes"]
                     if newest_first and size > HISTORY_BYTES:
@@ -73,9 +76,11 @@ class PostgresSessions:
         return None if row is None else task_from(row)
 
 
-async def _page(connection: "Connection", session_id: SessionId, place: int | None) -> "list[asyncpg.Record]":
+async def _page(
+    connection: "Connection", session_id: SessionId, place: int | None, messages: int, size_bytes: int
+) -> "list[asyncpg.Record]":
     """The newest messages before a place, or of all, the newest first."""
-    return await connection.fetch(_SQL["messages"], session_id, place, PAGE_MESSAGES, PAGE_BYTES)
+    return await connection.fetch(_SQL["messages"], session_id, place, messages, size_bytes)
 
 
 def _has_earlier(page: "list[asyncpg.Record]") -> bool:

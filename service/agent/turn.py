@@ -115,7 +115,7 @@ class Turns:
         self, claim: Claim, task_log: TaskLog, decide: Callable[[Claim, Recorder], Awaitable[End]]
     ) -> None:
         try:
-            fold = await _persistently(fold_log, self._logs, claim.task.id)
+            fold = await _persistently(fold_log, self._logs, claim.task.id, task_log.last)
         except (BrokenLog, BrokenEvent):
             # What it holds is kept; the task can only be ended.
             log.exception("log_not_understood", task_id=claim.task.id, epoch=claim.epoch)

@@ -5,17 +5,16 @@ log's page size: a power of two that makes a page about PAGE_BYTES long. A page 
 one is kept for a moment.
 """
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from service.model.encoding import frames
-from service.model.errors import LogUnavailable
 from service.model.ids import TaskId
 from service.model.log import Head
 from service.model.position import BEGINNING, Position
+from service.registry.flights import Flights
 from service.registry.ports import LogStore
 
 PAGE_BYTES: Final = 256 * 1024
@@ -46,16 +45,13 @@ class FramePage:
     head: Head
 
 
-_Key = tuple[TaskId, Position, int]
-
-
 class Pages:
     """One process's readings of one store."""
 
     def __init__(self, store: LogStore, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
-        self._flights: dict[_Key, asyncio.Future[FramePage | LogUnavailable | None]] = {}
+        self._flights: Flights[tuple[TaskId, Position, int], FramePage] = Flights()
         self._kept: OrderedDict[tuple[TaskId, Position], tuple[float, FramePage]] = OrderedDict()
         self._kept_bytes = 0
         self._sizes: OrderedDict[TaskId, int] = OrderedDict()
@@ -68,28 +64,7 @@ class Pages:
         kept = self._kept_page(task_id, after)
         if kept is not None:
             return kept
-        key = (task_id, after, generation)
-        while (flight := self._flights.get(key)) is not None:
-            result = await asyncio.shield(flight)
-            if isinstance(result, LogUnavailable):
-                raise LogUnavailable from result
-            if result is not None:
-                return result  # None: whoever was reading went away, so that this one reads
-        return await self._lead(key)
-
-    async def _lead(self, key: _Key) -> FramePage:
-        flight: asyncio.Future[FramePage | LogUnavailable | None] = asyncio.get_running_loop().create_future()
-        self._flights[key] = flight
-        result: FramePage | LogUnavailable | None = None
-        try:
-            result = await self._fetch(key[0], key[1])
-        except LogUnavailable as error:
-            result = error
-            raise
-        finally:
-            del self._flights[key]
-            flight.set_result(result)
-        return result
+        return await self._flights.share((task_id, after, generation), lambda: self._fetch(task_id, after))
 
     async def _fetch(self, task_id: TaskId, after: Position) -> FramePage:
         size = self._sizes.get(task_id, FIRST_PAGE_EVENTS)

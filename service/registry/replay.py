@@ -12,13 +12,17 @@ REPLAY_EVENTS: Final = 256
 """Read at once."""
 
 
-async def fold_log(store: LogStore, task_id: TaskId) -> LogFold:
-    """The fold of everything that is stored now. Raises LogUnavailable, BrokenLog, BrokenEvent."""
+async def fold_log(store: LogStore, task_id: TaskId, until: Position) -> LogFold:
+    """The fold of what is stored, up to `until`: where the log ended when it was opened.
+
+    Raises LogUnavailable, BrokenLog, BrokenEvent. Of a log that is shorter by now, the fold of all that is left.
+    """
     fold, after = LogFold(), BEGINNING
-    while True:
+    while after.n < until.n:
         page = await store.read(task_id, after, REPLAY_EVENTS)
         for _, data in page.events:
             fold.apply(decode(data))
         if not page.events:
-            return fold
+            break
         after = Position.stored(page.events[-1][0])
+    return fold

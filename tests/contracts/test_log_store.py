@@ -155,6 +155,30 @@ class TestScripts:
         await backend.redis.script_flush()
         assert isinstance(await backend.logs.open(first, Epoch(2), BEGINNING), Opened)
 
+    @pytest.mark.parametrize("backend", ["valkey", "redis7"], indirect=True)
+    async def test_connections_that_the_store_has_closed_are_not_used_again(self, backend: Backend) -> None:
+        assert backend.redis is not None
+        task_ids = [await opened(backend.logs) for _ in range(8)]
+        for n in (1, 2):
+            batches = [batch(task_id, 1, [n]) for task_id in task_ids]
+            assert await asyncio.gather(*(backend.logs.append([each]) for each in batches)) == [[Stored()]] * 8
+            await backend.redis.client_kill_filter(_type="normal", skipme=True)
+
+    @pytest.mark.parametrize("backend", ["valkey", "redis7"], indirect=True)
+    async def test_the_replies_of_a_call_that_was_given_up_are_nobody_elses(self, backend: Backend) -> None:
+        assert backend.redis is not None
+        task_id = await opened(backend.logs)
+        await backend.logs.append([batch(task_id, 1, [1])])
+        await backend.redis.client_pause(100, all=False)  # writes wait
+        given_up = asyncio.create_task(backend.logs.append([batch(task_id, 1, [2], terminal=True)]))
+        await asyncio.sleep(0)  # over a connection that is there, it is sent in one go
+        assert not given_up.done()
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        assert isinstance(await backend.logs.open(task_id, Epoch(2), BEGINNING), Opened)
+        (result,) = await backend.logs.append([batch(task_id, 1, [3])])
+        assert result == Fenced(Epoch(2))
+
 
 class TestRead:
     async def test_after_a_position_come_the_events_behind_it(self, backend: Backend) -> None:
