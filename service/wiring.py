@@ -33,7 +33,7 @@ from service.http.tasks import TaskRoutes
 from service.registry.facts import KnownFacts
 from service.registry.follow import Follower
 from service.registry.hub import hub
-from service.registry.pages import Pages
+from service.registry.pages import log_pages
 from service.registry.ports import Hints, LogStore, TaskDirectory
 from service.registry.writer import log_writer
 from service.sessions.conversations import Conversations
@@ -130,8 +130,11 @@ async def _redis(stack: AsyncExitStack, url: str) -> Redis:
 @asynccontextmanager
 async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Application]:
     """The doors over HTTP."""
-    async with hub(house.hints, tick_seconds=min(0.5, settings.heartbeat_seconds / 4)) as ear:
-        pages, facts = Pages(house.logs, time.monotonic), KnownFacts(house.directory, time.monotonic)
+    async with (
+        hub(house.hints, tick_seconds=min(0.5, settings.heartbeat_seconds / 4)) as ear,
+        log_pages(house.logs, time.monotonic) as pages,
+    ):
+        facts = KnownFacts(house.directory, time.monotonic)
         follower = Follower(pages, ear, facts, heartbeat_seconds=settings.heartbeat_seconds)
         conversations = Conversations(house.sessions, house.doorbell)
         tasks = TaskRoutes(conversations, facts, follower, write_timeout_seconds=settings.write_timeout_seconds)

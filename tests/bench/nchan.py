@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from service.model.encoding import encode
 from tests.bench.ground import Ground
-from tests.bench.ours import EVENT_BYTES
+from tests.bench.ours import CHUNKS, EVENT_BYTES
 from tests.bench.processes import free_port, listening, started
 
 Store = Literal["memory", "redis"]
@@ -74,7 +75,7 @@ class Publisher:
         self._reader = reader
         self._writer = writer
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {EVENT_BYTES}\r\n\r\n"
-        self._request = head.encode() + b"x" * EVENT_BYTES
+        self._request = head.encode() + encode(CHUNKS[0])
 
     async def append(self) -> None:
         """Publish one event; returns when Nchan has said that it has it."""

@@ -8,10 +8,11 @@ import socket
 import sys
 from typing import Final
 
-from tests.bench.ours import EVENT_BYTES
+from service.model.encoding import encode
+from tests.bench.ours import CHUNKS
 
 HEADERS: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
-FRAME: Final = b"id: 1763700000000-1234\ndata: %b\n\n" % (b"x" * EVENT_BYTES)
+FRAME: Final = b"id: 1763700000000-1234\ndata: %b\n\n" % encode(CHUNKS[0])
 
 
 def main(readers: int, frames_a_send: int) -> None:

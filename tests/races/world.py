@@ -11,7 +11,7 @@ from service.model.log import AppendResult, Batch, Fenced, Head, Hint, Opened, P
 from service.model.position import Position
 from service.registry.follow import Follower
 from service.registry.hub import Hub, hub
-from service.registry.pages import Pages
+from service.registry.pages import log_pages
 from service.registry.writer import LogWriter, log_writer
 from tests.races.loop import ShuffledLoop
 
@@ -118,7 +118,7 @@ class World:
         async with AsyncExitStack() as stack:
             self.writer = await stack.enter_async_context(log_writer(self.store, lambda: int(self.loop.now * 1000)))
             self.hub = await stack.enter_async_context(hub(self.hints))
-            pages = Pages(self.store, self.loop.time)
+            pages = await stack.enter_async_context(log_pages(self.store, self.loop.time))
             self.follower = self._follower(pages, self.hub, Directory(), heartbeat_seconds=HEARTBEAT_SECONDS)
             self._ready.set()
             await self._stop.wait()

@@ -12,7 +12,7 @@ from service.model.log import Hint, TaskFacts
 from service.model.position import BEGINNING, Position
 from service.registry.follow import Begun, Ended, Followed, Follower, Frames, Gap, Heartbeat, Vanished
 from service.registry.hub import Hub, hub
-from service.registry.pages import Pages
+from service.registry.pages import Pages, log_pages
 from service.registry.task_log import TaskLog
 from service.registry.writer import LogWriter, log_writer
 
@@ -71,8 +71,9 @@ async def library() -> AsyncIterator[Library]:
     async with (
         log_writer(store, lambda: int(clock() * 1000) + 1_763_700_000_000) as writer,
         hub(hints, tick_seconds=HEARTBEAT_SECONDS / 8) as ear,
+        log_pages(store, clock) as pages,
     ):
-        pages, directory = Pages(store, clock), Directory()
+        directory = Directory()
         follower = Follower(pages, ear, directory, heartbeat_seconds=HEARTBEAT_SECONDS)
         yield Library(hints, store, writer, ear, pages, directory, follower)
 

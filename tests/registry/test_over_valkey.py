@@ -19,7 +19,7 @@ from service.model.ids import Epoch, PartId, TaskId
 from service.model.log import Hint, Interrupted, Listening
 from service.registry.follow import Ended, Follower
 from service.registry.hub import Hub, hub
-from service.registry.pages import Pages
+from service.registry.pages import log_pages
 from service.registry.task_log import TaskLog
 from service.registry.writer import LogWriter, log_writer
 from tests.contracts.logs import new_task
@@ -75,7 +75,7 @@ async def house(request: pytest.FixtureRequest) -> AsyncIterator[House]:
         store = RedisLogStore(redis)
         writer = await stack.enter_async_context(log_writer(store, lambda: time.time_ns() // 1_000_000))
         ear = await stack.enter_async_context(hub(DroppingHints(subscriber), tick_seconds=HEARTBEAT_SECONDS / 8))
-        pages = Pages(store, asyncio.get_running_loop().time)
+        pages = await stack.enter_async_context(log_pages(store, asyncio.get_running_loop().time))
         follower = Follower(pages, ear, Directory(), heartbeat_seconds=HEARTBEAT_SECONDS)
         yield House(redis, store, writer, ear, follower)
 
