@@ -1,8 +1,9 @@
 """M13: what a turn costs beside its model and its tools, on one process of the service.
 
 The demo model answers `/say hi` at once. p50: milliseconds from the POST of a message until the terminal event is at
-the reader, who connects when the POST is answered; one turn after the other. Sustained: turns a second with 64
-sessions, each posting again as soon as it has its terminal event.
+the reader, who connects when the POST is answered; one turn after the other, ten a session, since a turn reads the
+conversation so far: what a long one adds is a row of its own. Sustained: turns a second with 64 sessions, each posting
+again as soon as it has its terminal event.
 """
 
 import asyncio
@@ -17,6 +18,10 @@ from tests.bench.ours import serving
 from tests.bench.table import Row, Target, alone
 
 SESSIONS: Final = 64
+TURNS_A_SESSION: Final = 10
+LONG_CONVERSATION: Final = 300
+"""Turns, each of two messages."""
+
 MESSAGE: Final = {"parts": [{"type": "text", "text": "/say hi"}]}
 
 
@@ -69,23 +74,31 @@ async def open_session(stack: AsyncExitStack, port: int) -> Session:
 
 
 async def run(ground: Ground) -> list[Row]:
-    """Two rows."""
+    """Three rows."""
     async with AsyncExitStack() as stack:
         port = await stack.enter_async_context(serving(ground))
-        alone_in_it = await open_session(stack, port)
-        sessions = [await open_session(stack, port) for _ in range(SESSIONS)]
-        for _ in range(20):
-            await alone_in_it.turn()
+        await _in_turn(await open_session(stack, port), 2 * TURNS_A_SESSION)
         medians: list[float] = []
         rates: list[float] = []
         for _ in range(ground.rounds):
-            medians.append(median([await alone_in_it.turn() for _ in range(ground.sized(100, 30))]))
-            rates.append(await turns_a_second(sessions, 1.0 if ground.quick else 5.0))
+            alone_in_it = [await open_session(stack, port) for _ in range(ground.sized(10, 3))]
+            medians.append(median([ms for each in alone_in_it for ms in await _in_turn(each, TURNS_A_SESSION)]))
+            together = [await open_session(stack, port) for _ in range(SESSIONS)]
+            rates.append(await turns_a_second(together, 1.0 if ground.quick else 5.0))
+        long = await open_session(stack, port)
+        await _in_turn(long, ground.sized(LONG_CONVERSATION, TURNS_A_SESSION))
+        late = [median(await _in_turn(long, TURNS_A_SESSION)) for _ in range(ground.rounds)]
     await ground.clear()
     return [
         alone("M13", "a turn, post → terminal event, p50", "ms", medians, Target(8, at_least=False)),
         alone("M13", f"turns, {SESSIONS} sessions in a closed loop", "/s", rates, Target(300)),
+        alone("M13", f"a turn after {ground.sized(LONG_CONVERSATION, TURNS_A_SESSION)} others, p50", "ms", late, None),
     ]
+
+
+async def _in_turn(session: Session, turns: int) -> list[float]:
+    """Milliseconds of each."""
+    return [await session.turn() for _ in range(turns)]
 
 
 async def turns_a_second(sessions: list[Session], seconds: float) -> float:
