@@ -21,6 +21,7 @@ from service.model.log import (
     Closed,
     Fenced,
     Head,
+    Invalid,
     Lost,
     Opened,
     Page,
@@ -171,6 +172,8 @@ def _append_result(reply: Any) -> AppendResult:
             return Closed()
         case [b"LOST", n, ms]:
             return Lost(Position(int(ms), int(n)))
+        case ResponseError() if str(reply).startswith("ORDER"):
+            return Invalid()
         case ResponseError():
             return Refused(type(reply).__name__)  # its text may repeat our arguments
         case _:

@@ -71,6 +71,10 @@ class LogClosed(NotTheHolder):
     """The log has its terminal event."""
 
 
+class InvalidBatch(PlayheadError):
+    """The events that were to be stored do not make a log."""
+
+
 class LogTailLost(PlayheadError):
     """The log store lost events that it had acknowledged, and its writer has them no more. Take a new epoch, go on."""
 

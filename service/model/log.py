@@ -89,7 +89,12 @@ class Refused:
     reason: str
 
 
-AppendResult = Stored | Fenced | Unopened | Closed | Lost | Refused
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """No log can take this batch: a mistake of whoever made it. Nothing was stored, and nothing will be."""
+
+
+AppendResult = Stored | Fenced | Unopened | Closed | Lost | Refused | Invalid
 
 
 @dataclass(frozen=True, slots=True)

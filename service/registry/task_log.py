@@ -9,7 +9,7 @@ from typing import Final, assert_never
 import structlog
 
 from service.model.encoding import encode, framed, joined
-from service.model.errors import LogClosed, LogTailLost, PlayheadError, TakenOver
+from service.model.errors import InvalidBatch, LogClosed, LogTailLost, PlayheadError, TakenOver
 from service.model.events import Chunk, Finish
 from service.model.ids import Epoch, TaskId
 from service.model.log import (
@@ -17,6 +17,7 @@ from service.model.log import (
     Batch,
     Closed,
     Fenced,
+    Invalid,
     Lost,
     Opened,
     Refused,
@@ -67,8 +68,8 @@ class TaskLog:
     """One open log in its holder's hands.
 
     The holder alone appends. When it is no longer the holder, every call raises what happened: TakenOver, LogClosed, or
-    LogTailLost, after which a new epoch may go on. While the store is away the calls wait: for as long as the caller
-    does, who knows when its lease ends.
+    LogTailLost, after which a new epoch may go on; InvalidBatch is a mistake in the house. While the store is away the
+    calls wait: for as long as the caller does, who knows when its lease ends.
     """
 
     def __init__(
@@ -184,7 +185,8 @@ class TaskLog:
                 self._repair(last)
             case Refused(reason):
                 self._refusals += 1
-                log.warning("append_refused", task_id=self.task_id, reason=reason, tries=self._refusals)
+                if self._refusals == 1:
+                    log.warning("append_refused", task_id=self.task_id, reason=reason)
                 return RETRY_WAITS[min(self._refusals, len(RETRY_WAITS)) - 1]
             case Fenced():
                 self.fail(TakenOver())
@@ -192,6 +194,8 @@ class TaskLog:
                 self.fail(LogClosed())
             case Unopened():
                 self.fail(LogTailLost())
+            case Invalid():
+                self.fail(InvalidBatch())
             case _:
                 assert_never(result)
         self._refusals = 0

@@ -62,7 +62,7 @@ class LogWriter:
         )
 
     def wake(self, task_log: TaskLog) -> None:
-        """This log has something to send. A log that is under way is looked at again when it is back."""
+        """This log has something to send. One that is under way, or rests after a refusal, is looked at behind that."""
         if task_log in self._due or task_log in self._under_way:
             return
         self._due[task_log] = None
@@ -88,12 +88,10 @@ class LogWriter:
                 await asyncio.sleep(RETRY_WAITS[min(failures, len(RETRY_WAITS) - 1)])
                 failures += 1
                 for task_log, _ in trip:
-                    self._under_way.discard(task_log)
-                    self.wake(task_log)
+                    self._back(task_log)
                 continue
             failures = 0
             for (task_log, _), result in zip(trip, results, strict=True):
-                self._under_way.discard(task_log)
                 self._settle(task_log, result)
 
     async def _until_something_is_due(self) -> None:
@@ -117,8 +115,13 @@ class LogWriter:
     def _settle(self, task_log: TaskLog, result: AppendResult) -> None:
         wait = task_log.settle(result)
         if wait:
-            asyncio.get_running_loop().call_later(wait, self.wake, task_log)
-        elif task_log.next_batch() is not None:
+            asyncio.get_running_loop().call_later(wait, self._back, task_log)
+        else:
+            self._back(task_log)
+
+    def _back(self, task_log: TaskLog) -> None:
+        self._under_way.discard(task_log)
+        if task_log.next_batch() is not None:
             self.wake(task_log)
 
 

@@ -1,7 +1,7 @@
 """Another holder goes on: from half an answer, from wherever the first can die, and after a store's loss."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from service.model.failures import ModelCallFailed
 from service.model.fold import LogFold
 from service.model.generation import CallEnded, TextPiece
 from service.model.ids import Epoch, TaskId
-from service.model.log import Batch
+from service.model.log import AppendResult, Batch, Invalid
 from service.model.position import BEGINNING, Position
 from service.model.task import Claim
 from tests.agent.faults import Death, Fault, Once, Pause, Watched
@@ -332,6 +332,23 @@ async def test_pitfall_19_a_mistake_at_a_port_ends_the_task_once(house: House, v
     decided = verb == "close" or (verb == "end" and is_behind)
     task = await house.task(task_id)
     assert (task.status, task.error_type) == (("succeeded", None) if decided else ("failed", "unexpected_error"))
+    await house.assert_ended_well(task_id)
+
+
+async def test_a_turn_whose_events_make_no_log_is_given_up(house: House) -> None:
+    """A mistake of ours: it is not repeated for as long as the task is held."""
+    task_id = await house.post("/say Hello")
+
+    class Strict(Watched):
+        async def append(self, batches: Sequence[Batch]) -> Sequence[AppendResult]:
+            if batches[0].epoch == 1:
+                return [Invalid()] * len(batches)
+            results: Sequence[AppendResult] = await house.logs.append(batches)
+            return results
+
+    await house.run(await house.claim(), logs=Strict(house.logs, Fault()))
+    task = await house.task(task_id)
+    assert (task.status, task.error_type) == ("failed", "unexpected_error")
     await house.assert_ended_well(task_id)
 
 

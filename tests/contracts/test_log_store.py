@@ -14,10 +14,10 @@ from service.model.log import (
     Head,
     Hint,
     Interrupted,
+    Invalid,
     Listening,
     Lost,
     Opened,
-    Refused,
     Stored,
     StoredEvent,
     Unopened,
@@ -140,7 +140,7 @@ class TestAppend:
         for bad in ([event(1000, 1), event(999, 2)], [event(1000, 1), event(1000, 3)], [event(1000, 1), (b"x", b"{}")]):
             broken = type(good)(task_id, Epoch(1), BEGINNING, Position(1000, 2), frames(bad), terminal=False)
             (result,) = await backend.logs.append([broken])
-            assert isinstance(result, Refused)
+            assert result == Invalid()
             assert await stored(backend.logs, task_id) == []
         assert await backend.logs.append([good]) == [Stored()]
 

@@ -7,7 +7,7 @@ from enum import Enum, auto
 
 from service.model.errors import LogUnavailable
 from service.model.ids import Epoch, TaskId
-from service.model.log import AppendResult, Batch, Fenced, Head, Opened, Page, Refused
+from service.model.log import AppendResult, Batch, Fenced, Head, Invalid, Opened, Page, Refused
 from service.model.position import Position
 from service.registry.ports import LogStore
 
@@ -21,6 +21,8 @@ class Fault(Enum):
     """It was done, and nobody heard of it."""
     REFUSED = auto()
     """Every batch is refused, as when memory is out."""
+    INVALID = auto()
+    """Every batch is one that no log can take."""
     HELD = auto()
     """Nothing happens until `release`; then it is done."""
 
@@ -61,6 +63,8 @@ class FaultyLogStore:
                 return await self.inner.append(batches)
             case Fault.REFUSED:
                 return [Refused("OOM")] * len(batches)
+            case Fault.INVALID:
+                return [Invalid()] * len(batches)
             case Fault.REPLY_LOST:
                 await self.inner.append(batches)
                 raise LogUnavailable

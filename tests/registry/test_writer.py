@@ -8,10 +8,11 @@ import pytest
 
 from service.adapters.memory_log import MemoryLogStore
 from service.model.encoding import decode, encode
-from service.model.errors import LogClosed, LogTailLost, LogUnavailable, TakenOver
+from service.model.errors import InvalidBatch, LogClosed, LogTailLost, LogUnavailable, TakenOver
 from service.model.events import Chunk, Finish, FinishMetadata, StartStep, TextDelta, TextStart, Usage
 from service.model.ids import Epoch, PartId, TaskId
 from service.model.position import BEGINNING, Position
+from service.registry import task_log
 from service.registry.task_log import MAX_BUFFERED_BYTES, MAX_KEPT_BYTES, TaskLog
 from service.registry.writer import MAX_LOGS_A_TRIP, MAX_TRIP_BYTES, TRIPS_AT_ONCE
 from tests.contracts.logs import batch, new_task
@@ -140,6 +141,28 @@ class TestLostReplies:
         await memory_desk.store.until(1)
         assert (await free.append(StartStep())).n == 1
         assert (await waiting).n == 1
+
+    async def test_a_log_that_is_refused_waits_however_much_its_producer_says(
+        self, memory_desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(task_log, "RETRY_WAITS", (60.0,))
+        log, other = await opened(memory_desk), await opened(memory_desk)
+        memory_desk.store.faults.append(Fault.REFUSED)
+        await log.put(StartStep())
+        await memory_desk.store.until(1)
+        for i in range(20):
+            await log.put(delta("x", f"p{i}"))
+            await other.append(StartStep())
+        assert [one.task_id for trip in memory_desk.store.appends for one in trip].count(log.task_id) == 1
+
+    async def test_a_batch_that_no_log_can_take_is_not_sent_again(self, memory_desk: Desk) -> None:
+        log = await opened(memory_desk)
+        memory_desk.store.faults.append(Fault.INVALID)
+        with pytest.raises(InvalidBatch):
+            await log.append(StartStep())
+        with pytest.raises(InvalidBatch):
+            await log.put(StartStep())
+        assert len(memory_desk.store.appends) == 1
 
 
 class TestTrips:
