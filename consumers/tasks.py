@@ -218,7 +218,9 @@ def _loop_edge(event: str) -> Iterator[None]:
     """Whatever goes wrong inside is told as `event`, and ends nothing but this round of a loop."""
     try:
         yield
-    except (StoreUnavailable, TimeoutError) as error:
+    except StoreUnavailable as error:
         log.warning(event, cause=type(error.__cause__ or error).__name__)
+    except TimeoutError:
+        log.warning(event, cause="TimeoutError")
     except Exception:
         log.exception(event)
