@@ -11,7 +11,7 @@ SELECT log_closed FROM tasks WHERE id = $1;
 -- :claim
 -- Take what is due, in one statement, so that either all of it is taken or nothing. First tasks whose holder's lease has
 -- ended while their log is not closed: running ones, and ended ones whose log is owed its ending. Then the oldest queued
--- tasks whose sessions run nothing, one a session. A lease or a session that another claim looks at is left to that one.
+-- tasks whose sessions run nothing; a session has one at most. A lease or a session that another claim looks at is left to that one.
 WITH lapsed AS MATERIALIZED (
     SELECT t.id
     FROM tasks t JOIN leases l ON l.task_id = t.id
@@ -23,8 +23,6 @@ WITH lapsed AS MATERIALIZED (
     FROM tasks t JOIN sessions s ON s.id = t.session_id
     WHERE t.status = 'queued'
       AND NOT EXISTS (SELECT FROM tasks r WHERE r.session_id = t.session_id AND r.status = 'running')
-      AND NOT EXISTS (SELECT FROM tasks o WHERE o.session_id = t.session_id AND o.status = 'queued'
-                                            AND (o.created_at, o.id) < (t.created_at, t.id))
     ORDER BY t.created_at, t.id
     LIMIT $1 - (SELECT count(*) FROM lapsed)
     FOR UPDATE OF t, s SKIP LOCKED
