@@ -44,8 +44,10 @@ CREATE TABLE tasks (
 CREATE INDEX tasks_queued ON tasks (created_at, id) WHERE status = 'queued';
 -- What may have lost its worker.
 CREATE INDEX tasks_unclosed ON tasks (id) WHERE status <> 'queued' AND NOT log_closed;
--- The safety net under every claim: one running turn a session.
+-- The safety nets under every claim and every post: one running turn a session, and one queued. They hold whatever a
+-- transaction sees of others, by the isolation that a server gives it.
 CREATE UNIQUE INDEX tasks_one_running ON tasks (session_id) WHERE status = 'running';
+CREATE UNIQUE INDEX tasks_one_queued ON tasks (session_id) WHERE status = 'queued';
 CREATE INDEX tasks_of_session ON tasks (session_id, id);
 
 -- Who may write a task's log, and until when by this server's clock. Narrow, since it is written all the time.
@@ -71,7 +73,8 @@ CREATE INDEX messages_in_order ON messages (session_id, seq);
 
 -- Accept a message and queue the turn that answers it, unless a turn is queued or running. A function, so that it is one
 -- round trip and yet two statements: the second one sees what whoever held the session's row before has committed. One
--- statement that locks and looks would look as of before it waited.
+-- statement that locks and looks would look as of before it waited. (So would two statements where transactions are
+-- repeatable: programs refuse such a database, and tasks_one_queued refuses the second turn.)
 CREATE FUNCTION playhead_post(conversation text, said json, OUT is_known boolean, OUT new_task text, OUT new_input text)
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
@@ -93,4 +96,4 @@ BEGIN
 END
 $$;
 
-INSERT INTO schema_version (version) VALUES (2);
+INSERT INTO schema_version (version) VALUES (3);

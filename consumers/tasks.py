@@ -1,8 +1,8 @@
 """The worker: claims tasks, keeps their leases, and has their turns run."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,20 +25,27 @@ DRAIN_SECONDS: Final = 10.0
 """How long running turns may go on after a stop; then they are stopped, and let go for another worker."""
 
 STOP_SECONDS: Final = 2.0
-"""How long a turn that is stopped at the end of a drain may take for it; the lease of a slower one has to lapse."""
+"""How long a turn that is stopped may take for it; then it is interrupted, and its lease has to lapse."""
+
+ABORT_SECONDS: Final = 1.0
+"""How long a turn that is interrupted is waited for; a process that ends is not held up by it."""
 
 
 @dataclass(slots=True, eq=False)
 class _Holding:
-    """A task that this process works on, and until when it may, by the monotonic clock."""
+    """A task that this process works on, until when it may by the monotonic clock, and whether it was told to stop."""
 
     claim: Claim
     until: float
-    work: asyncio.Task[None] | None = None
+    is_stopping: bool = False
 
 
 class Worker:
-    """Works on up to `capacity` tasks at once."""
+    """Works on up to `capacity` tasks at once.
+
+    The turns are tasks of the loop that this keeps itself: a TaskGroup would wait without a limit for one that does
+    not stop.
+    """
 
     def __init__(
         self,
@@ -57,39 +64,50 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._capacity = capacity
         self._wake = asyncio.Event()
-        self._held: set[_Holding] = set()
+        self._held: dict[asyncio.Task[None], _Holding] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set, then finish what runs, within DRAIN_SECONDS; let go what is not finished then."""
-        async with asyncio.TaskGroup() as tasks:
-            helpers = [
-                tasks.create_task(self._listen(), name="doorbell"),
-                tasks.create_task(self._keep_leases(), name="leases"),
-                tasks.create_task(self._stop_the_lapsed(), name="lapsed"),
-                tasks.create_task(self._wake_at(stop), name="stop"),
-            ]
-            while not stop.is_set():
-                await self._claim(tasks)
-                await self._rest()
-            await self._drain()
-            for helper in helpers:
-                helper.cancel()
+        """Work until `stop` is set, then finish what runs, within DRAIN_SECONDS; let go what is not finished then.
 
-    async def _claim(self, tasks: asyncio.TaskGroup) -> None:
+        What has not stopped STOP_SECONDS later is interrupted, named in the log, and waited for ABORT_SECONDS more. So
+        this returns, at the latest, after these three, with a sixth of the lease for letting go and whatever a claim
+        that is under way may take. Cancelled, it leaves out the first.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                helpers = [
+                    tasks.create_task(self._listen(), name="doorbell"),
+                    tasks.create_task(self._keep_leases(), name="leases"),
+                    tasks.create_task(self._stop_the_lapsed(), name="lapsed"),
+                    tasks.create_task(self._wake_at(stop), name="stop"),
+                ]
+                while not stop.is_set():
+                    with _loop_edge("claim_failed"):
+                        await self._claim(stop)
+                    await self._rest()
+                if self._held:
+                    await asyncio.wait(self._held, timeout=DRAIN_SECONDS)
+                for helper in helpers:
+                    helper.cancel()
+        finally:
+            await self._stop_the_rest()
+
+    async def _claim(self, stop: asyncio.Event) -> None:
         """Take what is due, as long as there is room and something comes."""
-        while (room := self._capacity - len(self._held)) > 0:
+        while not stop.is_set() and (room := self._capacity - len(self._held)) > 0:
             asked = self._monotonic()
             limit = min(room, MAX_CLAIMS)
-            try:
-                claims = await self._queue.claim(limit, self._lease_seconds)
-            except StoreUnavailable as error:
-                log.warning("claim_failed", cause=type(error.__cause__).__name__)
+            claims = await self._queue.claim(limit, self._lease_seconds)
+            until = self._until(asked)
+            if claims and self._monotonic() >= until:
+                log.warning("claims_came_late", task_ids=[claim.task.id for claim in claims])  # their leases lapse
                 return
             for claim in claims:
                 log.info("task_claimed", task_id=claim.task.id, session_id=claim.task.session_id, epoch=claim.epoch)
-                holding = _Holding(claim, self._until(asked))
-                self._held.add(holding)
-                holding.work = tasks.create_task(self._work(holding), name=f"turn-{claim.task.id}")
+                holding = _Holding(claim, until)
+                work = asyncio.create_task(self._work(holding), name=f"turn-{claim.task.id}")
+                self._held[work] = holding
+                work.add_done_callback(self._forget)
             if len(claims) < limit:
                 return
 
@@ -105,10 +123,12 @@ class Worker:
         except Exception:
             # The edge of the worker's loop: the task is left to its next holder, and the others here go on.
             log.exception("task_left", task_id=holding.claim.task.id, epoch=holding.claim.epoch)
-        finally:
-            if len(self._held) >= self._capacity:
-                self._wake.set()  # what is due may have been waiting for room
-            self._held.discard(holding)
+
+    def _forget(self, work: asyncio.Task[None]) -> None:
+        """When it is done; a callback, since a task that is cancelled before its first step never runs a `finally`."""
+        if len(self._held) >= self._capacity:
+            self._wake.set()  # what is due may have been waiting for room
+        del self._held[work]
 
     async def _rest(self) -> None:
         """Until something may be due."""
@@ -120,9 +140,12 @@ class Worker:
         self._wake.clear()
 
     async def _listen(self) -> None:
-        async with self._doorbell.listen() as rings, aclosing(rings):
-            async for _ in rings:
-                self._wake.set()
+        while True:
+            with _loop_edge("doorbell_failed"):
+                async with self._doorbell.listen() as rings, aclosing(rings):
+                    async for _ in rings:
+                        self._wake.set()
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _wake_at(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -133,25 +156,22 @@ class Worker:
         while True:
             await asyncio.sleep(self._lease_seconds / 5)
             sent = self._monotonic()
-            try:
+            with _loop_edge("renewal_failed"):
                 async with asyncio.timeout(self._lease_seconds / 6):
                     await self._renew(sent)
-            except (StoreUnavailable, TimeoutError) as error:
-                log.warning("renewal_failed", cause=type(error).__name__)
 
     async def _stop_the_lapsed(self) -> None:
         """Stop what can no longer be sure of its lease; asks the clock alone, so that no store can delay it."""
         while True:
             await asyncio.sleep(self._lease_seconds / 30)
-            for holding in self._held:
-                work = holding.work
-                # Once: a second time would interrupt how it closes what it has open.
-                if self._monotonic() >= holding.until and work is not None and not work.cancelling():
+            for work, holding in self._held.items():
+                if self._monotonic() >= holding.until and not holding.is_stopping:
                     log.warning("lease_lapsed", task_id=holding.claim.task.id, epoch=holding.claim.epoch)
-                    work.cancel()
+                    _tell_to_stop(work, holding)
 
     async def _renew(self, sent: float) -> None:
-        holdings = {(h.claim.task.id, h.claim.epoch): h for h in self._held}
+        """What is being stopped is not renewed: another may have it as soon as its lease has lapsed."""
+        holdings = {(h.claim.task.id, h.claim.epoch): h for h in self._held.values() if not h.is_stopping}
         if holdings:
             for renewed in await self._queue.renew([h.claim for h in holdings.values()], self._lease_seconds):
                 holdings[renewed].until = self._until(sent)
@@ -160,26 +180,47 @@ class Worker:
         """A third of the lease is left as a margin between this clock and the database's."""
         return asked + self._lease_seconds * 2 / 3
 
-    async def _drain(self) -> None:
-        works = {holding.work: holding for holding in self._held if holding.work is not None}
-        if not works:
+    async def _stop_the_rest(self) -> None:
+        """Stop what still runs; let go what has stopped; abort what has not."""
+        held = {work: holding for work, holding in self._held.items() if not work.done()}
+        if not held:
             return
-        _, late = await asyncio.wait(works, timeout=DRAIN_SECONDS)
-        if not late:
-            return
-        for work in late:
-            work.cancel()
-        stopped, _ = await asyncio.wait(late, timeout=STOP_SECONDS)
+        for work, holding in held.items():
+            _tell_to_stop(work, holding)
+        stopped, stuck = await asyncio.wait(held, timeout=STOP_SECONDS)
         if stopped:
-            await self._let_go([works[work].claim for work in stopped])
+            await self._let_go([held[work].claim for work in stopped])
+        if stuck:
+            for work in stuck:
+                work.cancel()
+            _, left = await asyncio.wait(stuck, timeout=ABORT_SECONDS)
+            aborted, running = ([held[work].claim.task.id for work in works] for works in (stuck, left))
+            log.error("turns_aborted", task_ids=aborted, still_running=running)
 
     async def _let_go(self, claims: Sequence[Claim]) -> None:
         """Have others take these at once. Only what has stopped: nobody may take what is still being written."""
-        try:
+        with _loop_edge("release_failed"):  # then their leases lapse
             async with asyncio.timeout(self._lease_seconds / 6):
                 released = await self._queue.renew(claims, 0)
-        except (StoreUnavailable, TimeoutError) as error:
-            log.warning("release_failed", cause=type(error).__name__)  # their leases lapse
-            return
-        log.info("tasks_released", task_ids=[task_id for task_id, _ in released])
-        await self._doorbell.ring()
+            log.info("tasks_released", task_ids=[task_id for task_id, _ in released])
+            await self._doorbell.ring()
+
+
+def _tell_to_stop(work: asyncio.Task[None], holding: _Holding) -> None:
+    """Once: a second time would interrupt how it closes what it has open."""
+    if not holding.is_stopping:
+        holding.is_stopping = True
+        work.cancel()
+
+
+@contextmanager
+def _loop_edge(event: str) -> Iterator[None]:
+    """Whatever goes wrong inside is told as `event`, and ends nothing but this round of a loop."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        log.warning(event, cause=type(error.__cause__ or error).__name__)
+    except TimeoutError:
+        log.warning(event, cause="TimeoutError")
+    except Exception:
+        log.exception(event)

@@ -9,8 +9,12 @@ import asyncpg
 from service.adapters.postgres import CALL_SECONDS
 from service.model.errors import ConfigurationError
 
-KNOWN_VERSION: Final = 2
+KNOWN_VERSION: Final = 3
 """The version that schema.sql writes."""
+
+ISOLATION: Final = "read committed"
+"""What our statements rely on: who has waited for a lock sees what was committed meanwhile. It is the server's default,
+and looked at here, since setting it would take a session, which a pooler does not keep."""
 
 _LOCK: Final = 7_529_432_610
 """The advisory lock under which a schema is applied: two that apply at once come one after the other."""
@@ -27,7 +31,7 @@ def schema_sql() -> str:
 async def apply_schema(dsn: str) -> bool:
     """Make an empty database ready; answers whether it was empty. Atomic, and harmless to repeat.
 
-    Raises ConfigurationError where the database has another version, refuses, or cannot be reached.
+    Raises ConfigurationError where the database has another version or isolation, refuses, or cannot be reached.
     """
     return await _with_schema(dsn, apply=True)
 
@@ -41,6 +45,7 @@ async def _with_schema(dsn: str, *, apply: bool) -> bool:
     try:
         connection = await asyncpg.connect(dsn, timeout=CALL_SECONDS, command_timeout=60)
         try:
+            _refuse_isolation(await connection.fetchval("SHOW default_transaction_isolation"))
             async with connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
                 if await connection.fetchval("SELECT to_regclass('schema_version')") is not None:
@@ -58,6 +63,14 @@ async def _with_schema(dsn: str, *, apply: bool) -> bool:
         raise ConfigurationError(f"PLAYHEAD_POSTGRES_URL: the database refuses: {reason}") from error
     except (OSError, asyncpg.InterfaceError, ValueError) as error:
         raise ConfigurationError("PLAYHEAD_POSTGRES_URL: the database cannot be reached") from error
+
+
+def _refuse_isolation(isolation: str) -> None:
+    if isolation != ISOLATION:
+        raise ConfigurationError(
+            f"PLAYHEAD_POSTGRES_URL: default_transaction_isolation is {isolation!r} there, this program needs "
+            f"{ISOLATION!r} (ALTER DATABASE or ALTER ROLE … SET default_transaction_isolation)"
+        )
 
 
 def _refuse_other(version: int | None) -> None:

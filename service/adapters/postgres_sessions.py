@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+import asyncpg
+
 from service.adapters.postgres import Database, statements
 from service.adapters.postgres_tasks import task_from
 from service.model.encoding import plain
@@ -13,8 +15,6 @@ from service.model.session import HISTORY_BYTES, PAGE_BYTES, PAGE_MESSAGES, Mess
 from service.model.task import Task
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from service.adapters.postgres import Connection
 
 HISTORY_MESSAGES: Final = 1000
@@ -64,7 +64,10 @@ class PostgresSessions:
                 place = page[-1]["seq"]
 
     async def post(self, session_id: SessionId, parts: Sequence[InputPart]) -> Posted:
-        (row,) = await self._database.fetch(_SQL["post"], session_id, [plain(part) for part in parts])
+        try:
+            (row,) = await self._database.fetch(_SQL["post"], session_id, [plain(part) for part in parts])
+        except asyncpg.UniqueViolationError as error:  # the safety net: another post was faster
+            raise SessionBusy from error
         if not row["is_known"]:
             raise NotFound
         if row["task_id"] is None:
@@ -78,14 +81,14 @@ class PostgresSessions:
 
 async def _page(
     connection: "Connection", session_id: SessionId, place: int | None, messages: int, size_bytes: int
-) -> "list[asyncpg.Record]":
+) -> list[asyncpg.Record]:
     """The newest messages before a place, or of all, the newest first."""
     return await connection.fetch(_SQL["messages"], session_id, place, messages, size_bytes)
 
 
-def _has_earlier(page: "list[asyncpg.Record]") -> bool:
+def _has_earlier(page: list[asyncpg.Record]) -> bool:
     return bool(page) and page[0]["seen"] > len(page)
 
 
-def _message_from(row: "asyncpg.Record") -> Message:
+def _message_from(row: asyncpg.Record) -> Message:
     return Message(MessageId(row["id"]), row["role"], tuple(row["parts"]), TaskId(row["task_id"]), row["created_at"])

@@ -1,5 +1,6 @@
 """Tasks in PostgreSQL: who works on what, how it ended, and what its log is owed."""
 
+from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
@@ -10,7 +11,7 @@ import structlog
 
 from service.adapters.postgres import Database, statements
 from service.model.encoding import BrokenEvent, decode, plain
-from service.model.errors import TakenOver
+from service.model.errors import StoreUnavailable, TakenOver
 from service.model.events import Chunk, Unknown, Usage
 from service.model.ids import Epoch, MessageId, SessionId, TaskId
 from service.model.log import TaskFacts
@@ -20,25 +21,43 @@ log = structlog.get_logger()
 
 _SQL: Final = statements("tasks")
 
+MAX_FOREIGN: Final = 1000
+"""Ended tasks of other versions that are remembered; beyond it the first are forgotten, and claimed once more."""
+
 
 class PostgresTasks:
     """The ports `TaskQueue` and `TaskDirectory`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._foreign: deque[str] = deque(maxlen=MAX_FOREIGN)
 
     async def claim(self, limit: int, lease_seconds: float) -> Sequence[Claim]:
         try:
-            rows = await self._database.fetch(_SQL["claim"], limit, timedelta(seconds=lease_seconds))
+            rows = await self._database.fetch(
+                _SQL["claim"], limit, timedelta(seconds=lease_seconds), list(self._foreign)
+            )
         except asyncpg.UniqueViolationError:  # another worker was faster with one of these sessions
             rows = []
-        claims = []
+        claims, foreign = [], []
         for row in rows:
             try:
                 claims.append(_claim_from(row))
-            except BrokenEvent:  # of another version: left to a worker that knows it
-                log.error("ending_not_understood", task_id=row["id"], epoch=row["epoch"])
+            except BrokenEvent:
+                foreign.append(row)
+        if foreign:
+            await self._leave(foreign)
         return claims
+
+    async def _leave(self, rows: Sequence[asyncpg.Record]) -> None:
+        """Endings of another version: let go for a worker that knows it, and not claimed again by this one."""
+        log.error("endings_not_understood", task_ids=[row["id"] for row in rows])
+        self._foreign.extend(row["id"] for row in rows)
+        ids, epochs = [row["id"] for row in rows], [row["epoch"] for row in rows]
+        try:
+            await self._database.fetch(_SQL["renew"], ids, epochs, timedelta(0))
+        except StoreUnavailable as error:  # their leases lapse; what else was claimed is not held up
+            log.warning("release_failed", cause=type(error.__cause__).__name__)
 
     async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[tuple[TaskId, Epoch]]:
         rows = await self._database.fetch(

@@ -245,6 +245,22 @@ async def test_a_database_of_another_version_is_refused_and_left_alone(
     assert row["version"] == version
 
 
+async def test_a_database_whose_transactions_do_not_see_each_other_is_refused(
+    tmp_path: Path, stores: StoreUrls, postgres_url: str, empty: str
+) -> None:
+    settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
+    for url in (postgres_url, empty):
+        name = (await execute(url, "SELECT current_database()"))[0][0]
+        await execute(url, f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
+    for ran in await asyncio.gather(
+        playhead(tmp_path, "serve", settings=settings),
+        playhead(tmp_path, "schema", "apply", settings={"POSTGRES_URL": empty}),
+    ):
+        assert_one_line(ran, "POSTGRES_URL")
+        assert "repeatable read" in ran.err
+    assert await execute(empty, "SELECT FROM pg_tables WHERE schemaname = 'public'") == []
+
+
 # --- schema -----------------------------------------------------------------------------------------------------------
 
 

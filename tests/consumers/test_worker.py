@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 import pytest
 import structlog
 
-from consumers.tasks import DRAIN_SECONDS, POLL_SECONDS, STOP_SECONDS
+from consumers.tasks import ABORT_SECONDS, DRAIN_SECONDS, POLL_SECONDS, STOP_SECONDS
 from service.agent.model_call import MAX_SILENCE_SECONDS
 from service.model.errors import DatabaseUnavailable
 from service.model.events import Usage
@@ -22,15 +22,16 @@ RENEW_SECONDS = LEASE_SECONDS / 5
 class Speaker:
     """A model that speaks for so long, a word a second; where it is asked `slow` it takes so long to stop.
 
-    `calls` says when each call began, `ended` when it was over.
+    A `deaf` one takes as long however often it is told. `calls` says when each call began, `ended` when it was over.
     """
 
     provider = "the speaker"
 
-    def __init__(self, seconds: int, *, closing_seconds: float = 0, silent: bool = False) -> None:
+    def __init__(self, seconds: int, *, closing_seconds: float = 0, silent: bool = False, deaf: bool = False) -> None:
         self._seconds = seconds
         self._closing_seconds = closing_seconds
         self._silent = silent
+        self._deaf = deaf
         self.calls: list[float] = []
         self.ended: list[float] = []
 
@@ -46,8 +47,20 @@ class Speaker:
             yield CallEnded("stop", Usage(1, 1))
         finally:
             if getattr(conversation[0].parts[0], "text", "") == "slow":
-                await asyncio.sleep(self._closing_seconds)
-            self.ended.append(now())
+                try:
+                    await self._close(now() + self._closing_seconds)
+                finally:
+                    self.ended.append(now())
+            else:
+                self.ended.append(now())
+
+    async def _close(self, until: float) -> None:
+        while (left := until - asyncio.get_running_loop().time()) > 0:
+            try:
+                await asyncio.sleep(left)
+            except asyncio.CancelledError:
+                if not self._deaf:
+                    raise
 
 
 @pytest.fixture(params=range(5))
@@ -61,12 +74,20 @@ def away() -> "asyncio.Future[None]":
     raise DatabaseUnavailable
 
 
+def mistake() -> "asyncio.Future[None]":
+    raise RuntimeError("a mistake of ours")
+
+
 def silence() -> "asyncio.Future[None]":
     return asyncio.get_running_loop().create_future()
 
 
 def late(seconds: float) -> "asyncio.Future[None]":
-    return asyncio.ensure_future(asyncio.sleep(seconds))
+    """Answered after so long, in the same turn of the loop in which everything else is that is due then."""
+    loop = asyncio.get_running_loop()
+    answer = loop.create_future()
+    loop.call_later(seconds, lambda: answer.done() or answer.set_result(None))
+    return answer
 
 
 # --- claiming ---------------------------------------------------------------------------------------------------------
@@ -164,6 +185,60 @@ def test_a_claim_counts_from_when_it_was_asked_for(town: Town) -> None:
     assert model.ended[0] <= MAY_WORK_SECONDS + LOOK_SECONDS + 0.01
 
 
+def test_a_claim_whose_time_is_up_when_its_answer_comes_is_not_begun(town: Town) -> None:
+    """It lapses; and nothing of it is kept, or there would be no room for the next claim."""
+    task_id = town.tasks.post()
+    answers = iter([MAY_WORK_SECONDS])
+    verbs: list[str] = []
+
+    def trouble(verb: str) -> "asyncio.Future[None] | None":
+        verbs.append(verb)
+        return late(next(answers, 0)) if verb == "claim" else None
+
+    town.tasks.trouble = trouble
+    model = Speaker(0)
+    with structlog.testing.capture_logs() as logs:
+        town.work(model, capacity=1)
+        town.pass_time(LEASE_SECONDS - 0.1)
+    assert (model.calls, set(verbs)) == ([], {"claim"})
+    assert [entry["task_ids"] for entry in logs if entry["event"] == "claims_came_late"] == [[task_id]]
+    town.pass_time(POLL_SECONDS + 0.2)
+    assert town.tasks.rows[task_id].log_closed
+    assert town.tasks.rows[task_id].epoch == 2
+
+
+def test_a_turn_that_is_stopped_before_its_first_step_is_not_held_on(town: Town) -> None:
+    """The clock goes on by a lease at the moment at which it is claimed: a machine that was asleep."""
+    slept = 0.0
+
+    def monotonic() -> float:
+        nonlocal slept
+        task = asyncio.current_task()
+        if task is not None and task.get_name() == "lapsed":
+            slept = LEASE_SECONDS
+        return town.loop.time() + slept
+
+    tasks = [town.tasks.post() for _ in range(4)]
+    town.tasks.trouble = lambda verb: late(LOOK_SECONDS) if verb == "claim" and town.loop.time() < 0.1 else None
+    town.work(Speaker(0), capacity=4, monotonic=monotonic)
+    town.pass_time(LEASE_SECONDS + 2 * POLL_SECONDS)
+    assert [town.tasks.rows[task_id].log_closed for task_id in tasks] == [True] * 4
+
+
+def test_the_lease_of_a_turn_that_is_being_stopped_is_not_renewed(town: Town) -> None:
+    """The database is back while the turn still closes what it has open; then another takes it over in time."""
+    task_id = town.tasks.post("slow")
+    model, other = Speaker(100, closing_seconds=30), Speaker(0)
+    town.tasks.trouble = lambda verb: away() if verb == "renew" else None
+    town.work(model, capacity=1)
+    town.pass_time(MAY_WORK_SECONDS + LOOK_SECONDS + 0.1)
+    town.tasks.trouble = lambda _: None
+    town.work(other)
+    town.pass_time(LEASE_SECONDS + POLL_SECONDS - town.loop.time())
+    assert model.ended == []
+    assert (len(other.calls), town.tasks.rows[task_id].epoch) == (1, 2)
+
+
 def test_who_is_stopped_is_told_once_and_may_close_what_it_has_open(town: Town) -> None:
     town.tasks.post("slow")
     model = Speaker(100, closing_seconds=3)
@@ -184,6 +259,50 @@ def test_a_model_that_says_nothing_any_more_ends_its_turn_as_failed(town: Town) 
     lines = town.told(task_id)
     assert (lines[-4], lines[-3]) == ("finish-step", "task failed timeout")
     assert lines[-1] == "finish error, failed: Well: "
+
+
+# --- mistakes of ours -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["claim", "renew"])
+def test_an_odd_error_at_a_loops_edge_ends_nobodys_turn(town: Town, verb: str) -> None:
+    """It is told, with where it came from, and the loop goes on."""
+    town.tasks.post()
+    model = Speaker(6)
+    town.work(model)
+    town.pass_time(1)
+    town.tasks.trouble = lambda asked: mistake() if asked == verb else None
+    with structlog.testing.capture_logs() as logs:
+        town.pass_time(3)
+    failed = [entry for entry in logs if entry["event"] == {"claim": "claim_failed", "renew": "renewal_failed"}[verb]]
+    assert failed
+    assert all(entry["exc_info"] for entry in failed)
+    town.tasks.trouble = lambda _: None
+    late_one = town.tasks.post()
+    town.pass_time(12)
+    assert len(model.calls) == 2
+    assert [row.epoch for row in town.tasks.rows.values()] == [1, 1]
+    assert town.tasks.rows[late_one].log_closed
+
+
+def test_a_doorbell_that_breaks_ends_nobodys_turn_and_is_listened_to_again(town: Town) -> None:
+    town.tasks.post()
+    model = Speaker(3)
+    town.work(model)
+    town.pass_time(0.3)
+    town.bell.broken = RuntimeError("a mistake of ours")
+    with structlog.testing.capture_logs() as logs:
+        town.loop.run(town.bell.ring())
+        town.pass_time(POLL_SECONDS)
+    assert "doorbell_failed" in [entry["event"] for entry in logs]
+    town.bell.broken = None
+    town.pass_time(POLL_SECONDS + 0.05)
+    town.tasks.post()
+    town.loop.run(town.bell.ring())
+    asked = town.loop.time()
+    town.pass_time(4)
+    assert model.calls[1] == pytest.approx(asked, abs=0.01)
+    assert all(row.log_closed and row.epoch == 1 for row in town.tasks.rows.values())
 
 
 # --- stopping ---------------------------------------------------------------------------------------------------------
@@ -236,6 +355,53 @@ def test_pitfall_25_what_has_not_stopped_is_not_let_go(town: Town) -> None:
     town.pass_time(DRAIN_SECONDS + STOP_SECONDS + 1)
     assert len(second.calls) == 1
     assert [town.tasks.rows[task_id].epoch for task_id in (slow, quick)] == [1, 2]
+
+
+@pytest.mark.parametrize("deaf", [False, True], ids=["is interrupted", "is left"])
+def test_what_does_not_stop_does_not_hold_up_the_stop_and_is_named(town: Town, deaf: bool) -> None:
+    """It is interrupted; what takes no notice of that either is left. Its lease lapses in both cases."""
+    task_id = town.tasks.post("slow")
+    model = Speaker(100, closing_seconds=60, deaf=deaf)
+    stopping = town.work(model)
+    town.pass_time(1)
+    with structlog.testing.capture_logs() as logs:
+        took = town.stop(*stopping)
+    assert took <= DRAIN_SECONDS + STOP_SECONDS + ABORT_SECONDS + 0.01
+    assert [entry["still_running"] for entry in logs if entry["event"] == "turns_aborted"] == [
+        [task_id] if deaf else []
+    ]
+    assert [entry["task_ids"] for entry in logs if entry["event"] == "turns_aborted"] == [[task_id]]
+    assert [town.loop.time()] * (not deaf) == pytest.approx(model.ended, abs=ABORT_SECONDS)
+    town.work(Speaker(0))
+    town.pass_time(LEASE_SECONDS + POLL_SECONDS)
+    assert (town.tasks.rows[task_id].log_closed, town.tasks.rows[task_id].epoch) == (True, 2)
+    town.pass_time(60)  # by then it has ended by itself
+    assert town.told(task_id)[-1].startswith("finish stop, succeeded")
+
+
+def test_a_worker_that_is_cancelled_leaves_nothing_running(town: Town) -> None:
+    tasks = [town.tasks.post("slow"), town.tasks.post()]
+    model = Speaker(100, closing_seconds=1)
+    working, _ = town.work(model)
+    town.pass_time(1)
+    working.cancel()
+    town.loop.run(asyncio.wait([working]))
+    assert working.cancelled()
+    assert model.ended == pytest.approx([1, 2], abs=0.01)  # the one may close what it has open
+    assert [town.tasks.rows[task_id].lease_until for task_id in tasks] == [0, 0]
+
+
+def test_a_drain_does_not_tell_a_second_time_who_was_told_to_stop(town: Town) -> None:
+    """A second time would interrupt how it closes what it has open."""
+    town.tasks.post("slow")
+    model = Speaker(100, closing_seconds=STOP_SECONDS - 0.1)
+    town.tasks.trouble = lambda verb: away() if verb == "renew" else None
+    _, stop = town.work(model)
+    told = MAY_WORK_SECONDS
+    town.pass_time(told + LOOK_SECONDS + 0.2 - DRAIN_SECONDS)  # so that the drain ends amid the closing
+    stop.set()
+    town.pass_time(DRAIN_SECONDS + STOP_SECONDS)
+    assert model.ended[0] >= told + STOP_SECONDS - 0.1
 
 
 @pytest.mark.parametrize("trouble", [away, silence], ids=["away", "mute"])

@@ -115,12 +115,13 @@ class Tasks:
 
 
 class Bell:
-    """The port `Doorbell` within one process."""
+    """The port `Doorbell` within one process. While `broken` is set, nobody can listen."""
 
     def __init__(self, loop: ShuffledLoop) -> None:
         self._loop = loop
         self._listeners: list[asyncio.Event] = []
         self.rung_at: list[float] = []
+        self.broken: Exception | None = None
 
     async def ring(self) -> None:
         self.rung_at.append(self._loop.time())
@@ -138,6 +139,8 @@ class Bell:
 
     async def _rings(self, ring: asyncio.Event) -> AsyncGenerator[None]:
         while True:
+            if self.broken is not None:
+                raise self.broken
             await ring.wait()
             ring.clear()
             yield
@@ -153,21 +156,23 @@ class Town:
         self.bell = Bell(self.loop)
         self._working: set[asyncio.Task[None]] = set()
 
-    def work(self, model: Model, *, capacity: int = 8) -> tuple[asyncio.Task[None], asyncio.Event]:
-        """A worker that runs, and what stops it."""
+    def work(
+        self, model: Model, *, capacity: int = 8, monotonic: Callable[[], float] | None = None
+    ) -> tuple[asyncio.Task[None], asyncio.Event]:
+        """A worker that runs, by a clock of its own where one is given, and what stops it."""
         stop = asyncio.Event()
-        working = self.loop.create_task(self._work(model, stop, capacity))
+        working = self.loop.create_task(self._work(model, stop, capacity, monotonic or self.loop.time))
         self._working.add(working)
         return working, stop
 
-    async def _work(self, model: Model, stop: asyncio.Event, capacity: int) -> None:
+    async def _work(self, model: Model, stop: asyncio.Event, capacity: int, monotonic: Callable[[], float]) -> None:
         now = self.loop.time
         clock = Clock(lambda: _MIDNIGHT + timedelta(seconds=now()), now)
         async with log_writer(self.logs, lambda: int(now() * 1000)) as writer:
             turns = Turns(
                 writer=writer, logs=self.logs, queue=self.tasks, sessions=self.tasks, model=model, clock=clock
             )
-            worker = Worker(self.tasks, turns, self.bell, now, lease_seconds=LEASE_SECONDS, capacity=capacity)
+            worker = Worker(self.tasks, turns, self.bell, monotonic, lease_seconds=LEASE_SECONDS, capacity=capacity)
             await worker.run(stop)
 
     def pass_time(self, seconds: float) -> None:

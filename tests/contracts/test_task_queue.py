@@ -7,12 +7,15 @@ import asyncio
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
+import asyncpg
 import pytest
+import structlog
 
 from service.adapters.postgres import Database, postgres_pool, statements
 from service.adapters.postgres_sessions import PostgresSessions
 from service.adapters.postgres_tasks import PostgresTasks
 from service.model import events as e
+from service.model.encoding import plain
 from service.model.errors import DatabaseUnavailable, TakenOver
 from service.model.ids import SessionId, TaskId
 from service.model.log import TaskFacts
@@ -127,11 +130,11 @@ async def test_a_claim_that_loses_a_session_to_another_takes_nothing_and_holds_n
     before, lapsed = await claimed(store, queue), await claimed(store, queue)
     await queue.renew([lapsed], LAPSED)
     waiting = await second_turn_queued(database, before)
-    faster = await second_turn_queued(database, before)
     await queue.end(before, ended_with(before, "There."))
     async with database.connection() as connection, asyncio.TaskGroup() as tasks:
         async with connection.transaction():
-            await connection.fetch("UPDATE tasks SET status = 'running' WHERE id = $1", faster)
+            again = "UPDATE tasks SET status = 'running', ending = NULL WHERE id = $1"
+            await connection.fetch(again, before.task.id)  # stands for any other turn of that session
             claim = tasks.create_task(queue.claim(10, LEASE))
             await until_somebody_waits(database)
         assert await claim == []
@@ -189,13 +192,13 @@ async def test_pitfall_68_a_busy_session_is_passed_over_and_starves_nobody(
     assert [claim.task.id for claim in await queue.claim(1, LEASE)] == [waiting]  # the end frees, not the closing
 
 
-async def test_pitfall_68_of_two_queued_turns_of_one_session_one_is_claimed(
+async def test_pitfall_68_a_session_has_one_queued_turn_at_most(
     store: PostgresSessions, queue: PostgresTasks, database: Database
 ) -> None:
-    first = await claimed(store, queue)
-    waiting = {await second_turn_queued(database, first), await second_turn_queued(database, first)}
-    await queue.end(first, ended_with(first, "There."))
-    assert len(waiting & {claim.task.id for claim in await queue.claim(10, LEASE)}) == 1
+    running = await claimed(store, queue)
+    await second_turn_queued(database, running)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await second_turn_queued(database, running)
 
 
 async def test_pitfall_21_a_lapsed_task_is_taken_over_as_it_stands(
@@ -218,6 +221,25 @@ async def test_pitfall_69_an_ended_task_whose_log_is_open_is_taken_over_with_wha
     assert taken.owed == end.ending
     await queue.close(taken)
     assert await queue.claim(1, LEASE) == []
+
+
+async def test_pitfall_69_a_task_that_ends_while_it_is_claimed_is_taken_over_as_it_ended(
+    store: PostgresSessions, queue: PostgresTasks, database: Database
+) -> None:
+    """Not as it was when the claim began: the model would be asked again for what is answered."""
+    lost = await claimed(store, queue, LAPSED)
+    end = ended_with(lost, "There.")
+    gate = "FROM (SELECT pg_advisory_xact_lock(7)) gate, tasks t JOIN leases l"  # between the beginning and the locks
+    gated = statements("tasks")["claim"].replace("FROM tasks t JOIN leases l", gate, 1)
+    assert gate in gated
+    async with database.connection() as connection, asyncio.TaskGroup() as tasks:
+        async with connection.transaction():
+            await connection.fetch("SELECT pg_advisory_xact_lock(7)")
+            claim = tasks.create_task(database.fetch(gated, 1, timedelta(seconds=LEASE), []))
+            await until_somebody_waits(database)
+            await queue.end(lost, end)
+        (row,) = await claim
+    assert (row["status"], row["ending"]) == ("succeeded", [plain(chunk) for chunk in end.ending])
 
 
 async def test_an_ended_task_that_is_still_held_is_left_to_its_holder(
@@ -510,11 +532,41 @@ async def test_what_is_away_is_told_as_that(dsn: str, store: PostgresSessions) -
             await call
 
 
+# --- endings of other versions ----------------------------------------------------------------------------------------
+
+
+async def of_another_version(
+    store: PostgresSessions, queue: PostgresTasks, database: Database, tasks: int
+) -> set[TaskId]:
+    """Tasks that have ended with a chunk that nobody here knows, and whose holder is gone."""
+    held = [await claimed(store, queue) for _ in range(tasks)]
+    for claim in held:
+        await queue.end(claim, ended_with(claim, "There."))
+    await database.fetch("UPDATE tasks SET ending = $1", [{"type": "from-the-future"}])
+    await queue.renew(held, 0)
+    return {claim.task.id for claim in held}
+
+
 async def test_an_ending_of_another_version_is_left_to_it_and_holds_up_nobody(
     store: PostgresSessions, queue: PostgresTasks, database: Database
 ) -> None:
-    odd = await claimed(store, queue, 0.0)
-    await queue.end(odd, ended_with(odd, "There."))
-    await database.fetch("UPDATE tasks SET ending = $1", [{"type": "from-the-future"}])
-    other = await queued(store)
-    assert [claim.task.id for claim in await queue.claim(10, LEASE)] == [other]
+    """Others in the same claim are served; the next claims have their whole limit; whoever knows it has it at once."""
+    odd = await of_another_version(store, queue, database, 3)
+    waiting = [await queued(store) for _ in range(3)]
+    served = [[claim.task.id for claim in await queue.claim(2, LEASE)] for _ in range(3)]
+    assert served == [[], waiting[:1], waiting[1:]]
+
+    another = PostgresTasks(database)
+    await database.fetch("UPDATE tasks SET ending = $1 WHERE ending IS NOT NULL", [plain(e.FinishStep())])
+    assert {claim.task.id for claim in await another.claim(10, LEASE)} == odd
+
+
+async def test_an_ending_of_another_version_is_not_claimed_over_and_over(
+    store: PostgresSessions, queue: PostgresTasks, database: Database
+) -> None:
+    odd = await of_another_version(store, queue, database, 3)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(5):
+            assert await queue.claim(10, LEASE) == []
+    assert [set(entry["task_ids"]) for entry in logs] == [odd]
+    assert [row["epoch"] for row in await database.fetch("SELECT epoch FROM leases")] == [2, 2, 2]

@@ -10,36 +10,34 @@ SELECT log_closed FROM tasks WHERE id = $1;
 
 -- :claim
 -- Take what is due, in one statement, so that either all of it is taken or nothing. First tasks whose holder's lease has
--- ended while their log is not closed: running ones, and ended ones whose log is owed its ending. Then the oldest queued
--- tasks whose sessions run nothing, one a session. A lease or a session that another claim looks at is left to that one.
+-- ended while their log is not closed, but for those in $3: running ones, and ended ones whose log is owed its ending.
+-- Then the oldest queued tasks whose sessions run nothing; a session has one at most. What another statement has locked is
+-- left to that one. A lapsed task is locked with its lease, so that it is looked at again as it stands then: its holder
+-- may have ended it since this statement began.
 WITH lapsed AS MATERIALIZED (
-    SELECT t.id
+    SELECT t.*
     FROM tasks t JOIN leases l ON l.task_id = t.id
-    WHERE t.status <> 'queued' AND NOT t.log_closed AND l.lease_until < now()
+    WHERE t.status <> 'queued' AND NOT t.log_closed AND l.lease_until < now() AND t.id <> ALL ($3::uuid[])
     LIMIT $1
-    FOR UPDATE OF l SKIP LOCKED
+    FOR UPDATE OF t, l SKIP LOCKED
 ), queued AS MATERIALIZED (
     SELECT t.id
     FROM tasks t JOIN sessions s ON s.id = t.session_id
     WHERE t.status = 'queued'
       AND NOT EXISTS (SELECT FROM tasks r WHERE r.session_id = t.session_id AND r.status = 'running')
-      AND NOT EXISTS (SELECT FROM tasks o WHERE o.session_id = t.session_id AND o.status = 'queued'
-                                            AND (o.created_at, o.id) < (t.created_at, t.id))
     ORDER BY t.created_at, t.id
     LIMIT $1 - (SELECT count(*) FROM lapsed)
     FOR UPDATE OF t, s SKIP LOCKED
 ), lease AS (
     UPDATE leases l SET epoch = l.epoch + 1, lease_until = now() + $2
-    FROM (TABLE lapsed UNION ALL TABLE queued) due WHERE l.task_id = due.id
+    FROM (SELECT id FROM lapsed UNION ALL TABLE queued) due WHERE l.task_id = due.id
     RETURNING l.task_id, l.epoch
 ), started AS (
     UPDATE tasks t SET status = 'running', started_at = coalesce(t.started_at, now())
     FROM queued WHERE t.id = queued.id
     RETURNING t.*
 ), claimed AS (
-    SELECT t.* FROM tasks t JOIN lapsed ON lapsed.id = t.id
-    UNION ALL
-    TABLE started
+    TABLE lapsed UNION ALL TABLE started
 )
 SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
        t.error_type, t.usage, t.ending, lease.epoch
