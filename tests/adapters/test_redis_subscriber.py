@@ -1,6 +1,7 @@
 """Subscribed connections that break, or go deaf, and the doorbell that rings over them."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from redis.asyncio import Redis
 from service.adapters.redis_client import connect
 from service.adapters.redis_doorbell import RedisDoorbell
 from service.adapters.redis_subscriber import RedisSubscriber
+from tests.adapters.shared_redis import OurConnections, our_connections
+from tests.adapters.valkeys import own_redis7
 
 PATIENCE_SECONDS = 5.0
 
@@ -22,6 +25,23 @@ async def redis(request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
     client = connect(request.getfixturevalue(request.param))
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+def channel() -> str:
+    """One that nobody else speaks on: channels are the whole server's."""
+    return f"playhead-test-{uuid.uuid4()}"
+
+
+@pytest.fixture(params=["valkey", "redis7"])
+async def connections(request: pytest.FixtureRequest) -> AsyncIterator[OurConnections]:
+    """To a server that nobody else uses: everyone hears the doorbell."""
+    async with AsyncExitStack() as stack:
+        if request.param == "valkey":
+            url = request.getfixturevalue("redis_url")
+        else:
+            url = (await stack.enter_async_context(own_redis7())).url()
+        yield await stack.enter_async_context(our_connections(url))
 
 
 @dataclass
@@ -72,10 +92,10 @@ async def next_of(messages: AsyncGenerator[Any]) -> Any:
         return await anext(messages)
 
 
-async def test_a_connection_that_went_deaf_is_noticed_and_replaced(redis: Redis) -> None:
+async def test_a_connection_that_went_deaf_is_noticed_and_replaced(redis: Redis, channel: str) -> None:
     async with line_to(redis) as line:
         client = connect(line.url)
-        subscriber = RedisSubscriber(client, "test", "one", probe_seconds=0.2)
+        subscriber = RedisSubscriber(client, "test", channel, probe_seconds=0.2)
         async with aclosing(subscriber.messages()) as messages:
             with structlog.testing.capture_logs() as logs:
                 assert (await next_of(messages))["type"] == "subscribe"
@@ -84,35 +104,37 @@ async def test_a_connection_that_went_deaf_is_noticed_and_replaced(redis: Redis)
                 assert (await next_of(messages))["type"] == "subscribe"
             assert [entry["event"] for entry in logs] == ["test_interrupted"]
             assert line.connections == 2
-            await redis.publish("one", b"heard")
+            await redis.publish(channel, b"heard")
             assert (await next_of(messages))["data"] == b"heard"
         await client.aclose()
 
 
-async def test_a_connection_that_is_only_silent_is_kept(redis: Redis) -> None:
+async def test_a_connection_that_is_only_silent_is_kept(redis: Redis, channel: str) -> None:
     """Its answers to probes are signs of life, and nobody is told of them."""
-    subscriber = RedisSubscriber(redis, "test", "two", probe_seconds=0.5)
+    subscriber = RedisSubscriber(redis, "test", channel, probe_seconds=0.5)
     async with aclosing(subscriber.messages()) as messages:
         assert (await next_of(messages))["type"] == "subscribe"
         waiting = asyncio.ensure_future(anext(messages))
         await asyncio.wait([waiting], timeout=1.2)
-        await redis.publish("two", b"heard")
+        await redis.publish(channel, b"heard")
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert (await waiting)["data"] == b"heard"
 
 
-async def test_a_ring_is_heard_also_over_the_next_connection(redis: Redis) -> None:
+async def test_a_ring_is_heard_also_over_the_next_connection(connections: OurConnections) -> None:
+    redis = connect(connections.url)
     doorbell = RedisDoorbell(redis)
     async with doorbell.listen() as rings:
         await next_of(rings)  # what rang before is unknown
         await doorbell.ring()
         await next_of(rings)
         with structlog.testing.capture_logs() as logs:
-            await redis.client_kill_filter(_type="pubsub", skipme=True)
+            await connections.kill(subscribed=True)
             await next_of(rings)  # it listens again; it may have missed one
         assert [entry["event"] for entry in logs] == ["doorbell_interrupted"]
         await doorbell.ring()
         await next_of(rings)
+    await redis.aclose()
 
 
 async def test_a_ring_that_nobody_can_carry_is_dropped() -> None:

@@ -1,6 +1,7 @@
 """Every log store there is, with the hints that belong to it; and every PostgreSQL."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import pytest
@@ -10,8 +11,9 @@ from redis.asyncio import Redis
 from service.adapters.memory_log import MemoryHints, MemoryLogStore
 from service.adapters.redis_client import connect, with_plain_pages
 from service.adapters.redis_hints import RedisHints
-from service.adapters.redis_log import RedisLogStore
 from service.registry.ports import Hints, LogStore
+from tests.adapters.shared_redis import OurConnections, TidyLogStore, our_connections
+from tests.adapters.valkeys import own_redis7
 from tests.sessions.databases import SERVERS, server_url
 
 
@@ -21,30 +23,35 @@ class Backend:
 
     logs: LogStore
     hints: Hints
-    redis: Redis | None
+    redis: Redis | None = None
+    connections: OurConnections | None = None
 
 
 @pytest.fixture(params=["memory", "fakeredis", "valkey", "redis7"])
 async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
-    match request.param:
-        case "memory":
-            hints = MemoryHints()
-            yield Backend(MemoryLogStore(hints), hints, None)
-            return
-        case "fakeredis":
-            server = FakeServer(version=(7,))
-            redis, subscriber = with_plain_pages(FakeAsyncRedis(server=server)), FakeAsyncRedis(server=server)
-        case "valkey":
-            url = request.getfixturevalue("redis_url")
-            redis, subscriber = connect(url), connect(url)
-        case _:
-            url = request.getfixturevalue("redis7_url")
-            redis, subscriber = connect(url), connect(url)
-    yield Backend(RedisLogStore(redis), RedisHints(subscriber), redis)
-    if request.param == "redis7":
-        await redis.flushdb()
-    await subscriber.aclose()
-    await redis.aclose()
+    """`redis7` is one that others use too. `own redis7` is for what its server does to everyone."""
+    async with AsyncExitStack() as stack:
+        match request.param:
+            case "memory":
+                hints = MemoryHints()
+                yield Backend(MemoryLogStore(hints), hints)
+                return
+            case "fakeredis":
+                server = FakeServer(version=(7,))
+                redis = with_plain_pages(FakeAsyncRedis(server=server))
+                subscriber, ours = FakeAsyncRedis(server=server), None
+            case _:
+                if request.param == "own redis7":
+                    url = (await stack.enter_async_context(own_redis7())).url()
+                else:
+                    url = request.getfixturevalue("redis_url" if request.param == "valkey" else "redis7_url")
+                ours = await stack.enter_async_context(our_connections(url))
+                redis, subscriber = connect(ours.url), connect(ours.url)
+        stack.push_async_callback(redis.aclose)
+        stack.push_async_callback(subscriber.aclose)
+        logs = TidyLogStore(redis)
+        yield Backend(logs, RedisHints(subscriber), redis, ours)
+        await logs.remove_all()
 
 
 @pytest.fixture(scope="module", params=SERVERS)

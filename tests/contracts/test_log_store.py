@@ -146,7 +146,7 @@ class TestAppend:
 
 
 class TestScripts:
-    @pytest.mark.parametrize("backend", ["fakeredis", "valkey", "redis7"], indirect=True)
+    @pytest.mark.parametrize("backend", ["fakeredis", "valkey", "own redis7"], indirect=True)
     async def test_a_store_that_forgot_the_scripts_gets_them_again(self, backend: Backend) -> None:
         assert backend.redis is not None
         first, second = await opened(backend.logs), await opened(backend.logs)
@@ -157,14 +157,14 @@ class TestScripts:
 
     @pytest.mark.parametrize("backend", ["valkey", "redis7"], indirect=True)
     async def test_connections_that_the_store_has_closed_are_not_used_again(self, backend: Backend) -> None:
-        assert backend.redis is not None
+        assert backend.connections is not None
         task_ids = [await opened(backend.logs) for _ in range(8)]
         for n in (1, 2):
             batches = [batch(task_id, 1, [n]) for task_id in task_ids]
             assert await asyncio.gather(*(backend.logs.append([each]) for each in batches)) == [[Stored()]] * 8
-            await backend.redis.client_kill_filter(_type="normal", skipme=True)
+            await backend.connections.kill(subscribed=False)
 
-    @pytest.mark.parametrize("backend", ["valkey", "redis7"], indirect=True)
+    @pytest.mark.parametrize("backend", ["valkey", "own redis7"], indirect=True)
     async def test_the_replies_of_a_call_that_was_given_up_are_nobody_elses(self, backend: Backend) -> None:
         assert backend.redis is not None
         task_id = await opened(backend.logs)
@@ -279,10 +279,10 @@ class TestHints:
 
     @pytest.mark.parametrize("backend", ["valkey", "redis7"], indirect=True)
     async def test_pitfall_77_a_connection_that_breaks_is_spoken_of(self, backend: Backend) -> None:
-        assert backend.redis is not None
+        assert backend.connections is not None
         task_id = await opened(backend.logs)
         async with listening(backend, task_id) as (_, items):
-            await backend.redis.client_kill_filter(_type="pubsub", skipme=True)
+            await backend.connections.kill(subscribed=True)
             assert await asyncio.wait_for(items.get(), 5) == Interrupted()
             assert await asyncio.wait_for(items.get(), 5) == Listening(task_id)
             await backend.logs.append([batch(task_id, 1, [1])])

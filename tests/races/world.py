@@ -5,9 +5,23 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from service.adapters.memory_log import MemoryHintFeed, MemoryHints, MemoryLogStore
+from service.model.encoding import unframed
 from service.model.errors import LogUnavailable
 from service.model.ids import Epoch, TaskId
-from service.model.log import AppendResult, Batch, Fenced, Head, Hint, Opened, Page, TaskFacts
+from service.model.log import (
+    AppendResult,
+    Batch,
+    Fenced,
+    Head,
+    Hint,
+    Interrupted,
+    Listening,
+    Opened,
+    Page,
+    Stored,
+    StoredEvent,
+    TaskFacts,
+)
 from service.model.position import Position
 from service.registry.follow import Follower
 from service.registry.hub import Hub, hub
@@ -16,26 +30,51 @@ from service.registry.writer import LogWriter, log_writer
 from tests.races.loop import ShuffledLoop
 
 HEARTBEAT_SECONDS = 15.0
+SOON_SECONDS = 3.0
+"""Far below a heartbeat, far above all that anything takes here."""
 
 
 class SlowFeed(MemoryHintFeed):
-    """Asking takes a while."""
+    """Asking takes a while. While a broken connection is on its way back, what is hinted at is lost."""
 
     def __init__(self, loop: ShuffledLoop) -> None:
         super().__init__()
         self._loop = loop
+        self._coming_back: asyncio.TimerHandle | None = None
 
     async def subscribe(self, task_id: TaskId) -> None:
         await asyncio.sleep(self._loop.random.uniform(0, 0.01))
-        await super().subscribe(task_id)
+        self._wanted.add(task_id)
+        if self._coming_back is None:
+            self._items.put_nowait(Listening(task_id))
+
+    def deliver(self, hint: Hint) -> None:
+        if self._coming_back is None:
+            super().deliver(hint)
+
+    def interrupt(self, *, said: bool = True) -> None:
+        """Break the connection; not `said`, it comes back as by some libraries: confirmed again, that is all."""
+        if said:
+            self._items.put_nowait(Interrupted())
+        if self._coming_back is not None:
+            self._coming_back.cancel()
+        self._coming_back = self._loop.call_later(self._loop.random.uniform(0, 0.05), self._come_back)
+
+    def _come_back(self) -> None:
+        self._coming_back = None
+        for task_id in self._wanted:
+            self._items.put_nowait(Listening(task_id))
 
 
 class SlowHints(MemoryHints):
-    """Each hint arrives a while after it was sent, in order, or never."""
+    """Each hint arrives a while after it was sent, in order, or never; some come again, late."""
+
+    feeds: list[SlowFeed]  # type: ignore[assignment]
 
     def __init__(self, loop: ShuffledLoop) -> None:
         super().__init__()
         self.lose_next = 0
+        self.echoing = False
         self._loop = loop
         self._free_at = 0.0
 
@@ -48,21 +87,31 @@ class SlowHints(MemoryHints):
             return
         self._free_at = max(self._free_at, self._loop.now + self._loop.random.uniform(0, 0.01))
         self._loop.call_at(self._free_at, super().publish, hint)
+        if self.echoing:
+            self._loop.call_later(self._loop.random.uniform(0.01, 0.3), super().publish, hint)
 
 
 class SlowStore(MemoryLogStore):
-    """Each call takes a while before and after it takes effect; of an append, the request or the reply may be lost."""
+    """Each call takes a while before and after it takes effect, or fails; of an append, the reply alone may be lost."""
 
     def __init__(self, hints: SlowHints, loop: ShuffledLoop) -> None:
         super().__init__(hints)
-        self.failing = 0.0
+        self.failing_appends = self.failing_reads = 0.0
+        """How likely it is that a request, or a reply, is lost."""
+        self.reply_seconds = 0.0
+        """So long the answer to a reading may take more than usual: what it says is old when it arrives."""
+        self.ever_stored: set[StoredEvent] = set()
         self._loop = loop
 
-    async def _travel(self) -> None:
-        await asyncio.sleep(self._loop.random.uniform(0, 0.01))
+    async def _travel(self, longer: float = 0) -> None:
+        await asyncio.sleep(self._loop.random.uniform(0, 0.01 + longer))
 
-    async def _fail(self) -> None:
-        if self._loop.random.random() < self.failing:
+    async def _travel_back(self) -> None:
+        """Now and then an answer takes long, as over a connection that others use too."""
+        await self._travel(max(self.reply_seconds, 0.2 if self._loop.random.random() < 0.1 else 0.0))
+
+    def _fail(self, how_likely: float) -> None:
+        if self._loop.random.random() < how_likely:
             raise LogUnavailable
 
     async def open(self, task_id: TaskId, epoch: Epoch, floor: Position) -> Opened | Fenced:
@@ -72,22 +121,34 @@ class SlowStore(MemoryLogStore):
         return result
 
     async def append(self, batches: Sequence[Batch]) -> Sequence[AppendResult]:
+        for batch in batches:
+            is_finish = [data.startswith(b'{"type":"finish",') for _, data in unframed(batch.frames)]
+            assert batch.terminal == is_finish[-1], "a batch closes the log with its last event, and with a finish only"
+            assert not any(is_finish[:-1]), "something stands behind the finish"
         await self._travel()
-        await self._fail()
+        self._fail(self.failing_appends)
         results = await super().append(batches)
+        for batch, result in zip(batches, results, strict=True):
+            if isinstance(result, Stored):
+                self.ever_stored.update(unframed(batch.frames))
         await self._travel()
-        await self._fail()
+        self._fail(self.failing_appends)
         return results
 
     async def read(self, task_id: TaskId, after: Position, count: int) -> Page:
         await self._travel()
+        self._fail(self.failing_reads)
         page = await super().read(task_id, after, count)
-        await self._travel()
+        await self._travel_back()
+        self._fail(self.failing_reads)
         return page
 
     async def head(self, task_id: TaskId) -> Head:
         await self._travel()
-        return await super().head(task_id)
+        self._fail(self.failing_reads)
+        head = await super().head(task_id)
+        await self._travel_back()
+        return head
 
 
 class Directory:
@@ -100,8 +161,11 @@ class Directory:
 class World:
     """All of it, running until it is left."""
 
-    def __init__(self, seed: int, follower: type[Follower] = Follower) -> None:
+    def __init__(
+        self, seed: int, follower: type[Follower] = Follower, *, heartbeat_seconds: float = HEARTBEAT_SECONDS
+    ) -> None:
         self.loop = ShuffledLoop(seed)
+        self._heartbeat_seconds = heartbeat_seconds
         self.hints = SlowHints(self.loop)
         self.store = SlowStore(self.hints, self.loop)
         self._follower = follower
@@ -119,13 +183,20 @@ class World:
             self.writer = await stack.enter_async_context(log_writer(self.store, lambda: int(self.loop.now * 1000)))
             self.hub = await stack.enter_async_context(hub(self.hints))
             pages = await stack.enter_async_context(log_pages(self.store, self.loop.time))
-            self.follower = self._follower(pages, self.hub, Directory(), heartbeat_seconds=HEARTBEAT_SECONDS)
+            self.follower = self._follower(pages, self.hub, Directory(), heartbeat_seconds=self._heartbeat_seconds)
             self._ready.set()
             await self._stop.wait()
+
+    def calm(self) -> None:
+        """From here on nothing fails and nothing is lost; what is under way goes on as it is."""
+        self.hints.lose_next, self.hints.echoing = 0, False
+        self.store.failing_appends = self.store.failing_reads = self.store.reply_seconds = 0.0
 
     def pass_time(self, seconds: float) -> None:
         """Let everything run for so long."""
         self.loop.run(asyncio.sleep(seconds))
+        if self._main.done():
+            self._main.result()
 
     def leave(self) -> None:
         """Stop everything; nothing may be left over."""

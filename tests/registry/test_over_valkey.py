@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 from service.adapters.redis_client import connect
 from service.adapters.redis_hints import RedisHintFeed, RedisHints
 from service.adapters.redis_keys import live_channel, log_key
-from service.adapters.redis_log import RedisLogStore
 from service.model.encoding import frames
 from service.model.events import Chunk, Finish, FinishMetadata, TextStart, Usage
 from service.model.ids import Epoch, PartId, TaskId
@@ -22,10 +21,12 @@ from service.registry.hub import Hub, hub
 from service.registry.pages import log_pages
 from service.registry.task_log import TaskLog
 from service.registry.writer import LogWriter, log_writer
+from tests.adapters.shared_redis import OurConnections, TidyLogStore, our_connections
 from tests.contracts.logs import new_task
 from tests.registry.readers import Directory, Reader
 
 HEARTBEAT_SECONDS = 0.5
+CONNECTIONS = 8
 FINISH = Finish("stop", FinishMetadata(TaskId("t"), "succeeded", "", Usage(0, 0), "", ""))
 
 
@@ -52,7 +53,8 @@ class DroppingHints(RedisHints):
 @dataclass(slots=True)
 class House:
     redis: Redis
-    store: RedisLogStore
+    connections: OurConnections
+    store: TidyLogStore
     writer: LogWriter
     hub: Hub
     follower: Follower
@@ -69,15 +71,17 @@ class House:
 async def house(request: pytest.FixtureRequest) -> AsyncIterator[House]:
     url = request.getfixturevalue(request.param)
     async with AsyncExitStack() as stack:
-        redis, subscriber = connect(url, connections=8), connect(url, connections=8)
+        ours = await stack.enter_async_context(our_connections(url))
+        redis, subscriber = (connect(ours.url, connections=CONNECTIONS) for _ in range(2))
         stack.push_async_callback(redis.aclose)
         stack.push_async_callback(subscriber.aclose)
-        store = RedisLogStore(redis)
+        store = TidyLogStore(redis)
+        stack.push_async_callback(store.remove_all)
         writer = await stack.enter_async_context(log_writer(store, lambda: time.time_ns() // 1_000_000))
         ear = await stack.enter_async_context(hub(DroppingHints(subscriber), tick_seconds=HEARTBEAT_SECONDS / 8))
         pages = await stack.enter_async_context(log_pages(store, asyncio.get_running_loop().time))
         follower = Follower(pages, ear, Directory(), heartbeat_seconds=HEARTBEAT_SECONDS)
-        yield House(redis, store, writer, ear, follower)
+        yield House(redis, ours, store, writer, ear, follower)
 
 
 def parts(count: int, name: str) -> list[Chunk]:
@@ -92,7 +96,7 @@ async def test_pitfall_11_the_hubs_connection_is_killed_in_mid_stream(house: Hou
     for i in range(60):
         await log.append(*parts(2, f"{i}-"))
         if i % 6 == 3:
-            await house.redis.client_kill_filter(_type="pubsub", skipme=True)
+            await house.connections.kill(subscribed=True)
     await log.append(FINISH)
     whole = await house.log(log.task_id)
     for reader in readers:
@@ -132,8 +136,8 @@ async def test_pitfall_76_a_thousand_readers_share_a_handful_of_connections(hous
     readers = [Reader(house.follower, log.task_id) for log in logs]
     for reader in readers:
         await reader.reached(logs[0].last._replace(ms=0, n=1))
-    clients = await house.redis.client_list()
-    assert len(clients) < 40
+    assert len(await house.connections.listed(subscribed=True)) == 1
+    assert len(await house.connections.listed()) <= 1 + CONNECTIONS
     await asyncio.gather(*(log.append(FINISH) for log in logs))
     for reader in readers:
         assert isinstance(await reader.end(), Ended)

@@ -104,6 +104,16 @@ class TestGroupCommit:
         assert max(one.last.n - one.before.n for one in sent) == 2
         assert not any(one.hinted_frames for one in sent)
 
+    @pytest.mark.parametrize("count", range(1, 7))
+    async def test_only_the_last_piece_of_a_long_last_batch_closes_the_log(self, desk: Desk, count: int) -> None:
+        log = await opened(desk)
+        last = await log.append(*(delta("x" * 100_000, f"p{i}") for i in range(count)), finish())
+        events = await desk.log(log.task_id)
+        assert (len(events), decode(events[-1][1]), last.n) == (count + 1, finish(), count + 1)
+        assert (await desk.store.head(log.task_id)).closed
+        sent = [one for trip in desk.store.appends for one in trip]
+        assert [one.terminal for one in sent] == [False] * (len(sent) - 1) + [True]
+
 
 class TestLostReplies:
     @pytest.mark.parametrize("fault", [Fault.REPLY_LOST, Fault.REQUEST_LOST, Fault.REFUSED])
