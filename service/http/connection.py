@@ -1,20 +1,15 @@
 """One client's connection: how long its answers wait for it, and what it is told where it does not speak HTTP."""
 
 import asyncio
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from aiohttp import web
 
 from service.http.problems import answered, mistake, problem
+from service.http.stalled import cut_when_stalled
 
 log = structlog.get_logger()
-
-LOOKS: Final = 8
-"""How often a connection is looked at in the time that it has to take something."""
 
 
 class Connection(web.RequestHandler):
@@ -43,7 +38,7 @@ class Connection(web.RequestHandler):
         # From here on a wait for the transport ends when it is empty. Closed with something in it, it would stay as
         # long as the client likes, and aiohttp would have lost sight of it.
         transport.set_write_buffer_limits(high=0)
-        with _cut_when_stalled(transport, self._write_timeout_seconds):
+        with cut_when_stalled(transport, self._write_timeout_seconds):
             finished = await super().finish_response(request, resp, start_time)
             await request.writer.drain()  # it was not waited for where nothing marks a body's end (HTTP/1.0)
         transport.set_write_buffer_limits()
@@ -68,31 +63,3 @@ class Connection(web.RequestHandler):
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Note that aiohttp met an error. Its text is left out, since it may repeat what the client sent."""
         log.info("connection_failed", error=type(kw.get("exc_info")).__name__)
-
-
-@contextmanager
-def _cut_when_stalled(transport: asyncio.Transport, seconds: float) -> Iterator[None]:
-    """While the block runs, cut the connection once nothing of what waits in it has been taken for `seconds`.
-
-    Nothing but the answer's end is added meanwhile, so that less is waiting whenever something was taken. It is seen as
-    soon as the kernel asks for more, which it does when about a third of its own buffer is free.
-    """
-    loop = asyncio.get_running_loop()
-    least, taken_at = math.inf, loop.time()
-    timer: asyncio.TimerHandle
-
-    def look() -> None:
-        nonlocal least, taken_at, timer
-        waiting, now = transport.get_write_buffer_size(), loop.time()
-        if waiting < least:
-            least, taken_at = waiting, now
-        elif now - taken_at >= seconds:
-            transport.abort()
-            return
-        timer = loop.call_later(seconds / LOOKS, look)
-
-    timer = loop.call_later(seconds / LOOKS, look)
-    try:
-        yield
-    finally:
-        timer.cancel()

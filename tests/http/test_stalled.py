@@ -22,6 +22,9 @@ LATEST_SECONDS = 1.25 * WRITE_TIMEOUT_SECONDS + 1
 """A cut may come a quarter later; and this machine may have other things to do."""
 
 RECEIVE_BUFFER_BYTES = 4096
+SLOW_TIMES = 4
+"""A slow client is looked at for so many times the time in which it must take something."""
+
 LARGE = 4 * 1024 * 1024
 LITTLE = 32 * 1024
 """Less than what makes a transport ask its writer to wait."""
@@ -155,6 +158,16 @@ async def test_a_client_that_goes_on_taking_gets_all_of_it_however_long_it_takes
                 received += len(data)
             await asyncio.sleep(0.05)  # the slowness itself: nothing is waited for
     assert loop.time() - began > 2 * WRITE_TIMEOUT_SECONDS
+
+
+@pytest.mark.parametrize("path", ["/large", "/endless"])
+async def test_a_client_is_let_be_that_takes_less_in_its_time_than_waits_for_it(url: str, path: str) -> None:
+    """Of a buffer of 64 KiB here and one of twice that in the kernel it takes 8 KiB in the time that it has."""
+    async with asking(url, f"GET {path} HTTP/1.1") as client:
+        for _ in range(8 * SLOW_TIMES):
+            assert await client.receive_some(1024)
+            await asyncio.sleep(WRITE_TIMEOUT_SECONDS / 8)  # the slowness itself: nothing is waited for
+            assert client.is_served()
 
 
 async def test_a_connection_that_was_waited_for_goes_on_afterwards(url: str) -> None:
