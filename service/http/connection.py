@@ -1,6 +1,7 @@
 """One client's connection: how long its answers wait for it, and what it is told where it does not speak HTTP."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -20,11 +21,19 @@ class Connection(web.RequestHandler):
     problem, in which nothing of the input is repeated; nothing of it is logged.
     """
 
-    __slots__ = ("_write_timeout_seconds",)
+    __slots__ = ("_lost", "_write_timeout_seconds")
 
-    def __init__(self, server: web.Server, *, write_timeout_seconds: float, **options: Any) -> None:
+    def __init__(
+        self, server: web.Server, lost: Callable[[], None], *, write_timeout_seconds: float, **options: Any
+    ) -> None:
+        """`lost` is called when there is no connection any more."""
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
+        self._lost = lost
         self._write_timeout_seconds = write_timeout_seconds
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._lost()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
