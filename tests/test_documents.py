@@ -48,9 +48,37 @@ def tour() -> list[tuple[str, str]]:
 
 
 def matches(expected: str, printed: str) -> bool:
-    """Whether this was printed; `…` stands for anything, and at the end of a line for the rest of it."""
-    pattern = "".join(".*" if piece == "…" else re.escape(piece) for piece in re.split("(…)", expected.rstrip("\n")))
-    return re.fullmatch(pattern + r"\n*", printed, re.DOTALL) is not None
+    """Whether this was printed; `…` stands for anything in its line, a line of nothing else for any lines."""
+    lines = expected.rstrip("\n").split("\n")
+    pattern = "".join(r"(?:.*\n)*" if line == "…" else _in_one_line(line) for line in lines)
+    return re.fullmatch(pattern + r"\n*", printed.rstrip("\n") + "\n") is not None
+
+
+def _in_one_line(line: str) -> str:
+    return ".*".join(map(re.escape, line.split("…"))) + r"\n"
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed", "is_so"),
+    [
+        ("a\nb\n", "a\nb\n", True),
+        ("a\nb\n", "a\nb", True),
+        ("a\nb\n", "a\n\nb\n", False),
+        ("a…\nc\n", "a and so on\nc\n", True),
+        ("a…\nc\n", "a\nc\n", True),
+        ("a…\nc\n", "a\nb\nc\n", False),
+        ("a…\n", "a\nb\n", False),
+        ("a…z\n", "a\nz\n", False),
+        ("a\n…\nc\n", "a\nb\nb\nc\n", True),
+        ("a\n…\nc\n", "a\nc\n", True),
+        ("a\n…\n", "a\nb\nb\n", True),
+        ("a\n…\n", "ab\n", False),
+        ("a.c\n", "abc\n", False),
+        ("\na\n\n", "\na\n\n", True),
+    ],
+)
+def test_what_is_left_out_of_an_output_is_left_out_of_its_line(expected: str, printed: str, is_so: bool) -> None:
+    assert matches(expected, printed) is is_so
 
 
 @pytest.fixture(params=SERVERS)

@@ -1,8 +1,7 @@
 """The table of routes, and the server that stands behind it."""
 
-import asyncio
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final
@@ -11,6 +10,7 @@ from aiohttp import web
 
 from service.http.connection import Connection
 from service.http.health import HealthRoutes
+from service.http.listener import Listener, descriptors_room
 from service.http.local import only_local
 from service.http.problems import problems
 from service.http.sessions import SessionRoutes
@@ -47,14 +47,23 @@ def make_app(sessions: SessionRoutes, tasks: TaskRoutes, health: HealthRoutes) -
 
 
 @asynccontextmanager
-async def serving(app: web.Application, host: str, port: int, *, write_timeout_seconds: float) -> AsyncGenerator[str]:
+async def serving(
+    app: web.Application,
+    host: str,
+    port: int,
+    *,
+    write_timeout_seconds: float,
+    room: Callable[[], int] = descriptors_room,
+) -> AsyncGenerator[str]:
     """Serve while the block runs; yields the URL. Raises ConfigurationError where the address cannot be had.
 
-    A client that takes nothing of an answer for `write_timeout_seconds` is disconnected.
+    A client that takes nothing of an answer for `write_timeout_seconds` is disconnected. No more connections than
+    `room` says are open at once; who comes then waits until one has gone.
     """
-    listener = _listener(host, port)
+    listening = _listening(host, port)
     runner = web.AppRunner(app, shutdown_timeout=STOP_SECONDS)
     async with AsyncExitStack() as stack:
+        stack.callback(listening.close)
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
         if runner.server is None:
@@ -68,23 +77,24 @@ async def serving(app: web.Application, host: str, port: int, *, write_timeout_s
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,
         )
-        server = await asyncio.get_running_loop().create_server(connection, sock=listener, backlog=1024)
-        stack.callback(server.close)
+        listener = Listener(listening, connection, room)
+        listener.start()
+        stack.push_async_callback(listener.stop)
         shown = f"[{host}]" if ":" in host else host
-        yield f"http://{shown}:{listener.getsockname()[1]}"
+        yield f"http://{shown}:{listening.getsockname()[1]}"
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _listening(host: str, port: int) -> socket.socket:
     """A bound socket whose connections inherit a small send buffer."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
+    listening = socket.socket(family, kind, protocol)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        listener.bind(address)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        listening.bind(address)
     except OSError as error:
-        listener.close()
+        listening.close()
         raise ConfigurationError(
             f"PLAYHEAD_HTTP_PORT: cannot listen on {host} port {port}: {error.strerror}"
         ) from error
-    return listener
+    return listening

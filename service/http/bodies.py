@@ -8,13 +8,16 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from service.http.problems import Problem, field_errors
+from service.http.problems import Problem, invalid
 from service.model.events import TextPart
 from service.model.session import Message, Session
 from service.model.task import Task
 
 BODY_SECONDS: Final = 30.0
 """So long a body may take to arrive."""
+
+MAX_VALUES: Final = 1000
+"""A body has no more values than this, counted before any is made: half a million of them would hold everybody up."""
 
 
 class Body(BaseModel):
@@ -38,12 +41,12 @@ class PostMessage(Body):
     """A message: its text, or its parts."""
 
     text: str | None = None
-    parts: Annotated[tuple[PostedText, ...], Field(min_length=1, max_length=100)] | None = None
+    parts: Annotated[list[PostedText], Field(min_length=1, max_length=100)] | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "PostMessage":
         if (self.text is None) == (self.parts is None):
-            raise ValueError("either text or parts is needed")
+            raise ValueError("Either text or parts is needed.")
         return self
 
     def input_parts(self) -> list[TextPart]:
@@ -62,15 +65,29 @@ async def parse_body(request: web.Request, model: type[_Body]) -> _Body:
     raw = await _read(request)
     if raw and request.content_type != "application/json":
         raise Problem(415, "unsupported_media_type", "The body's Content-Type must be application/json.")
+    if _marks(raw) >= MAX_VALUES:
+        raise Problem(422, "validation_error", f"The body has more than {MAX_VALUES} values.")
     try:
         plain = orjson.loads(raw or b"{}")
     except orjson.JSONDecodeError:
         raise Problem(400, "malformed_json", "The body is not valid JSON.") from None
+    if not isinstance(plain, dict):
+        raise Problem(422, "validation_error", "The body must be a JSON object.")
     try:
-        return model.model_validate_json(raw or b"{}") if isinstance(plain, dict) else model.model_validate(plain)
+        return model.model_validate_json(orjson.dumps(plain))  # in which each field stands once
+    except orjson.JSONEncodeError:
+        raise Problem(422, "validation_error", "The body is nested too deeply.") from None
     except ValidationError as error:
-        errors = field_errors(error.errors(include_url=False, include_input=False, include_context=False))
-        raise Problem(422, "validation_error", "The body is not what this route takes.", errors=errors) from None
+        raise invalid(error.errors(include_url=False, include_input=False)) from None
+
+
+def _marks(raw: bytes) -> int:
+    """How many values begin behind a comma or a bracket, which is all of them but the first. Strings have no marks."""
+    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if unescaped.count(b'"') > 4 * MAX_VALUES:  # two strings, a name and its value, for each of the marks
+        return MAX_VALUES
+    outside = b"".join(unescaped.split(b'"')[::2])
+    return sum(map(outside.count, (b",", b"[", b"{")))
 
 
 async def _read(request: web.Request) -> bytes:

@@ -1,20 +1,16 @@
 """One client's connection: how long its answers wait for it, and what it is told where it does not speak HTTP."""
 
 import asyncio
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 from aiohttp import web
 
 from service.http.problems import answered, mistake, problem
+from service.http.stalled import cut_when_stalled
 
 log = structlog.get_logger()
-
-LOOKS: Final = 8
-"""How often a connection is looked at in the time that it has to take something."""
 
 
 class Connection(web.RequestHandler):
@@ -25,11 +21,19 @@ class Connection(web.RequestHandler):
     problem, in which nothing of the input is repeated; nothing of it is logged.
     """
 
-    __slots__ = ("_write_timeout_seconds",)
+    __slots__ = ("_lost", "_write_timeout_seconds")
 
-    def __init__(self, server: web.Server, *, write_timeout_seconds: float, **options: Any) -> None:
+    def __init__(
+        self, server: web.Server, lost: Callable[[], None], *, write_timeout_seconds: float, **options: Any
+    ) -> None:
+        """`lost` is called when there is no connection any more."""
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
+        self._lost = lost
         self._write_timeout_seconds = write_timeout_seconds
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._lost()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -43,7 +47,7 @@ class Connection(web.RequestHandler):
         # From here on a wait for the transport ends when it is empty. Closed with something in it, it would stay as
         # long as the client likes, and aiohttp would have lost sight of it.
         transport.set_write_buffer_limits(high=0)
-        with _cut_when_stalled(transport, self._write_timeout_seconds):
+        with cut_when_stalled(transport, self._write_timeout_seconds):
             finished = await super().finish_response(request, resp, start_time)
             await request.writer.drain()  # it was not waited for where nothing marks a body's end (HTTP/1.0)
         transport.set_write_buffer_limits()
@@ -68,31 +72,3 @@ class Connection(web.RequestHandler):
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Note that aiohttp met an error. Its text is left out, since it may repeat what the client sent."""
         log.info("connection_failed", error=type(kw.get("exc_info")).__name__)
-
-
-@contextmanager
-def _cut_when_stalled(transport: asyncio.Transport, seconds: float) -> Iterator[None]:
-    """While the block runs, cut the connection once nothing of what waits in it has been taken for `seconds`.
-
-    Nothing but the answer's end is added meanwhile, so that less is waiting whenever something was taken. It is seen as
-    soon as the kernel asks for more, which it does when about a third of its own buffer is free.
-    """
-    loop = asyncio.get_running_loop()
-    least, taken_at = math.inf, loop.time()
-    timer: asyncio.TimerHandle
-
-    def look() -> None:
-        nonlocal least, taken_at, timer
-        waiting, now = transport.get_write_buffer_size(), loop.time()
-        if waiting < least:
-            least, taken_at = waiting, now
-        elif now - taken_at >= seconds:
-            transport.abort()
-            return
-        timer = loop.call_later(seconds / LOOKS, look)
-
-    timer = loop.call_later(seconds / LOOKS, look)
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -30,6 +30,12 @@ STATUSES: Final[Mapping[type[PlayheadError], int]] = MappingProxyType(
 
 RETRY_AFTER_SECONDS: Final = 1
 
+MAX_ERRORS: Final = 20
+"""So many of a body's mistakes are listed; the others are counted."""
+
+NAME_CHARACTERS: Final = 64
+"""So much of a field's name is repeated: it may be the client's own."""
+
 
 class Problem(Exception):
     """A request that is answered with a problem which only the door knows of."""
@@ -61,9 +67,24 @@ def problem(status: int, error_type: str, detail: str, **members: Any) -> web.Re
     return answer
 
 
-def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """What pydantic found, by field, without the values."""
-    return [{"field": ".".join(str(part) for part in error["loc"]), "message": error["msg"]} for error in errors]
+def invalid(errors: Sequence[Mapping[str, Any]]) -> Problem:
+    """What pydantic found in a body, by field: the first MAX_ERRORS, in our words, without the values."""
+    listed = [
+        {"field": ".".join(map(_name, error["loc"])), "message": _message(error)} for error in errors[:MAX_ERRORS]
+    ]
+    detail = "The body is not what this route takes."
+    if len(errors) > MAX_ERRORS:
+        detail += f" The first {MAX_ERRORS} of {len(errors)} mistakes are listed."
+    return Problem(422, "validation_error", detail, errors=listed)
+
+
+def _name(part: str | int) -> str:
+    name = str(part)
+    return name if len(name) <= NAME_CHARACTERS else name[:NAME_CHARACTERS] + "…"
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    return _MESSAGES.get(error["type"], "This is not what is taken here.").format(**error.get("ctx", {}))
 
 
 @web.middleware
@@ -132,3 +153,17 @@ _DETAILS: Final = MappingProxyType(
         413: "The body is larger than this route takes.",
     }
 )
+_MESSAGES: Final = MappingProxyType(
+    {
+        "missing": "This field is needed.",
+        "extra_forbidden": "There is no such field.",
+        "string_type": "This must be a string.",
+        "list_type": "This must be an array.",
+        "model_type": "This must be an object.",
+        "literal_error": "This must be {expected}.",
+        "too_short": "This takes at least {min_length} item.",
+        "too_long": "This takes at most {max_length} items.",
+        "value_error": "{error}",
+    }
+)
+"""By pydantic's word for a mistake."""

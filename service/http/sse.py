@@ -16,6 +16,7 @@ import structlog
 from aiohttp import web
 
 from service.http.problems import Problem
+from service.http.stalled import cut_when_stalled
 from service.model.encoding import plain
 from service.registry.follow import Begun, Ended, Followed, Frames, Gap, Heartbeat, Vanished
 
@@ -66,16 +67,16 @@ async def answer_stream(
             raise Problem(410, "gap", "The log does not go on from this position.", **fields)
         response = web.StreamResponse(headers=HEADERS)
         response.force_close()
+        if request.transport is None:
+            return response  # the reader has gone already
         wire = _Wire(response, request.transport, write_timeout_seconds)
         try:
             await response.prepare(request)
             if begun.gap is not None:
                 await wire.write(begun.gap.frame)
             await _send(wire, items, refuse_gaps=refuse_gaps)
-        except TimeoutError:
-            wire.abort()
         except ConnectionError:
-            pass  # the reader is gone; it knows where it was
+            pass  # the reader is gone, or was cut off; it knows where it was
         except Exception:
             # Headers are out: a problem could only be written into the stream. The reader is cut off and comes back.
             log.exception("stream_crashed")
@@ -111,25 +112,25 @@ class _Wire:
     """
 
     def __init__(
-        self, response: web.StreamResponse, transport: asyncio.Transport | None, write_timeout_seconds: float
+        self, response: web.StreamResponse, transport: asyncio.Transport, write_timeout_seconds: float
     ) -> None:
         self._response = response
         self._transport = transport
         self._write_timeout_seconds = write_timeout_seconds
-        if transport is not None:  # by default it goes on asking until less than a quarter waits
-            transport.set_write_buffer_limits(high=BUFFER_BYTES, low=ROOM_BYTES)
+        # By default it goes on asking until less than a quarter waits.
+        transport.set_write_buffer_limits(high=BUFFER_BYTES, low=ROOM_BYTES)
 
     async def write(self, data: bytes) -> None:
-        """Hand bytes over; waits while the reader has not taken what is buffered, and raises TimeoutError at last."""
-        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        if waiting + len(data) <= ROOM_BYTES:
+        """Hand bytes over; waits while the reader goes on taking. Raises ConnectionError where it does not any more."""
+        if self._transport.get_write_buffer_size() + len(data) <= ROOM_BYTES:
             await self._response.write(data)  # goes without waiting, so that no timer is needed
             return
         for start in range(0, len(data), SLICE_BYTES):
-            async with asyncio.timeout(self._write_timeout_seconds):
+            with cut_when_stalled(self._transport, self._write_timeout_seconds):
                 await self._response.write(data[start : start + SLICE_BYTES])
+        if self._transport.is_closing():
+            raise ConnectionResetError("cut off while it was written to")
 
     def abort(self) -> None:
         """Cut the connection, without what is still buffered."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()

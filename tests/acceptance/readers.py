@@ -100,7 +100,7 @@ async def raw_stream(
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     async with asyncio.timeout(DEADLINE_SECONDS):
         await asyncio.get_running_loop().sock_connect(sock, (address.hostname, address.port))
-        reader, writer = await asyncio.open_connection(sock=sock)
+        reader, writer = await asyncio.open_connection(sock=sock, limit=receive_buffer or _PIECE_BYTES)
         try:
             lines = [f"GET /tasks/{task_id}/stream{query} HTTP/1.1", f"Host: {address.netloc}"]
             lines += [f"{name}: {value}" for name, value in (headers or {}).items()]

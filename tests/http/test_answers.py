@@ -12,6 +12,8 @@ import pytest
 import structlog
 
 from service.adapters.postgres import Database, postgres_pool
+from service.http import health
+from service.http.app import serving
 from service.model.errors import DatabaseUnavailable, LogUnavailable, PlayheadError, SessionBusy
 from service.settings import Settings
 from service.wiring import House, StoreUrls, open_app, open_house, open_worker
@@ -137,6 +139,15 @@ async def test_a_page_from_elsewhere_is_not_even_told_how_things_are(doors: Door
         assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
+async def test_a_port_that_has_just_been_used_can_be_listened_on_again(doors: Doors) -> None:
+    port, settings = 0, doors.settings
+    async with open_app(doors.house, settings) as app:
+        for _ in range(2):
+            async with serving(app, "127.0.0.1", port, write_timeout_seconds=settings.write_timeout_seconds) as url:
+                assert (await ask(url, "GET", "/healthz")).status == 200  # the server's end stays in TIME_WAIT
+            port = urlsplit(url).port or 0
+
+
 # --- a mistake of ours ------------------------------------------------------------------------------------------------
 
 
@@ -231,6 +242,21 @@ async def test_readiness_says_which_store_is_away_and_life_goes_on(stores: Store
         assert await ready() == state("ok", "away")
         await postgres.open()
         assert await ready() == state("ok", "ok")
+
+
+@pytest.mark.parametrize("swallowing", ["redis", "postgres"])
+async def test_readiness_does_not_wait_for_a_store_that_never_answers(
+    stores: StoreUrls, dsn: str, swallowing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "PROBE_SECONDS", 0.2)
+    async with behind_lines(stores, dsn) as (url, redis, postgres):
+        (redis if swallowing == "redis" else postgres).swallow()
+        answer = await ask(url, "GET", "/readyz")
+        assert answer.status == 503
+        assert answer.json["dependencies"] == {"redis": "ok", "postgres": "ok"} | {swallowing: "away"}
+        assert answer.seconds < 1
+        redis.cut()
+        postgres.cut()
 
 
 async def test_a_store_that_is_away_is_a_503_that_may_be_tried_again(stores: StoreUrls, dsn: str) -> None:

@@ -3,6 +3,9 @@
 import asyncio
 import json
 import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -45,7 +48,6 @@ NOT_JSON: list[bytes] = [
     *(b'{"text": "x"', b'{"text": "\xff"}', b'{"text": "\xc3\x28"}', b'{"text": "\\ud800"}', b'{"text": "\\x"}'),
     *(b'{"text": "a\nb"}', b'{"text": "\x00"}', b'{"text": NaN}', b'{"text": Infinity}', b"\x00", b"\xef\xbb\xbf{}"),
     *(b"// {}", b'{"text": 01}', b"--", b"\xff\xfe{\x00}\x00", b"<text>x</text>", b"text=x", b"\x1f\x8b\x08\x00"),
-    nested(100_000),
     b'{"text": ' + b"9" * 5_000 + b"}",
 ]
 NOT_A_MESSAGE: list[bytes] = [
@@ -73,6 +75,8 @@ NOT_A_MESSAGE: list[bytes] = [
     b'{"parts": [{"type": "text", "text": "x", "state": "done"}]}',
     json.dumps({"parts": [{"type": "text", "text": "x"}] * 101}).encode(),
     nested(100),
+    nested(500),
+    nested(100_000),
 ]
 NOT_A_SESSION: list[bytes] = [
     *(b"null", b"[]", b"1", b'"x"', b"true", b'{"id": "x"}', b'{"id": null}', b'{"model": "x"}', b'{"": 1}'),
@@ -271,6 +275,106 @@ async def test_what_is_refused_before_any_route_is_a_problem_too(doors: Doors) -
     answer = await ask(doors.url, "POST", "/sessions", None, [("Expect", "a-miracle")])
     assert_refused_and_closed(answer, 417, "http_error")
     assert b"miracle" not in answer.body
+
+
+# --- what would take long to refuse -----------------------------------------------------------------------------------
+
+MIB = 1024 * 1024
+MANY: dict[str, bytes] = {
+    "half a million numbers": b'{"parts":[' + b",".join([b"1"] * 524_000) + b"]}",
+    "a third of a million arrays": b'{"parts":[' + b",".join([b"[]"] * 349_000) + b"]}",
+    "nested pairs": b'{"parts":[' + b",".join([b"[[]]"] * 209_000) + b"]}",
+    "objects": b'{"parts":[' + b",".join([b'{"a":1}'] * 130_000) + b"]}",
+    "strings": b'{"parts":[' + b",".join([b'""'] * 349_000) + b"]}",
+    "unknown fields": b"{" + b",".join(b'"hush%d":1' % n for n in range(70_000)) + b"}",
+    "one field again and again": b"{" + b",".join([b'"hush":1'] * 110_000) + b"}",
+    "unknown fields in each part": (
+        b'{"parts":[' + b",".join([b"{" + b",".join(b'"%d":1' % n for n in range(900)) + b"}"] * 100) + b"]}"
+    ),
+    "brackets": b"[" * MIB,
+    "quotes": b'"' * MIB,
+    "backslashes": b'{"text":"' + b"\\" * (MIB - 11) + b'"}',
+    "a long name": b'{"' + b"hush" * 250_000 + b'":1}',
+    "a thousand long names": b"{" + b",".join(b'"%s%d":1' % (b"hush" * 250, n) for n in range(900)) + b"}",
+    "a long kind": b'{"parts":[{"type":"' + b"hush" * 250_000 + b'","text":"x"}]}',
+    "a long text in the wrong place": b'{"parts":"' + b"hush" * 250_000 + b'"}',
+}
+LARGEST_REFUSAL = 4096
+LONGEST_STALL_SECONDS = 0.1
+"""Of this process's own time, in one turn of its loop. It is to be half of that, on a machine that has little to do."""
+
+
+@pytest.mark.parametrize("body", MANY.values(), ids=MANY.keys())
+async def test_no_body_holds_everybody_up_and_little_of_it_comes_back(doors: Doors, body: bytes) -> None:
+    assert len(body) <= MIB
+    async with longest_stall() as stall:
+        answer = await ask(doors.url, "POST", f"{SESSION}/messages", body, seconds=20)
+    assert answer.status in {400, 422}
+    assert max(stall) < LONGEST_STALL_SECONDS
+    assert len(answer.body) < LARGEST_REFUSAL
+    assert b"hush" * 100 not in answer.body
+
+
+@asynccontextmanager
+async def longest_stall() -> AsyncIterator[list[float]]:
+    """How much time of the processor each turn of the loop takes while the block runs."""
+    loop, took = asyncio.get_running_loop(), [0.0]
+    began = time.thread_time()
+
+    def turn() -> None:
+        nonlocal began, handle
+        now = time.thread_time()
+        took.append(now - began)
+        began, handle = now, loop.call_soon(turn)
+
+    handle = loop.call_soon(turn)
+    yield took
+    handle.cancel()
+
+
+WRONG = {
+    b'{"text": 1}': [("text", "This must be a string.")],
+    b'{"txt": "x", "text": "x"}': [("txt", "There is no such field.")],
+    b'{"%s": "x", "text": "x"}' % (b"y" * 65): [("y" * 64 + "…", "There is no such field.")],
+    b'{"parts": {}}': [("parts", "This must be an array.")],
+    b'{"parts": []}': [("parts", "This takes at least 1 item.")],
+    json.dumps({"parts": [{"type": "text", "text": "x"}] * 101}).encode(): [("parts", "This takes at most 100 items.")],
+    b'{"parts": ["x"]}': [("parts.0", "This must be an object.")],
+    b'{"parts": [{"type": "hush", "text": 1}]}': [
+        ("parts.0.type", "This must be 'text'."),
+        ("parts.0.text", "This must be a string."),
+    ],
+    b'{"parts": [{"type": "text"}]}': [("parts.0.text", "This field is needed.")],
+    b"{}": [("", "Either text or parts is needed.")],
+}
+
+
+@pytest.mark.parametrize("body", WRONG)
+async def test_what_is_wrong_with_a_body_is_said_by_field_and_without_its_values(doors: Doors, body: bytes) -> None:
+    answer = await ask(doors.url, "POST", f"{SESSION}/messages", body)
+    assert answer.json["detail"] == "The body is not what this route takes."
+    assert [(each["field"], each["message"]) for each in answer.json["errors"]] == WRONG[body]
+    assert b"hush" not in answer.body
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b'"hush"', b"1", b"true"])
+async def test_what_is_no_object_is_told_so(doors: Doors, body: bytes) -> None:
+    answer = await ask(doors.url, "POST", f"{SESSION}/messages", body)
+    assert (answer.status, answer.json["detail"]) == (422, "The body must be a JSON object.")
+
+
+async def test_of_many_mistakes_the_first_are_listed_and_all_are_counted(doors: Doors) -> None:
+    body = json.dumps({"text": "x"} | {f"field{n}": 1 for n in range(40)}).encode()
+    answer = await ask(doors.url, "POST", f"{SESSION}/messages", body)
+    assert [each["field"] for each in answer.json["errors"]] == [f"field{n}" for n in range(20)]
+    assert answer.json["detail"].endswith("The first 20 of 40 mistakes are listed.")
+
+
+async def test_what_stands_in_a_text_is_not_counted(doors: Doors) -> None:
+    session_id = (await ask(doors.url, "POST", "/sessions")).json["id"]
+    for said in ('[{"a":1,"b":[2,3]},' * 5_000, '\\",' * 20_000, '\\\\"' * 10_000):
+        answer = await ask(doors.url, "POST", f"/sessions/{session_id}/messages", text(said))
+        assert answer.status in {202, 409}, answer.body
 
 
 # --- what never comes whole -------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Clients that stop reading: whatever they are being answered, they hold a connection no longer than they may."""
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import web
 
-from service.http.app import serving
+from service.http.app import SEND_BUFFER_BYTES, serving
 from service.http.problems import problems
 from service.http.sse import answer_stream
 from service.model.position import Position
@@ -22,7 +23,13 @@ LATEST_SECONDS = 1.25 * WRITE_TIMEOUT_SECONDS + 1
 """A cut may come a quarter later; and this machine may have other things to do."""
 
 RECEIVE_BUFFER_BYTES = 4096
+SLOW_TIMES = 4
+"""A slow client is looked at for so many times the time in which it must take something."""
+
 LARGE = 4 * 1024 * 1024
+KERNEL_BYTES = 2 * SEND_BUFFER_BYTES + 64 * 1024
+"""Linux doubles what it is told to hold, for its own book-keeping; and the client's kernel has a buffer too."""
+
 LITTLE = 32 * 1024
 """Less than what makes a transport ask its writer to wait."""
 
@@ -32,6 +39,12 @@ _ESTABLISHED = "01"
 
 async def large(_: web.Request) -> web.Response:
     return web.Response(body=b"x" * LARGE)
+
+
+async def limits(request: web.Request) -> web.Response:
+    """How much may wait in this connection."""
+    assert request.transport is not None
+    return web.Response(text=str(request.transport.get_write_buffer_limits()))
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
@@ -67,7 +80,9 @@ def _waiting(request: web.Request) -> int:
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
     app = web.Application(middlewares=[problems])
-    app.add_routes([web.get("/large", large), web.get("/stream", stream), web.get("/endless", endless)])
+    app.add_routes(
+        [web.get("/limits", limits), web.get("/large", large), web.get("/stream", stream), web.get("/endless", endless)]
+    )
     async with serving(app, "127.0.0.1", 0, write_timeout_seconds=WRITE_TIMEOUT_SECONDS) as made:
         yield made
 
@@ -155,6 +170,37 @@ async def test_a_client_that_goes_on_taking_gets_all_of_it_however_long_it_takes
                 received += len(data)
             await asyncio.sleep(0.05)  # the slowness itself: nothing is waited for
     assert loop.time() - began > 2 * WRITE_TIMEOUT_SECONDS
+
+
+@pytest.mark.parametrize("path", ["/large", "/endless"])
+async def test_pitfall_57_little_of_an_answer_is_held_by_the_kernel(url: str, path: str) -> None:
+    async with asking(url, f"GET {path} HTTP/1.1") as client:
+        await asyncio.wait(client.serving, timeout=LATEST_SECONDS)
+        assert not client.is_served()
+        assert len(await client.receive()) < KERNEL_BYTES  # what it still had when it was cut off: all of it arrives
+
+
+@pytest.mark.parametrize("path", ["/large", "/endless"])
+async def test_a_client_is_let_be_that_takes_less_in_its_time_than_waits_for_it(url: str, path: str) -> None:
+    """Of a buffer of 64 KiB here and one of twice that in the kernel it takes 8 KiB in the time that it has."""
+    async with asking(url, f"GET {path} HTTP/1.1") as client:
+        for _ in range(8 * SLOW_TIMES):
+            assert await client.receive_some(1024)
+            await asyncio.sleep(WRITE_TIMEOUT_SECONDS / 8)  # the slowness itself: nothing is waited for
+            assert client.is_served()
+
+
+async def test_a_connection_that_was_waited_for_is_afterwards_as_it_was(url: str) -> None:
+    reader, writer = await asyncio.open_connection(urlsplit(url).hostname, urlsplit(url).port)
+    bodies = []
+    for path in ("/limits", "/large", "/limits"):
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"Content-Length: (\d+)", head)
+        assert length is not None
+        bodies.append(await reader.readexactly(int(length[1])))
+    assert bodies[0] == bodies[2]
+    writer.close()
 
 
 async def test_a_connection_that_was_waited_for_goes_on_afterwards(url: str) -> None:

@@ -89,6 +89,7 @@ class Line:
         self._target = target
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._swallowing = False
         self.port = 0
 
     async def open(self) -> None:
@@ -102,6 +103,10 @@ class Line:
         for writer in self._writers:
             writer.transport.abort()
 
+    def swallow(self) -> None:
+        """From now on it takes everything and answers nothing, also to whoever is through."""
+        self._swallowing = True
+
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if isinstance(self._target, str):
             there, back = await asyncio.open_unix_connection(self._target)
@@ -109,16 +114,16 @@ class Line:
             there, back = await asyncio.open_connection(*self._target)
         self._writers |= {writer, back}
         with suppress(ConnectionError, asyncio.CancelledError):
-            await asyncio.gather(_pump(reader, back), _pump(there, writer))
+            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
         for each in (writer, back):
             each.transport.abort()
             self._writers.discard(each)
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-    writer.transport.abort()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if not self._swallowing:
+                writer.write(data)
+        writer.transport.abort()
 
 
 @asynccontextmanager
