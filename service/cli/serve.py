@@ -10,6 +10,7 @@ import structlog
 import typer
 
 from consumers.tasks import DRAIN_SECONDS
+from service.cli.streams import tell
 from service.http.app import serving
 from service.settings import Settings, load_settings
 from service.wiring import open_app, open_house, open_worker
@@ -42,16 +43,16 @@ async def run_parts(settings: Settings, parts: set[Part]) -> None:
     async with AsyncExitStack() as stack:
         house = await stack.enter_async_context(open_house(settings))
         urls = house.urls.shown()
-        typer.echo(f"redis     {urls.redis}\npostgres  {urls.postgres}")
+        tell(f"redis     {urls.redis}\npostgres  {urls.postgres}")
         if Part.HTTP in parts:
             app = await stack.enter_async_context(open_app(house, settings))
             served = serving(
                 app, settings.http_host, settings.http_port, write_timeout_seconds=settings.write_timeout_seconds
             )
             url = await stack.enter_async_context(served)
-            typer.echo(f"listening on {url}")
+            tell(f"listening on {url}")
         if Part.TASKS in parts:
             worker = await stack.enter_async_context(open_worker(house, settings))
-            typer.echo(f"model     {settings.model or 'demo'}")
+            tell(f"model     {settings.model or 'demo'}")
             await worker.run(stop)
         await stop.wait()
