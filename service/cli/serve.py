@@ -44,6 +44,8 @@ async def run_parts(settings: Settings, parts: set[Part]) -> None:
         house = await stack.enter_async_context(open_house(settings))
         urls = house.urls.shown()
         tell(f"redis     {urls.redis}\npostgres  {urls.postgres}")
+        if settings.amqp_url is not None:
+            tell("amqp      not used yet: completions over AMQP are not taken")
         if Part.HTTP in parts:
             app = await stack.enter_async_context(open_app(house, settings))
             served = serving(
