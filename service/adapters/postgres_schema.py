@@ -47,18 +47,15 @@ async def _with_schema(dsn: str, *, apply: bool) -> bool:
     try:
         connection = await asyncpg.connect(dsn, timeout=CALL_SECONDS, command_timeout=60)
         try:
-            async with connection.transaction():
-                await _refuse_server(connection)
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-                if await connection.fetchval("SELECT to_regclass('schema_version')") is not None:
-                    _refuse_other(await connection.fetchval("SELECT version FROM schema_version"))
-                    return False
-                if not apply:
-                    raise ConfigurationError("PLAYHEAD_POSTGRES_URL: no schema there yet: run `playhead schema apply`")
-                await connection.execute(schema_sql())
-                return True
-        finally:
+            transaction = connection.transaction()
+            await transaction.start()
+            await _refuse_server(connection)
+            applied = await _apply_or_check(connection, apply=apply)
+            await transaction.commit()
             await connection.close(timeout=CALL_SECONDS)
+            return applied
+        finally:
+            connection.terminate()  # a ROLLBACK would have to be waited for, by a stop too
     except asyncpg.PostgresError as error:
         # The server's own words, of which the first line names no secret: no such database, no such user, no room.
         reason = str(error).partition("\n")[0]
@@ -71,6 +68,17 @@ async def _with_schema(dsn: str, *, apply: bool) -> bool:
         raise ConfigurationError("PLAYHEAD_POSTGRES_URL: what answers there is no PostgreSQL") from error
     except (OSError, asyncpg.InterfaceError, ValueError) as error:
         raise ConfigurationError("PLAYHEAD_POSTGRES_URL: the database cannot be reached") from error
+
+
+async def _apply_or_check(connection: "Connection", *, apply: bool) -> bool:
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    if await connection.fetchval("SELECT to_regclass('schema_version')") is not None:
+        _refuse_other(await connection.fetchval("SELECT version FROM schema_version"))
+        return False
+    if not apply:
+        raise ConfigurationError("PLAYHEAD_POSTGRES_URL: no schema there yet: run `playhead schema apply`")
+    await connection.execute(schema_sql())
+    return True
 
 
 async def _refuse_server(connection: "Connection") -> None:

@@ -125,7 +125,11 @@ async def start_kept(program: Program, ground: Ground) -> KeptProcess:
     except OSError as error:
         place = error.filename or path
         raise ConfigurationError(f"PLAYHEAD_DATA_DIR: {place} cannot be written: {error.strerror}") from error
-    held, holder = os.pipe()
+    try:
+        held, holder = os.pipe()
+    except OSError as error:
+        os.close(log)
+        raise ConfigurationError(f"{program.name} cannot be started: {error}") from error
     try:
         keeper = await start_process(
             sys.executable, "-I", "-S", KEEPER, "run",
