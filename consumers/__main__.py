@@ -2,7 +2,7 @@
 
 import sys
 
-from service.cli.app import main
+from service.__main__ import main
 
 CONSUMERS = ("tasks",)
 

@@ -5,6 +5,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
@@ -16,6 +17,7 @@ _SCHEMES: Final = MappingProxyType(
     {
         "redis_url": ("redis", "rediss", "unix"),
         "postgres_url": ("postgresql", "postgres"),
+        "amqp_url": ("amqp", "amqps"),
         "model_url": ("http", "https"),
     }
 )
@@ -34,11 +36,13 @@ class Settings(BaseSettings):
     """0 takes a free port, which is printed."""
     data_dir: Path = Path("data")
     """Where the embedded stores keep their data between runs."""
-    redis_url: str | None = None
+    redis_url: str | None = Field(default=None, repr=False)
     """Redis 7.0 or later, or Valkey 8 or later; without it an embedded Valkey is started."""
-    postgres_url: str | None = None
+    postgres_url: str | None = Field(default=None, repr=False)
     """PostgreSQL 15 or later; without it an embedded one is started."""
-    model_url: str | None = None
+    amqp_url: str | None = Field(default=None, repr=False)
+    """A RabbitMQ. Not used yet: completions over AMQP come in a later version."""
+    model_url: str | None = Field(default=None, repr=False)
     """An OpenAI-compatible endpoint, up to and including its `/v1`; without it the demo model answers."""
     model_key: str = Field(default="", repr=False)
     model: str | None = None
@@ -63,13 +67,27 @@ class Settings(BaseSettings):
             raise ValueError("only a loopback address can be listened on: 127.0.0.1, ::1 or localhost")
         return host
 
-    @field_validator("redis_url", "postgres_url", "model_url")
+    @field_validator("redis_url", "postgres_url", "amqp_url", "model_url")
     @classmethod
     def _has_scheme(cls, url: str | None, field: ValidationInfo) -> str | None:
         schemes = _SCHEMES[field.field_name or ""]
         scheme, separator, rest = (url or "").partition("://")
         if url is not None and not (separator and rest and scheme in schemes):
             raise ValueError(f"a URL is expected that begins with {' or '.join(f'{one}://' for one in schemes)}")
+        return url
+
+    @field_validator("amqp_url")
+    @classmethod
+    def _has_host(cls, url: str | None) -> str | None:
+        try:
+            readable = url is None or ((parts := urlsplit(url)).hostname is not None and parts.port != 0)
+        except ValueError:  # its reason may hold a piece of the password
+            readable = False
+        if not readable:
+            raise ValueError(
+                "the URL cannot be read: amqp://user:password@host:port/vhost is expected, "
+                "with special characters of the password percent-encoded"
+            )
         return url
 
     @field_validator("model_key")

@@ -57,7 +57,7 @@ class StoreUrls:
 
 
 def _without_password(url: str) -> str:
-    return re.sub(r"(?<=[?&]password=)[^&]*", "***", re.sub(r"(://[^:@/?]*:).*@", r"\1***@", url))
+    return re.sub(r"(?i)([?&][^=&]*password=)[^&]*", r"\1***", re.sub(r"(://[^:@/?]*:).*@", r"\1***@", url))
 
 
 @dataclass(frozen=True, slots=True)

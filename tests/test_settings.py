@@ -111,6 +111,10 @@ WRONG: list[tuple[str, dict[str, str]]] = [
     ),
     *(("REDIS_URL", {"REDIS_URL": value}) for value in (f"user:{SECRET}@host", "localhost:6379", "redis:/x", "x")),
     *(("POSTGRES_URL", {"POSTGRES_URL": value}) for value in (f"user:{SECRET}@host", "host=x", "postgres:/x")),
+    *(
+        ("AMQP_URL", {"AMQP_URL": value})
+        for value in (f"u:{SECRET}@host", "amqp:/x", f"amqp://u:{SECRET}/1@h/", f"amqp://u:{SECRET}@[::1/")
+    ),
     *(("MODEL_URL", {"MODEL_URL": value, "MODEL": "m"}) for value in (f"{SECRET}.test/v1", "x", "http:/x")),
     ("MODEL", {"MODEL_URL": "http://m.test/v1"}),
     ("MODEL", {"MODEL_URL": "http://m.test/v1", "MODEL_KEY": SECRET}),
@@ -132,6 +136,7 @@ WRONG: list[tuple[str, dict[str, str]]] = [
 OF_A_KIND: list[tuple[str, dict[str, str]]] = [
     *(("REDIS_URL", {"REDIS_URL": f"{scheme}://u:{SECRET}@h"}) for scheme in ("http", "postgresql", "valkey", "amqp")),
     *(("POSTGRES_URL", {"POSTGRES_URL": f"{scheme}://u:{SECRET}@h/d"}) for scheme in ("http", "redis", "mysql")),
+    *(("AMQP_URL", {"AMQP_URL": f"{scheme}://u:{SECRET}@h/"}) for scheme in ("http", "redis", "AMQP")),
     *(("MODEL_URL", {"MODEL_URL": f"{scheme}://{SECRET}.test", "MODEL": "m"}) for scheme in ("ftp", "redis", "file")),
     ("MODEL_KEY", {"MODEL_URL": "http://m.test/v1", "MODEL": "m", "MODEL_KEY": f"{SECRET}\u20ac"}),
 ]
@@ -175,3 +180,17 @@ def test_settings_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load(monkeypatch)
     with pytest.raises(ValueError, match="frozen"):
         settings.http_port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "url", ["amqp://guest:guest@localhost/", "amqps://u:p@h:5671/%2Fv?heartbeat=5", "amqp://[::1]"]
+)
+def test_a_broker_can_be_named_already(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    assert load(monkeypatch, AMQP_URL=url).amqp_url == url
+
+
+def test_urls_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may hold a password."""
+    schemes = {"REDIS_URL": "redis", "POSTGRES_URL": "postgresql", "AMQP_URL": "amqp", "MODEL_URL": "https"}
+    values = {name: f"{scheme}://u:{SECRET}@h/" for name, scheme in schemes.items()}
+    assert SECRET not in repr(load(monkeypatch, **values, MODEL="m"))

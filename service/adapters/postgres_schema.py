@@ -2,12 +2,18 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
 from service.adapters.postgres import CALL_SECONDS
 from service.model.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from service.adapters.postgres import Connection
+
+OLDEST: Final = 15
+"""The oldest major version of PostgreSQL."""
 
 KNOWN_VERSION: Final = 3
 """The version that schema.sql writes."""
@@ -45,32 +51,64 @@ async def _with_schema(dsn: str, *, apply: bool) -> bool:
     try:
         connection = await asyncpg.connect(dsn, timeout=CALL_SECONDS, command_timeout=60)
         try:
-            _refuse_isolation(await connection.fetchval("SHOW default_transaction_isolation"))
-            async with connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-                if await connection.fetchval("SELECT to_regclass('schema_version')") is not None:
-                    _refuse_other(await connection.fetchval("SELECT version FROM schema_version"))
-                    return False
-                if not apply:
-                    raise ConfigurationError("PLAYHEAD_POSTGRES_URL: no schema there yet: run `playhead schema apply`")
-                await connection.execute(schema_sql())
-                return True
-        finally:
+            transaction = connection.transaction()
+            await transaction.start()
+            await _refuse_server(connection)
+            applied = await _apply_or_check(connection, apply=apply)
+            await transaction.commit()
             await connection.close(timeout=CALL_SECONDS)
+            return applied
+        finally:
+            connection.terminate()  # a ROLLBACK would have to be waited for, by a stop too
     except asyncpg.PostgresError as error:
         # The server's own words, of which the first line names no secret: no such database, no such user, no room.
         reason = str(error).partition("\n")[0]
         raise ConfigurationError(f"PLAYHEAD_POSTGRES_URL: the database refuses: {reason}") from error
+    except asyncpg.TargetServerAttributeNotMatched as error:
+        raise ConfigurationError(
+            "PLAYHEAD_POSTGRES_URL: the database is not what the URL's target_session_attrs asks for"
+        ) from error
+    except asyncpg.InternalClientError as error:
+        raise ConfigurationError("PLAYHEAD_POSTGRES_URL: what answers there is no PostgreSQL") from error
     except (OSError, asyncpg.InterfaceError, ValueError) as error:
         raise ConfigurationError("PLAYHEAD_POSTGRES_URL: the database cannot be reached") from error
 
 
-def _refuse_isolation(isolation: str) -> None:
+async def _apply_or_check(connection: "Connection", *, apply: bool) -> bool:
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    if await connection.fetchval("SELECT to_regclass('schema_version')") is not None:
+        _refuse_other(await connection.fetchval("SELECT version FROM schema_version"))
+        return False
+    if not apply:
+        raise ConfigurationError("PLAYHEAD_POSTGRES_URL: no schema there yet: run `playhead schema apply`")
+    await connection.execute(schema_sql())
+    return True
+
+
+async def _refuse_server(connection: "Connection") -> None:
+    ((replica, read_only, isolation),) = await connection.fetch(
+        "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean,"
+        " current_setting('default_transaction_isolation')"
+    )
+    major = connection.get_server_version().major
+    if fault := fault_of(major, replica=replica, read_only=read_only, isolation=isolation):
+        raise ConfigurationError(f"PLAYHEAD_POSTGRES_URL: {fault}")
+
+
+def fault_of(major: int, *, replica: bool, read_only: bool, isolation: str) -> str | None:
+    """Why a server that is this cannot be used; None where it can."""
+    if major < OLDEST:
+        return f"PostgreSQL {OLDEST} or later is needed, this is version {major}"
+    if replica:
+        return "a primary is needed, this is a replica"
+    if read_only:
+        return "its transactions are read-only by default: set default_transaction_read_only to off"
     if isolation != ISOLATION:
-        raise ConfigurationError(
-            f"PLAYHEAD_POSTGRES_URL: default_transaction_isolation is {isolation!r} there, this program needs "
-            f"{ISOLATION!r} (ALTER DATABASE or ALTER ROLE … SET default_transaction_isolation)"
+        return (
+            f"its default_transaction_isolation is {isolation!r}, this program needs {ISOLATION!r} "
+            "(ALTER DATABASE or ALTER ROLE … SET default_transaction_isolation)"
         )
+    return None
 
 
 def _refuse_other(version: int | None) -> None:

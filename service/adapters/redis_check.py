@@ -6,19 +6,33 @@ import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
+from inspect import signature
 from os import strerror
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import structlog
 from redis import exceptions
 from redis.asyncio import Redis
+from redis.asyncio.connection import URL_QUERY_ARGUMENT_PARSERS, AbstractConnection
 
 from service.adapters.redis_client import CALL_SECONDS, connect
 from service.model.errors import ConfigurationError
 
 OLDEST: Final = 7
 """The oldest major version; Valkey says which Redis it is compatible with."""
+
+OPTIONS: Final = frozenset(
+    (
+        *("db", "username", "password"),
+        *("ssl_ca_certs", "ssl_ca_data", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password"),
+        *("ssl_cert_reqs", "ssl_check_hostname", "ssl_ciphers"),
+    )
+)
+"""What may follow the `?` of the URL: where the database is and how to be let in, not how the client works."""
+
+_NAMES: Final = frozenset(URL_QUERY_ARGUMENT_PARSERS) | frozenset(signature(AbstractConnection).parameters)
+"""Options that the client has. Another name is not repeated: it may be the end of a password."""
 
 log = structlog.get_logger()
 
@@ -59,8 +73,8 @@ async def _info(url: str) -> Mapping[str, Any]:
             return info
     except (exceptions.RedisError, OSError) as error:
         raise _wrong(_in_words(error)) from error
-    except TypeError as error:  # the client takes what follows `?` as arguments of its connections
-        raise _wrong("the URL has an option after its ? that there is not") from error
+    except (TypeError, ValueError) as error:  # of `ssl_…`, which the client gives its connections as they stand
+        raise _wrong("an option after the ? of the URL is not for this kind of URL, or has a wrong value") from error
     finally:
         await redis.aclose()
 
@@ -69,12 +83,20 @@ def _client(url: str) -> Redis:
     # The reason is not repeated: where a password breaks the URL, it holds a piece of it.
     with suppress(ValueError):
         parts = urlsplit(url)
+        _refuse_options(parts.query)
         if parts.scheme == "unix" or re.fullmatch(r"(/\d*)?", parts.path):  # else the client takes database 0
             return connect(url)
     raise _wrong(
         "the URL cannot be read: redis://user:password@host:port/number is expected, "
         "with special characters of the password percent-encoded"
     )
+
+
+def _refuse_options(query: str) -> None:
+    for name in parse_qs(query, keep_blank_values=True):
+        if name not in OPTIONS:
+            known = f"the URL must not set {name}" if name in _NAMES else "the URL has an option that there is not"
+            raise _wrong(f"{known}: after its ? may stand db, username, password and ssl_…")
 
 
 def _wrong(what: str) -> ConfigurationError:
@@ -100,7 +122,8 @@ def _in_words(error: BaseException) -> str:
             return f"nothing answers within {CALL_SECONDS:.0f} seconds (or not with TLS, where it is rediss://)"
     match error.__context__ or error:
         case ssl.SSLError() as failed:
-            return f"no TLS with this server: {(failed.reason or 'no reason given').replace('_', ' ').lower()}"
+            reason = getattr(failed, "reason", None) or "no reason given"  # one of Python's own has none
+            return f"no TLS with this server: {reason.replace('_', ' ').lower()}"
         case socket.gaierror(strerror=reason):
             return f"the Redis cannot be reached: {reason}"
         case OSError(errno=int(number)) as failed if not isinstance(failed, ConnectionResetError):

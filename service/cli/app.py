@@ -8,6 +8,7 @@ import typer
 from service.cli.logs import configure_logs
 from service.cli.schema import schema
 from service.cli.serve import serve
+from service.cli.streams import give_up_lost, open_closed_streams, say
 from service.model.errors import PlayheadError
 
 USAGE_EXIT: Final = 2
@@ -28,13 +29,16 @@ def playhead() -> None:
 def main() -> None:
     """Run a command; what is wrong with its input or its surroundings is one line on stderr and exit code 2."""
     code = 0
+    open_closed_streams()
     try:
         app()
     except* PlayheadError as errors:
-        sys.stderr.write(f"playhead: {_first(errors)}\n")
+        say(f"playhead: {_first(errors)}")
         code = USAGE_EXIT
     except* KeyboardInterrupt:
         code = INTERRUPTED_EXIT
+    finally:
+        give_up_lost()
     sys.exit(code)  # not inside `except*`: there Python 3.11.2 makes a group of it, and a traceback
 
 

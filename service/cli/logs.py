@@ -6,6 +6,17 @@ import sys
 import structlog
 from structlog.typing import Processor
 
+from service.cli.streams import say
+
+
+class _Lines:
+    """Where finished lines go. A log that cannot be written any more stops nobody."""
+
+    def msg(self, line: str) -> None:
+        say(line)
+
+    debug = info = warning = error = critical = msg
+
 
 def configure_logs() -> None:
     """Send the house's logs to stderr. Tracebacks come without the values of variables, which may be messages."""
@@ -25,6 +36,6 @@ def configure_logs() -> None:
             *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_Lines,
         cache_logger_on_first_use=True,
     )

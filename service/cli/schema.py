@@ -5,6 +5,7 @@ import asyncio
 import typer
 
 from service.adapters.postgres_schema import KNOWN_VERSION, apply_schema, schema_sql
+from service.cli.streams import write_out
 from service.model.errors import ConfigurationError
 from service.settings import load_settings
 
@@ -14,7 +15,7 @@ schema = typer.Typer(no_args_is_help=True, help="The database's schema.")
 @schema.command("print")
 def print_schema() -> None:
     """Print the whole DDL."""
-    typer.echo(schema_sql(), nl=False)
+    write_out(schema_sql())
 
 
 @schema.command("apply")
@@ -24,4 +25,4 @@ def apply() -> None:
     if url is None:
         raise ConfigurationError("PLAYHEAD_POSTGRES_URL: not set (the embedded database gets its schema by itself)")
     applied = asyncio.run(apply_schema(url))
-    typer.echo(f"schema version {KNOWN_VERSION} {'applied' if applied else 'was there already'}")
+    write_out(f"schema version {KNOWN_VERSION} {'applied' if applied else 'was there already'}\n")

@@ -1,18 +1,23 @@
 """`playhead serve`: the service, whole or in part."""
 
 import asyncio
+import resource
 import signal
 from contextlib import AsyncExitStack
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import structlog
 import typer
 
-from consumers.tasks import DRAIN_SECONDS
+from consumers.tasks import DRAIN_SECONDS, Worker
+from service.cli.streams import tell
 from service.http.app import serving
 from service.settings import Settings, load_settings
 from service.wiring import open_app, open_house, open_worker
+
+OPEN_FILES: Final = 65_536
+"""As many descriptors as are asked for, where the hard limit allows it: each reader and each connection is one."""
 
 log = structlog.get_logger()
 
@@ -25,33 +30,76 @@ class Part(StrEnum):
 
 
 def serve(only: Annotated[Part | None, typer.Option(help="Run this part alone.")] = None) -> None:
-    """Run the service until it is told to stop (Ctrl-C, SIGTERM)."""
-    asyncio.run(run_parts(load_settings(), set(Part) if only is None else {only}))
+    """Run the service until it is told to stop (Ctrl-C, SIGTERM, or a closed terminal)."""
+    settings = load_settings()
+    _raise_open_files()
+    asyncio.run(run_parts(settings, set(Part) if only is None else {only}))
 
 
 async def run_parts(settings: Settings, parts: set[Part]) -> None:
-    """Open the stores, run these parts until a signal says stop, let running turns finish, close everything."""
-    stop = asyncio.Event()
+    """Open the stores, run these parts until a signal says stop, let running turns finish, close everything.
+
+    A start that is told to stop is cut short, and closes what it has opened.
+    """
+    loop, start = asyncio.get_running_loop(), asyncio.timeout(None)
+    started, stop = asyncio.Event(), asyncio.Event()
 
     def told_to_stop() -> None:
         log.info("stopping", waits_for_turns_seconds=DRAIN_SECONDS if Part.TASKS in parts else 0)
+        if not stop.is_set() and not started.is_set():
+            loop.set_exception_handler(lambda *_: None)  # asyncpg leaves futures behind when its connecting is cut
+            start.reschedule(loop.time())
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, told_to_stop)
     async with AsyncExitStack() as stack:
-        house = await stack.enter_async_context(open_house(settings))
-        urls = house.urls.shown()
-        typer.echo(f"redis     {urls.redis}\npostgres  {urls.postgres}")
-        if Part.HTTP in parts:
-            app = await stack.enter_async_context(open_app(house, settings))
-            served = serving(
-                app, settings.http_host, settings.http_port, write_timeout_seconds=settings.write_timeout_seconds
-            )
-            url = await stack.enter_async_context(served)
-            typer.echo(f"listening on {url}")
-        if Part.TASKS in parts:
-            worker = await stack.enter_async_context(open_worker(house, settings))
-            typer.echo(f"model     {settings.model or 'demo'}")
+        try:
+            async with start:
+                for number in _stops():
+                    loop.add_signal_handler(number, told_to_stop)
+                worker = await _open_parts(stack, settings, parts)
+                started.set()
+        except TimeoutError:
+            if not start.expired():
+                raise
+            return
+        if worker is not None:
             await worker.run(stop)
         await stop.wait()
+
+
+async def _open_parts(stack: AsyncExitStack, settings: Settings, parts: set[Part]) -> Worker | None:
+    """Open what these parts need, and say where it is; answers the worker, which is still to be run."""
+    house = await stack.enter_async_context(open_house(settings))
+    urls = house.urls.shown()
+    tell(f"redis     {urls.redis}\npostgres  {urls.postgres}")
+    if settings.amqp_url is not None:
+        tell("amqp      not used yet: completions over AMQP are not taken")
+    if Part.HTTP in parts:
+        app = await stack.enter_async_context(open_app(house, settings))
+        served = serving(
+            app, settings.http_host, settings.http_port, write_timeout_seconds=settings.write_timeout_seconds
+        )
+        tell(f"listening on {await stack.enter_async_context(served)}")
+    if Part.TASKS not in parts:
+        return None
+    worker = await stack.enter_async_context(open_worker(house, settings))
+    tell(f"model     {settings.model or 'demo'}")
+    return worker
+
+
+def _stops() -> list[signal.Signals]:
+    """The signals that say stop. A closed terminal does too, unless it was told beforehand not to (`nohup`)."""
+    stays = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM] if stays else [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def _raise_open_files() -> None:
+    """Have as many descriptors as we may: the usual soft limit of 1024 is for programs that `select`, and too few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError) as error:
+        log.warning("open_files_not_raised", soft=soft, wanted=wanted, cause=str(error))

@@ -42,7 +42,6 @@ _ESTABLISHED = "01"
 async def test_a_thousand_followers_of_one_log_each_get_all_of_it(service: Service, client: Client) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * FOLLOWERS)), hard))
-    resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * FOLLOWERS)), hard))
     task_id = await client.post("/wait 0.5", "/count 30 rate=20", "/count 3000")
     begun = time.monotonic()
     bodies = await asyncio.gather(*(_whole_body(service.url, task_id) for _ in range(FOLLOWERS)))

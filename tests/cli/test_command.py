@@ -215,12 +215,46 @@ async def test_passwords_of_stores_are_not_printed(tmp_path: Path, postgres_url:
         settings = {
             "REDIS_URL": valkey.url(f":{SECRET}"),
             "POSTGRES_URL": postgres_url.replace("postgres@", f"postgres:{SECRET}@"),
+            "AMQP_URL": f"amqp://u:{SECRET}@h/",
         }
         assert all(SECRET in url for url in settings.values())
         async with serve(tmp_path / "log", settings) as service:
             shown = "\n".join(service.lines)
             await service.stop()
     assert SECRET not in shown + (tmp_path / "log").read_text()
+    assert "amqp      not used yet" in shown
+
+
+@pytest.mark.parametrize("name", ["password", "sslpassword", "ssl_password", "PASSWORD"])
+def test_no_kind_of_password_is_shown(name: str) -> None:
+    shown = StoreUrls(f"rediss://h/0?{name}={SECRET}&db=1", f"postgresql://h/d?a=b&{name}={SECRET}").shown()
+    assert shown == StoreUrls(f"rediss://h/0?{name}=***&db=1", f"postgresql://h/d?a=b&{name}=***")
+
+
+@pytest.mark.parametrize("host", ["::1%nope", "127.0.0.2%lo"])
+async def test_an_address_that_there_is_not_is_one_line(
+    tmp_path: Path, stores: StoreUrls, postgres_url: str, host: str
+) -> None:
+    settings = {"HTTP_HOST": host, "REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
+    assert_one_line(await playhead(tmp_path, "serve", settings=settings), "HTTP_HOST")
+
+
+@pytest.mark.parametrize("attributes", ["standby", "read-only", "any-such"])
+async def test_a_database_that_is_not_what_the_url_asks_for_is_one_line(
+    tmp_path: Path, stores: StoreUrls, postgres_url: str, attributes: str
+) -> None:
+    url = f"{postgres_url}&target_session_attrs={attributes}"
+    settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": url}
+    assert_one_line(await playhead(tmp_path, "serve", settings=settings), "POSTGRES_URL")
+
+
+async def test_a_database_that_is_read_only_is_refused(tmp_path: Path, stores: StoreUrls, postgres_url: str) -> None:
+    (row,) = await execute(postgres_url, "SELECT current_database() AS name")
+    await execute(postgres_url, f"ALTER DATABASE {row['name']} SET default_transaction_read_only = on")
+    settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
+    ran = await playhead(tmp_path, "serve", settings=settings)
+    assert_one_line(ran, "POSTGRES_URL")
+    assert "read-only" in ran.err
 
 
 async def test_a_database_without_our_schema_is_refused(tmp_path: Path, stores: StoreUrls, empty: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from service.model.errors import ConfigurationError
 
+DATA_PATH_BYTES = 900  # PostgreSQL's paths have 1024 (MAXPGPATH), those of its files below the data folder included
 SOCKET_PATH_BYTES = 103  # sockaddr_un: 108 on Linux, 104 on macOS, with the closing zero
 VALKEY_SOCKET = "valkey.sock"
 POSTGRES_SOCKET = ".s.PGSQL.5432"
@@ -43,8 +44,14 @@ def open_folders(data_dir: Path) -> Folders:
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "a loop of links"
         raise ConfigurationError(f"PLAYHEAD_DATA_DIR: {data_dir} cannot be used as a folder: {reason}") from error
+    if (length := len(os.fsencode(data))) > DATA_PATH_BYTES:
+        raise ConfigurationError(
+            f"PLAYHEAD_DATA_DIR: its path has {length} bytes, and {DATA_PATH_BYTES} is the limit: name a shorter one"
+        )
     digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:8]
     sockets = Path(tempfile.gettempdir()) / f"playhead-{os.geteuid()}-{digest}"
+    if not str(sockets).isprintable():  # as text, since both clients take it out of a URL
+        raise ConfigurationError(f"TMPDIR: {str(sockets)!a} is no printable text: name another folder")
     length = len(os.fsencode(sockets / POSTGRES_SOCKET))
     if length > SOCKET_PATH_BYTES:
         raise ConfigurationError(

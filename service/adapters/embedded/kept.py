@@ -9,7 +9,7 @@ from pathlib import Path
 
 from service.adapters.embedded.lock import pid_file
 from service.adapters.embedded.logfile import last_words, open_log
-from service.adapters.embedded.processes import ENVIRONMENT, read_pid, signal_if_ours
+from service.adapters.embedded.processes import ENVIRONMENT, read_pid, signal_if_ours, start_process
 from service.model.errors import ConfigurationError
 
 KEEPER = Path(__file__).with_name("keeper.py")
@@ -118,16 +118,23 @@ class KeptProcess:
 async def start_kept(program: Program, ground: Ground) -> KeptProcess:
     """Start a keeper with its program. Raises ConfigurationError when not even the keeper can start."""
     path = ground.data / f"{program.log or program.name}.log"
+    pid = pid_file(ground.data, program.name)
     try:
+        pid.unlink(missing_ok=True)
         log, since = open_log(path)
     except OSError as error:
-        raise ConfigurationError(f"PLAYHEAD_DATA_DIR: {path} cannot be written: {error.strerror}") from error
-    held, holder = os.pipe()
+        place = error.filename or path
+        raise ConfigurationError(f"PLAYHEAD_DATA_DIR: {place} cannot be written: {error.strerror}") from error
     try:
-        keeper = await asyncio.create_subprocess_exec(
+        held, holder = os.pipe()
+    except OSError as error:
+        os.close(log)
+        raise ConfigurationError(f"{program.name} cannot be started: {error}") from error
+    try:
+        keeper = await start_process(
             sys.executable, "-I", "-S", KEEPER, "run",
             program.identity, str(int(program.stop_signal)), str(STOP_SECONDS),
-            pid_file(ground.data, program.name), *program.command,
+            pid, *program.command,
             stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log,
             pass_fds=[ground.lock, holder], start_new_session=True, cwd=ground.data, env=ENVIRONMENT,
         )  # fmt: skip

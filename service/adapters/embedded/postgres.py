@@ -91,12 +91,14 @@ async def _make_database(place: Path, programs: PostgresPrograms, privileges: Pr
 
 def _is_there(place: Path, major: int) -> bool:
     try:
-        with (place / "PG_VERSION").open() as file:
+        with (place / "PG_VERSION").open(errors="replace") as file:
             found = file.readline(16).strip()
     except FileNotFoundError:
         return False
     except OSError as error:
         raise ConfigurationError(f"PLAYHEAD_DATA_DIR: {place} cannot be read: {error.strerror}") from error
+    if not found.isdecimal():
+        raise ConfigurationError(f"PLAYHEAD_DATA_DIR: {place / 'PG_VERSION'} holds no version")
     if found != str(major):
         raise ConfigurationError(
             f"{place} is of PostgreSQL {found} and the program here is {major}: install that version, set "

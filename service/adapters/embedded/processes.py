@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 COMMAND_BYTES = 4096
 PS_SECONDS = 5.0
@@ -39,7 +41,7 @@ async def ask(command: Sequence[str | Path], seconds: float) -> tuple[int, str]:
 
     Raises OSError when it cannot be started.
     """
-    process = await asyncio.create_subprocess_exec(
+    process = await start_process(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -53,9 +55,31 @@ async def ask(command: Sequence[str | Path], seconds: float) -> tuple[int, str]:
         return -signal.SIGKILL, ""
     finally:
         if process.returncode is None:
-            process.kill()
-            await process.wait()
+            await end_process(process)
     return process.returncode or 0, printed[:OUTPUT_BYTES].decode(errors="replace")
+
+
+async def start_process(*command: str | Path, **how: Any) -> asyncio.subprocess.Process:
+    """Like `create_subprocess_exec`, but a cancellation arrives when the process is there, and has been killed (-9).
+
+    asyncio itself, when its start is cut, may lose a child that ends just then, and says so on stderr.
+    """
+    starting = asyncio.create_task(asyncio.create_subprocess_exec(*command, **how))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await end_process(await starting)
+        raise
+
+
+async def end_process(process: asyncio.subprocess.Process) -> None:
+    """Kill a process (-9) and wait for it.
+
+    Not by its own `kill`, which first asks for the exit code: it may be the one that takes it away from asyncio.
+    """
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
+    await process.wait()
 
 
 def read_pid(path: Path) -> int:

@@ -80,10 +80,13 @@ class SupervisedServer:
 
     async def _watch(self) -> None:
         restarts: deque[float] = deque(maxlen=len(self._pauses))
+        died: KeptProcess | None = None
         while (kept := self._kept) is not None:
             code = await kept.wait()
             server, now = self.program.name, time.monotonic()
-            log.error("embedded_server_died", server=server, code=code, reason=kept.last_words())
+            if kept is not died:
+                died = kept
+                log.error("embedded_server_died", server=server, code=code, reason=kept.last_words())
             recent = sum(now - at < RESTART_WINDOW_SECONDS for at in restarts)
             if recent == len(self._pauses):
                 log.error("embedded_server_left_down", server=server, restarts=recent, window_s=RESTART_WINDOW_SECONDS)
@@ -93,7 +96,10 @@ class SupervisedServer:
             try:
                 await kept.last_is_gone()
                 await self._launch()
-            except (ConfigurationError, TimeoutError) as error:
+            except (ConfigurationError, OSError) as error:  # TimeoutError is one
                 log.error("embedded_server_restart_failed", server=server, reason=str(error))
+            except Exception:
+                # The edge of the watch: whatever it was, the server is still tried again, or left down with a word.
+                log.exception("embedded_server_restart_failed", server=server)
             else:
                 log.info("embedded_server_restarted", server=server, took_s=round(time.monotonic() - now, 3))

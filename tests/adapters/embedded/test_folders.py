@@ -74,3 +74,11 @@ def test_the_sockets_go_and_what_is_not_ours_stays(folders: Folders) -> None:
     with private_sockets(folders):
         pass
     assert not folders.sockets.exists()
+
+
+def test_a_temp_folder_whose_name_is_no_utf_8_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clients take their sockets' paths out of URLs, which have no other bytes."""
+    monkeypatch.setattr(tempfile, "tempdir", os.fsdecode(b"/tmp/\xff"))
+    with pytest.raises(ConfigurationError, match=r"^TMPDIR: ") as raised:
+        open_folders(tmp_path / "data")
+    assert str(raised.value).isprintable()

@@ -52,6 +52,14 @@ async def test_a_folder_of_another_major_version_is_refused(tmp_path: Path, grou
         await made(tmp_path, ground, "exit 1")
 
 
+@pytest.mark.parametrize("garbage", [b"\xff\xfe\x00\x01", b"", b"\x1b[31m", b"\n18\n"])
+async def test_a_version_that_is_no_number_is_refused(tmp_path: Path, ground: Ground, garbage: bytes) -> None:
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").write_bytes(garbage)
+    with pytest.raises(ConfigurationError, match=r"^PLAYHEAD_DATA_DIR: .*PG_VERSION holds no version$"):
+        await made(tmp_path, ground, "exit 1")
+
+
 async def test_a_pid_in_postmaster_pid_that_is_somebody_elses_now_is_forgotten(tmp_path: Path, ground: Ground) -> None:
     await made(tmp_path, ground, MAKES)
     (tmp_path / "postgres" / "postmaster.pid").write_text(f"{os.getppid()}\n")

@@ -220,3 +220,21 @@ async def test_an_unusable_data_folder_is_named(tmp_path: Path, place: str) -> N
     with pytest.raises(ConfigurationError, match=f"PLAYHEAD_DATA_DIR: {data} cannot be used as a folder"):
         async with embedded_stores(data):
             pass
+
+
+@pytest.mark.parametrize("name", ["valkey.pid", "postgres.pid", "initdb.pid", "valkey.log", "postgres.log"])
+async def test_a_folder_in_the_place_of_a_file_is_named(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigurationError, match=f"^PLAYHEAD_DATA_DIR: {tmp_path / name} cannot be written: Is a dir"):
+        async with embedded_stores(tmp_path):
+            pass
+    assert caplog.records == []
+
+
+async def test_a_data_folder_that_is_too_deep_is_named(tmp_path: Path) -> None:
+    data = tmp_path.joinpath(*["d" * 200] * 5)
+    with pytest.raises(ConfigurationError, match=r"^PLAYHEAD_DATA_DIR: .* bytes"):
+        async with embedded_stores(data):
+            pass

@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import resource
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -84,6 +87,62 @@ async def test_another_one_starts_only_when_all_of_the_dead_one_is_gone(ground: 
         await eventually((ground.data / "second").exists, "the second one")
         await server.stop()
     assert (ground.data / "second").read_text() == "alone\n"
+
+
+@contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    """As in a service with as many readers as it may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_server_that_dies_while_there_are_no_descriptors_is_started_when_there_are(
+    ground: Ground,
+) -> None:
+    script = "echo x >> starts; exec sleep 60"
+    server = SupervisedServer(shell(script), ground, yes, pauses=(0.0, *[0.05] * 200))
+    with capture_logs() as logs:
+        await server.start()
+        await eventually(lambda: pid_in(ground.data / "server.pid") != 0, "the pid file")
+        pid = pid_in(ground.data / "server.pid")
+        with no_descriptors_left():
+            os.kill(pid, signal.SIGKILL)
+            await eventually(lambda: [e["event"] for e in logs].count("embedded_server_restart_failed") > 2, "tries")
+        await eventually(lambda: logs[-1]["event"] == "embedded_server_restarted", "it is back")
+        await eventually(lambda: (ground.data / "starts").read_text().split() == ["x"] * 2, "once")
+        await server.stop()
+    assert [e["event"] for e in logs].count("embedded_server_died") == 1
+    assert "Too many open files" in logs[1]["reason"]
+
+
+async def test_whatever_a_restart_fails_with_the_watch_goes_on(ground: Ground) -> None:
+    asked = 0
+
+    async def answers() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            raise LookupError("a mistake of ours")
+        return True
+
+    server = SupervisedServer(shell("echo x >> starts; exec sleep 60"), ground, answers)
+    with capture_logs() as logs:
+        await server.start()
+        await eventually(lambda: pid_in(ground.data / "server.pid") != 0, "the pid file")
+        os.kill(pid_in(ground.data / "server.pid"), signal.SIGKILL)
+        await eventually(lambda: any(e["event"] == "embedded_server_restart_failed" for e in logs), "it failed")
+        await server.stop()
+    assert [e["event"] for e in logs if e.get("exc_info")] == ["embedded_server_restart_failed"]
 
 
 async def test_stopping_during_a_pause_ends_the_watch(ground: Ground) -> None:
