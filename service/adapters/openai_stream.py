@@ -21,10 +21,18 @@ _LINE_BYTES: Final = 64
 
 _MAX_TOKENS: Final = 2**31 - 1
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_FIELDS: Final = frozenset({b"", b"data", b"event", b"id", b"retry"})
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _FINISH: Final[Mapping[object, FinishReason]] = MappingProxyType(
     {"stop": "stop", "length": "length", "content_filter": "content-filter"}
 )
+_FAILURES: Final[Mapping[object, str]] = MappingProxyType(
+    {
+        "error": "http_error",  # OpenRouter, Mistral: as an error without a code
+        "abort": "service_unavailable",  # vLLM, SGLang: the engine stops or pauses
+        "insufficient_system_resource": "service_unavailable",  # DeepSeek
+    }
+)
+"""Reasons to stop that are not the model's: what was said until then is no answer."""
 ERROR_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "401": "authentication_error",
@@ -42,14 +50,21 @@ ERROR_TYPES: Final[Mapping[str, str]] = MappingProxyType(
 
 
 class _Events:
-    """Cuts bytes into the data of server-sent events. Holds at most MAX_EVENT_BYTES and one chunk."""
+    """Cuts bytes into the data of server-sent events. Holds at most MAX_EVENT_BYTES and one chunk.
+
+    Comments, and fields that the standard does not know, are skipped. `heard` says whether there was anything else
+    than comments.
+    """
 
     def __init__(self) -> None:
+        self.heard = False
+        self._begun = False
         self._line = bytearray()
         self._data: list[bytes] = []
         self._held = 0
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """What is whole by now. Raises ModelCallFailed for an event that grows too long; there is no going on."""
         head, *others = chunk.split(b"\n")
         self._line += head
         for other in others:
@@ -59,15 +74,23 @@ class _Events:
             raise ModelCallFailed("invalid_response")
 
     def _take(self, line: bytes) -> Iterator[bytes]:
+        if not self._begun:
+            line, self._begun = line.removeprefix(_BYTE_ORDER_MARK), True
         field, _, value = line.partition(b":")
-        if field not in _FIELDS:
-            raise ModelCallFailed("invalid_response")
-        if field == b"data":
-            self._held += len(line) + _LINE_BYTES
-            self._data.append(value.removeprefix(b" "))
-        elif not line and self._data:
-            data, self._data, self._held = b"\n".join(self._data), [], 0
-            yield data
+        match field:
+            case b"data":
+                self._held += len(line) + _LINE_BYTES
+                self._data.append(value.removeprefix(b" "))
+            case b"error":  # no field of the standard: llama.cpp told errors so until September 2025
+                yield b'{"error": %b}' % (value or b"true")
+            case b"":
+                if not line and self._data:
+                    data, self._data, self._held, self.heard = b"\n".join(self._data), [], 0, True
+                    yield data
+            case b"event" | b"id" | b"retry":
+                pass
+            case _:
+                self.heard = True
 
 
 class Answer:
@@ -77,7 +100,9 @@ class Answer:
         self.done = False
         self._finish: FinishReason | None = None
         self._events = _Events()
+        self._understood = False
         self._spoke = False
+        self._refused = False
         self._usage = Usage(0, 0)
 
     @property
@@ -85,52 +110,96 @@ class Answer:
         return self.done or self._finish is not None
 
     def read(self, chunk: bytes) -> Iterator[Piece]:
-        """Read on, as far as `[DONE]`. Raises ModelCallFailed for an error, and for what is not the wire format."""
+        """Read on, as far as `[DONE]`. Raises ModelCallFailed for an error, and for what is not the wire format.
+
+        Once the model has said why it stopped, neither matters any more: what follows is read for its usage.
+        """
         if self.done:
             return
-        for data in self._events.feed(chunk):
-            if data.strip() == b"[DONE]":
-                self.done = True
-                return
-            if data.strip():
-                yield from self._take(data)
+        try:
+            for data in self._events.feed(chunk):
+                if data.strip() == b"[DONE]":
+                    self.done = True
+                    return
+                if data.strip():
+                    yield from self._take(data)
+        except ModelCallFailed:
+            if not self.complete:
+                raise
+            self.done = True
 
     def _take(self, data: bytes) -> Iterator[Piece]:
         try:
-            chunk = json.loads(data.decode(errors="replace"))
-        except (ValueError, RecursionError) as error:
-            raise ModelCallFailed("invalid_response") from error
-        match chunk:
-            case {"error": error} if error:
-                raise ModelCallFailed(_reported_type(error))
-            case {"choices": [{"delta": dict() | None as delta, **choice}, *_]}:
-                yield from self._say(delta or {})
-                if (reason := choice.get("finish_reason")) is not None:
-                    self._finish = _FINISH.get(reason, "stop") if isinstance(reason, str) else "stop"
-            case {"choices": []}:
-                pass
-            case _:
-                raise ModelCallFailed("invalid_response")
+            yield from self._understand(_parsed(data))
+        except ModelCallFailed:
+            if not self.complete:
+                raise
+
+    def _understand(self, chunk: object) -> Iterator[Piece]:
         match chunk:
             case {"usage": dict() as usage}:
                 self._usage = Usage(_tokens(usage.get("prompt_tokens")), _tokens(usage.get("completion_tokens")))
+        match chunk:
+            case {"error": error} if error:
+                raise ModelCallFailed(_reported_type(error))
+            case {"object": "error"}:  # vLLM, once
+                raise ModelCallFailed(_reported_type(chunk))
+            case {"choices": [dict() as choice, *_]}:
+                self._understood = True
+                yield from self._choose(choice)
+            case {"choices": [] | None}:
+                self._understood = True
+            case dict() if "choices" not in chunk:
+                pass
+            case _:
+                raise ModelCallFailed("invalid_response")
+
+    def _choose(self, choice: dict[str, Any]) -> Iterator[Piece]:
+        match choice:
+            case {"error": error} if error:
+                raise ModelCallFailed(_reported_type(error))
+            case {"delta": dict() as delta}:
+                yield from self._say(delta)
+            case {"delta": other} if other is not None:
+                raise ModelCallFailed("invalid_response")
+        if reason := choice.get("finish_reason"):  # Ollama once had "" until the end
+            reason = reason if isinstance(reason, str) else "stop"
+            if (failure := _FAILURES.get(reason)) is not None:
+                raise ModelCallFailed(failure)
+            self._finish = _FINISH.get(reason, "stop")
 
     def _say(self, delta: dict[str, Any]) -> Iterator[Piece]:
         reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
         text = delta.get("content") or ""
-        if not (isinstance(reasoning, str) and isinstance(text, str)):
+        refusal = delta.get("refusal") or ""
+        if not all(isinstance(said, str) for said in (reasoning, text, refusal)):
             raise ModelCallFailed("invalid_response")
-        self._spoke = self._spoke or bool(reasoning or text)
+        self._spoke = self._spoke or bool(reasoning or text or refusal)
+        self._refused = self._refused or bool(refusal)
         yield from map(ReasoningPiece, _cut(reasoning))
         yield from map(TextPiece, _cut(text))
+        yield from map(TextPiece, _cut(refusal))
 
     def ended(self) -> CallEnded:
-        """The last piece. Raises ModelCallFailed if the stream ended before the model was done."""
+        """The last piece. Raises ModelCallFailed if the stream ended before the model was done.
+
+        A model that refused says so in words of its own; they are text, and `content-filter` tells them from an answer.
+        """
         if not self.complete:
-            raise ModelCallFailed("request_error")
+            foreign = self._events.heard and not self._understood
+            raise ModelCallFailed("invalid_response" if foreign else "request_error")
         if self._finish is None and not self._spoke:
             raise ModelCallFailed("invalid_response")
-        return CallEnded(self._finish or "stop", self._usage)
+        reason = self._finish or "stop"
+        return CallEnded("content-filter" if self._refused and reason == "stop" else reason, self._usage)
+
+
+def _parsed(data: bytes) -> object:
+    try:
+        parsed: object = json.loads(data.decode(errors="replace"))
+    except (ValueError, RecursionError) as error:
+        raise ModelCallFailed("invalid_response") from error
+    return parsed
 
 
 def clean(text: str) -> str:

@@ -30,6 +30,8 @@ from tests.adapters.upstream import (
     Reasoning,
     Script,
     Silence,
+    Step,
+    Tokens,
     Upstream,
     answer,
     refusal,
@@ -153,6 +155,8 @@ def event(data: str) -> Raw:
     return Raw(f"data: {data}\n\n".encode())
 
 
+BOM = b"\xef\xbb\xbf"
+
 ENDS = {
     "no usage, no done": (answer("x", usage=None, done=False), "stop"),
     "done without a finish reason": (answer("x", finish=None), "stop"),
@@ -173,6 +177,28 @@ ENDS = {
         "stop",
     ),
     "a null delta": (Script((event('{"choices": [{"delta": null}], "error": null}'), *answer("x").steps)), "stop"),
+    "no delta, as Azure's notes of a filter": (
+        Script((event('{"choices": [{"index": 0, "content_filter_results": {}}]}'), *answer("x").steps)),
+        "stop",
+    ),
+    "no delta at the end": (
+        Script((Delta("x"), event('{"choices": [{"index": 0, "finish_reason": "length"}]}'), Done())),
+        "length",
+    ),
+    "a reason that is empty until the end, as Ollama once had it": (
+        Script((event('{"choices": [{"delta": {"content": "x"}, "finish_reason": ""}]}'), Finish("length"), Done())),
+        "length",
+    ),
+    "objects that say nothing": (
+        Script((event('{"type": "ping"}'), event('{"choices": null}'), *answer("x").steps)),
+        "stop",
+    ),
+    "fields that there are not": (Script((Raw(b"foo: bar\nx-y\n\n"), *answer("x").steps)), "stop"),
+    "a byte order mark": (Script((Raw(BOM + b'data: {"choices": []}\n\n'), *answer("x").steps)), "stop"),
+    "a byte order mark, cut": (
+        Script((Raw(BOM[:1]), Pause(0.01), Raw(BOM[1:] + b": hello\n"), *answer("x").steps)),
+        "stop",
+    ),
 }
 
 
@@ -184,6 +210,54 @@ async def test_ends_that_are_tolerated(upstream: Upstream, model: OpenAIModel, n
     assert said == [TextPiece("x")]
     assert isinstance(end, CallEnded)
     assert end.reason == reason
+
+
+RESTS: dict[str, tuple[Step, ...]] = {
+    "usage with choices": (Tokens({"prompt_tokens": 7, "completion_tokens": 5}), Done()),
+    "usage without choices": (event('{"usage": {"prompt_tokens": 7, "completion_tokens": 5}}'), Done()),
+    "usage with null for choices": (
+        event('{"choices": null, "usage": {"prompt_tokens": 7, "completion_tokens": 5}}'),
+        Done(),
+    ),
+    "usage with choices of another type": (
+        event('{"choices": "none", "usage": {"prompt_tokens": 7, "completion_tokens": 5}}'),
+        Done(),
+    ),
+    "not JSON, then usage": (event('{"choices": oops'), *answer(finish=None).steps),
+    "not an event, then usage": (Raw(b"oops\n\n"), *answer(finish=None).steps),
+    "an error, then usage": (Fault({"code": 500, "message": SECRET}), *answer(finish=None).steps),
+    "an error by its field, then usage": (Raw(b'error: {"code": 500}\n\n'), *answer(finish=None).steps),
+    "usage beside an error": (
+        event('{"error": {"code": 500}, "usage": {"prompt_tokens": 7, "completion_tokens": 5}}'),
+    ),
+    "another, worse reason, then usage": (Finish("error"), *answer(finish=None).steps),
+    "a delta of another type, then usage": (Delta({"a": 1}), *answer(finish=None).steps),
+    "usage, then a list": (*answer(finish=None, done=False).steps, event("[1]"), Done()),
+    "usage, then a line without an end": (
+        *answer(finish=None, done=False).steps,
+        *[Raw(b"x" * 2**20)] * 8,
+        Silence(),
+    ),
+    "usage, then a reset": (*answer(finish=None, done=False).steps, Pause(0.02), Cut()),
+}
+
+
+@pytest.mark.parametrize("name", RESTS)
+async def test_once_the_model_said_why_it_stopped_only_usage_counts(
+    upstream: Upstream, model: OpenAIModel, name: str
+) -> None:
+    upstream.play(Script((Delta("x"), Finish("length"), *RESTS[name])))
+    assert await ask(model) == [TextPiece("x"), CallEnded("length", Usage(7, 5))]
+
+
+async def test_a_refusal_is_text_and_no_ordinary_stop(upstream: Upstream, model: OpenAIModel) -> None:
+    refused = [
+        Raw(b'data: {"choices": [{"delta": {"refusal": "%b", "content": null}}]}\n\n' % b) for b in (b"I ", b"can't.")
+    ]
+    upstream.play(Script((*refused, *answer().steps)), Script((*refused, *answer(finish="length").steps)))
+    said = [TextPiece("I "), TextPiece("can't.")]
+    assert await ask(model) == [*said, CallEnded("content-filter", Usage(7, 5))]
+    assert await ask(model) == [*said, CallEnded("length", Usage(7, 5))]
 
 
 async def test_what_goes_on_after_done_is_not_waited_for(upstream: Upstream, model: OpenAIModel) -> None:
@@ -308,12 +382,20 @@ BROKEN: dict[str, tuple[Script, str]] = {
     "ended without finish reason and done": (Script((Delta("so far"),)), "request_error"),
     "ended amid a line": (Script((Delta("so far"), Raw(b'data: {"choices": [{"del'))), "request_error"),
     "silence": (Script((Delta("so far"), Silence())), "timeout"),
+    "a reset behind a reason that is empty": (
+        Script((Delta("so far"), Finish(""), Pause(0.02), Cut())),
+        "request_error",
+    ),
     "not JSON": (Script((Delta("so far"), event('{"choices": oops'))), "invalid_response"),
-    "not an event": (Script((Delta("so far"), Raw(b"oops\n"))), "invalid_response"),
-    "no choices": (Script((Delta("so far"), event('{"id": "1"}'))), "invalid_response"),
+    # A line that says nothing is skipped, as the standard wants it: what broke here is that the answer has no end.
+    "not an event": (Script((Delta("so far"), Raw(b"oops\n"))), "request_error"),
+    "no choices": (Script((Delta("so far"), event('{"id": "1"}'))), "request_error"),
     "choices of another type": (Script((Delta("so far"), event('{"choices": {"0": 1}}'))), "invalid_response"),
     "a choice of another type": (Script((Delta("so far"), event('{"choices": ["x"]}'))), "invalid_response"),
-    "no delta": (Script((Delta("so far"), event('{"choices": [{"index": 0}]}'))), "invalid_response"),
+    "a delta of another type": (
+        Script((Delta("so far"), event('{"choices": [{"delta": ["x"]}]}'))),
+        "invalid_response",
+    ),
     "a text of another type": (Script((Delta("so far"), Delta({"a": 1}))), "invalid_response"),
     "a list": (Script((Delta("so far"), event("[1]"))), "invalid_response"),
     "deep": (Script((Delta("so far"), event("[" * 200_000))), "invalid_response"),
@@ -325,6 +407,40 @@ BROKEN: dict[str, tuple[Script, str]] = {
     "an error of another code": (Script((Delta("so far"), Fault({"code": 502}))), "http_error"),
     "an error that only speaks of time": (Script((Delta("so far"), Fault({"message": "timeout 429"}))), "http_error"),
     "an error that is a text": (Script((Delta("so far"), Fault("429"))), "http_error"),
+    "an error without choices": (
+        Script((Delta("so far"), event('{"error": {"message": "x", "type": "server_error", "code": "429"}}'), Done())),
+        "rate_limit",
+    ),
+    "an error that is the chunk, as vLLM once had it": (
+        Script((Delta("so far"), event('{"object": "error", "message": "x", "code": 503}'), Done())),
+        "service_unavailable",
+    ),
+    "an error in a field of that name, as llama.cpp once had it": (
+        Script((Delta("so far"), Raw(b'error: {"code": 429, "message": "x"}\n\n'), Done())),
+        "rate_limit",
+    ),
+    "an error of a choice": (
+        Script((Delta("so far"), event('{"choices": [{"delta": {}, "error": {"code": 503}}]}'), Done())),
+        "service_unavailable",
+    ),
+    "an error and a reason at once, as OpenRouter has it": (
+        Script(
+            (
+                Delta("so far"),
+                event(
+                    '{"error": {"code": 429, "message": "x"}, '
+                    '"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}]}'
+                ),
+            )
+        ),
+        "rate_limit",
+    ),
+    "error as the reason": (Script((Delta("so far"), Finish("error"), Done())), "http_error"),
+    "abort as the reason": (Script((Delta("so far"), Finish("abort"), Done())), "service_unavailable"),
+    "no resources as the reason": (
+        Script((Delta("so far"), Finish("insufficient_system_resource"), Done())),
+        "service_unavailable",
+    ),
 }
 
 
@@ -342,7 +458,11 @@ NOTHING: dict[str, tuple[Script, str]] = {
     "reset before the head": (Script((Cut(),)), "request_error"),
     "closed before the head": (Script((Cut(reset=False),)), "request_error"),
     "an empty body": (Script(()), "request_error"),
+    "ended amid the first event": (Script((Raw(b'data: {"choices": ['),)), "request_error"),
+    "only comments": (Script((Raw(b": x\n\n: y\n\n"),)), "request_error"),
     "only done": (Script((ROLE, Done())), "invalid_response"),
+    "only objects of another kind": (Script((event('{"type": "message_start"}'),)), "invalid_response"),
+    "only objects of another kind, and done": (Script((event('{"type": "x"}'), Done())), "invalid_response"),
     "HTML with 200": (refusal(200, html=True), "invalid_response"),
     "one line of HTML with 200": (Script((Raw(b"<html>x</html>"),)), "invalid_response"),
     "JSON with 200": (refusal(200), "invalid_response"),

@@ -6,12 +6,14 @@ from contextlib import aclosing
 
 import pytest
 
+from service.adapters.openai_model import OpenAIModel
 from service.agent.model_call import MAX_CALL_SECONDS, MAX_SILENCE_SECONDS, pieces_of
-from service.model.events import Usage
+from service.model.events import TextPart, Usage
 from service.model.failures import ModelCallFailed
 from service.model.generation import CallEnded, Piece, TextPiece, Utterance
 from service.model.ids import TaskId
-from tests.races.loop import ShuffledLoop
+from tests.adapters.upstream import Delta, Pause, Raw, Script, Upstream
+from tests.races.loop import ImpatientLoop, ShuffledLoop
 
 ENDED = CallEnded("stop", Usage(1, 2))
 
@@ -102,3 +104,33 @@ def test_a_caller_that_is_cancelled_ends_the_call(loop: ShuffledLoop) -> None:
     model = Slow(60, ENDED)
     loop.run(cancelled())
     assert model.closed == loop.now == 5
+
+
+IDLE_SECONDS = 60.0
+
+
+@pytest.mark.parametrize(
+    ("between_comments", "ends_after"),
+    [(IDLE_SECONDS * 0.8, MAX_SILENCE_SECONDS), (IDLE_SECONDS * 1.2, IDLE_SECONDS)],
+    ids=["kept alive", "idle"],
+)
+def test_a_connection_that_is_only_kept_alive_is_a_timeout(between_comments: float, ends_after: float) -> None:
+    """Comments are signs of life for the adapter, but nobody hears anything of the model."""
+
+    async def kept_alive() -> float:
+        comments = (Raw(b": keep-alive\n\n"), Pause(between_comments)) * 1000
+        hello = [Utterance("user", (TextPart("Hi"),))]
+        async with Upstream() as upstream, OpenAIModel(upstream.url, "k", "m", idle_seconds=IDLE_SECONDS) as model:
+            upstream.play(Script((Delta("So"), *comments)))
+            async with aclosing(pieces_of(model, TaskId("t"), hello)) as pieces:
+                assert await anext(pieces) == TextPiece("So")
+                since = asyncio.get_running_loop().time()
+                with pytest.raises(ModelCallFailed) as failed:
+                    await anext(pieces)
+                took = asyncio.get_running_loop().time() - since
+            assert failed.value.error_type == "timeout"
+            await upstream.requests[0].gone.wait()
+        return took
+
+    with asyncio.Runner(loop_factory=ImpatientLoop) as runner:
+        assert runner.run(kept_alive()) == pytest.approx(ends_after, abs=5)

@@ -1,4 +1,4 @@
-"""An event loop without sockets: its time passes when nothing is left to do; what is ready runs in a drawn order."""
+"""Event loops whose time passes when nothing is left to do: without sockets in a drawn order, and with sockets."""
 
 import asyncio
 import random
@@ -65,3 +65,39 @@ class ShuffledLoop(asyncio.SelectorEventLoop):
 
     def _write_to_self(self) -> None:
         pass
+
+
+class _Impatient(selectors.DefaultSelector):
+    """Waits for sockets as long as something may come; the rest of the time that it was to wait has then passed."""
+
+    def __init__(self, patience_seconds: float) -> None:
+        super().__init__()
+        self.passed = 0.0
+        self.threads: set[object] = set()
+        self._patience_seconds = patience_seconds
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self.threads or timeout is None or timeout <= self._patience_seconds:
+            return super().select(timeout)
+        ready = super().select(self._patience_seconds)
+        if not ready:
+            self.passed += timeout - self._patience_seconds
+        return ready
+
+
+class ImpatientLoop(asyncio.SelectorEventLoop):
+    """An event loop with sockets, for both ends of a connection: where both wait, time passes at once."""
+
+    def __init__(self, patience_seconds: float = 0.02) -> None:
+        self._impatient = _Impatient(patience_seconds)
+        super().__init__(self._impatient)
+
+    def time(self) -> float:
+        return super().time() + self._impatient.passed
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
+        """Whoever waits for a thread waits in earnest."""
+        running = super().run_in_executor(executor, func, *args)
+        self._impatient.threads.add(running)
+        running.add_done_callback(self._impatient.threads.discard)
+        return running
