@@ -11,7 +11,10 @@ def test_a_primary_of_15_or_later_is_taken(major: int) -> None:
 
 
 def test_an_older_one_is_refused() -> None:
-    assert fault_of(14, replica=False, read_only=False, isolation=ISOLATION) == "PostgreSQL 15 or later is needed, this is version 14"
+    assert (
+        fault_of(14, replica=False, read_only=False, isolation=ISOLATION)
+        == "PostgreSQL 15 or later is needed, this is version 14"
+    )
 
 
 def test_a_replica_is_refused() -> None:
