@@ -73,6 +73,7 @@ async def serving(
             runner.server,
             write_timeout_seconds=write_timeout_seconds,
             access_log=None,
+            auto_decompress=False,  # `bodies` takes none that are compressed
             keepalive_timeout=IDLE_SECONDS,
             max_line_size=MAX_HEADER_BYTES,
             max_field_size=MAX_HEADER_BYTES,

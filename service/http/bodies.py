@@ -62,6 +62,8 @@ async def parse_body(request: web.Request, model: type[_Body]) -> _Body:
 
     Anything but JSON is refused by its content type: a form that some web page submits cannot have this one.
     """
+    if any(coding.lower() != "identity" for coding in request.headers.getall("Content-Encoding", [])):
+        raise Problem(415, "unsupported_media_type", "The body must not be compressed: it has no Content-Encoding.")
     raw = await _read(request)
     if raw and request.content_type != "application/json":
         raise Problem(415, "unsupported_media_type", "The body's Content-Type must be application/json.")
@@ -91,6 +93,8 @@ def _marks(raw: bytes) -> int:
 
 
 async def _read(request: web.Request) -> bytes:
+    if (request.content_length or 0) > request.client_max_size:  # it is not waited for
+        raise web.HTTPRequestEntityTooLarge(request.client_max_size, request.content_length or 0)
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()

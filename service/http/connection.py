@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from aiohttp import web
+from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 
 from service.http.problems import answered, mistake, problem
 from service.http.stalled import cut_when_stalled
@@ -21,13 +21,15 @@ class Connection(web.RequestHandler):
     problem, in which nothing of the input is repeated; nothing of it is logged.
     """
 
-    __slots__ = ("_lost", "_write_timeout_seconds")
+    __slots__ = ("_answered", "_body", "_lost", "_write_timeout_seconds")
 
     def __init__(
         self, server: web.Server, lost: Callable[[], None], *, write_timeout_seconds: float, **options: Any
     ) -> None:
         """`lost` is called when there is no connection any more."""
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
+        self._answered = 0
+        self._body: StreamReader = EMPTY_PAYLOAD
         self._lost = lost
         self._write_timeout_seconds = write_timeout_seconds
 
@@ -35,10 +37,28 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
         self._lost()
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks whether to stay open
+        """The client sends no more: what it has asked for whole is still answered, and then the connection closes.
+
+        A stream is not gone on with, nor is a body waited for: there it nearly always means that nobody is there.
+        """
+        request = self._current_request
+        is_streaming = request is not None and request.writer.output_size > 0
+        if self._answered == self._request_count or not self._body.is_eof() or is_streaming:
+            return False
+        self.close()
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._messages:
+            self._body = self._messages[-1][1]
+
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Write what is left of an answer: all of it, or the end of a stream."""
+        self._answered += 1
         if isinstance(resp, web.HTTPException):  # raised where no middleware is, as by an unknown `Expect`
             resp = answered(resp)
         transport = self.transport

@@ -15,7 +15,6 @@ async def only_local(request: web.Request, handler: Handler) -> web.StreamRespon
     """Refuse what a page elsewhere makes a browser ask: it comes under a foreign host name or from another origin."""
     if not _LOCAL_HOST.fullmatch(request.host):
         raise Problem(403, "forbidden_host", "This service answers to the names of the local machine only.")
-    origin = request.headers.get("Origin")
-    if origin is not None and origin != f"http://{request.host}":
+    if any(origin != f"http://{request.host}" for origin in request.headers.getall("Origin", [])):
         raise Problem(403, "forbidden_origin", "Pages from elsewhere cannot use this service.")
     return await handler(request)
