@@ -30,7 +30,7 @@ from service.http.app import make_app
 from service.http.health import HealthRoutes
 from service.http.sessions import SessionRoutes
 from service.http.tasks import TaskRoutes
-from service.registry.facts import KnownFacts
+from service.registry.facts import SharedFacts
 from service.registry.follow import Follower
 from service.registry.hub import hub
 from service.registry.pages import log_pages
@@ -134,7 +134,7 @@ async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Appli
         hub(house.hints, tick_seconds=min(0.5, settings.heartbeat_seconds / 4)) as ear,
         log_pages(house.logs, time.monotonic) as pages,
     ):
-        facts = KnownFacts(house.directory, time.monotonic)
+        facts = SharedFacts(house.directory)
         follower = Follower(pages, ear, facts, heartbeat_seconds=settings.heartbeat_seconds)
         conversations = Conversations(house.sessions, house.doorbell)
         tasks = TaskRoutes(conversations, facts, follower, write_timeout_seconds=settings.write_timeout_seconds)

@@ -2,15 +2,12 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import asyncpg
 
 from service.adapters.postgres import CALL_SECONDS
 from service.model.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from service.adapters.postgres import Connection
 
 OLDEST: Final = 15
 """The oldest major version of PostgreSQL."""
@@ -74,7 +71,7 @@ async def _with_schema(dsn: str, *, apply: bool) -> bool:
         raise ConfigurationError("PLAYHEAD_POSTGRES_URL: the database cannot be reached") from error
 
 
-async def _apply_or_check(connection: "Connection", *, apply: bool) -> bool:
+async def _apply_or_check(connection: "asyncpg.Connection[asyncpg.Record]", *, apply: bool) -> bool:
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
     if await connection.fetchval("SELECT to_regclass('schema_version')") is not None:
         _refuse_other(await connection.fetchval("SELECT version FROM schema_version"))
@@ -85,7 +82,7 @@ async def _apply_or_check(connection: "Connection", *, apply: bool) -> bool:
     return True
 
 
-async def _refuse_server(connection: "Connection") -> None:
+async def _refuse_server(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
     ((replica, read_only, isolation),) = await connection.fetch(
         "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean,"
         " current_setting('default_transaction_isolation')"
