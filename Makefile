@@ -10,9 +10,11 @@ INSTALL = VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --constraint $(CONSTRAIN
 $(BIN)/python:
 	$(UV) venv --quiet --python $(PYTHON) $(VENV)
 else
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
+# uv makes none with pip in it; where uv is gone since, pip is put in.
+INSTALL = { $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; } && \
+  $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; } # half of one would be taken for a whole one next time
 endif
 
 $(VENV)/.run: pyproject.toml $(CONSTRAINTS) | $(BIN)/python

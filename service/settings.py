@@ -1,5 +1,6 @@
 """The one place that reads the environment."""
 
+import os
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import MappingProxyType
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
+from dotenv.parser import parse_stream
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
 
@@ -111,7 +113,9 @@ def load_settings() -> Settings:
     Raises ConfigurationError with one line that names a wrong one, or one that there is not. The value is not repeated:
     it may be secret.
     """
+    _forget_postgres_variables()
     try:
+        _refuse_broken_lines(Path(".env"))
         _refuse_unknown_names()
         settings = Settings()
     except ValidationError as error:
@@ -125,6 +129,24 @@ def load_settings() -> Settings:
     if settings.model_url is None and (settings.model is not None or settings.model_key):
         raise ConfigurationError(f"{PREFIX}MODEL_URL: needed with {PREFIX}MODEL and {PREFIX}MODEL_KEY")
     return settings
+
+
+def _forget_postgres_variables() -> None:
+    """asyncpg reads `PG…` variables where a URL is silent: those of a user's shell would decide about our databases."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+
+
+def _refuse_broken_lines(file: Path) -> None:
+    """What cannot be read would be passed over, and what it was to set would be missing in silence."""
+    if not os.path.lexists(file):
+        return
+    with file.open(encoding="utf-8") as lines:
+        for binding in parse_stream(lines):
+            if binding.error or (binding.key is not None and binding.value is None):
+                raise ConfigurationError(
+                    f".env: line {binding.original.line} cannot be read: NAME=value is expected, with quotes closed"
+                )
 
 
 def _refuse_unknown_names() -> None:

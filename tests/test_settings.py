@@ -1,5 +1,6 @@
 """Settings: what is read, from where, and how a wrong one is told: one line, its name, never its value."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,42 @@ def test_a_dotenv_file_that_is_no_text_is_told(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"PLAYHEAD_MODEL_KEY=\xff\xfe")
     with pytest.raises(ConfigurationError, match=r"^\.env: cannot be read"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f'PLAYHEAD_MODEL_KEY="{SECRET}',
+        f"PLAYHEAD_MODEL_KEY='{SECRET}",
+        f"PLAYHEAD_MODEL_KEY {SECRET}",
+        "PLAYHEAD_MODEL_KEY",
+        f"={SECRET}",
+        f'PLAYHEAD_MODEL_KEY="{SECRET}" more',
+    ],
+)
+def test_a_line_of_a_dotenv_file_that_cannot_be_read_is_told_by_its_number(tmp_path: Path, line: str) -> None:
+    (tmp_path / ".env").write_text(f"# a comment\n\nexport PLAYHEAD_HTTP_PORT=1\n{line}\nOTHER=1\n")
+    with pytest.raises(ConfigurationError, match=r"^\.env: line 4 cannot be read: ") as raised:
+        load_settings()
+    assert SECRET not in str(raised.value)
+
+
+def test_a_dotenv_file_that_is_no_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    with pytest.raises(ConfigurationError, match=r"^\.env: cannot be read"):
+        load_settings()
+    (tmp_path / ".env").rmdir()
+    (tmp_path / ".env").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigurationError, match=r"^\.env: cannot be read"):
+        load_settings()
+
+
+def test_variables_of_postgres_own_programs_do_not_bend_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncpg would read them."""
+    monkeypatch.setenv("PGSSLMODE", "require")
+    monkeypatch.setenv("PGTARGETSESSIONATTRS", "standby")
+    load_settings()
+    assert not [name for name in os.environ if name.startswith("PG")]
 
 
 WRONG: list[tuple[str, dict[str, str]]] = [

@@ -295,6 +295,15 @@ async def test_a_database_whose_transactions_do_not_see_each_other_is_refused(
     assert await execute(empty, "SELECT FROM pg_tables WHERE schemaname = 'public'") == []
 
 
+async def test_variables_of_a_user_s_psql_do_not_decide_about_the_embedded_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("PGSSLMODE", "require"), ("PGTARGETSESSIONATTRS", "standby"), ("PGGSSLIB", "x")):
+        monkeypatch.setenv(name, value)
+    async with serve(tmp_path / "log", {"DATA_DIR": str(tmp_path / "data")}) as service:
+        assert await service.stop() == 0
+
+
 # --- schema -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,67 @@
+"""What `make` does where Python lacks a part, with scripts in Python's place."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+HALF_MADE = """#!/bin/sh
+mkdir -p .venv/bin && touch .venv/bin/python && chmod +x .venv/bin/python
+echo "ensurepip is not available" >&2
+exit 1
+"""
+WITHOUT_PIP = """#!/bin/sh
+echo "$*" >> asked
+case "$*" in "-m pip"*) [ -e pip ];; "-m ensurepip"*) touch pip;; esac
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    (tmp_path / "deploy").mkdir()
+    shutil.copy(REPOSITORY / "deploy" / "constraints.txt", tmp_path / "deploy")
+    return tmp_path
+
+
+def script(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Without uv."""
+    return subprocess.run(
+        ["make", "UV=", *arguments], cwd=folder, env={"PATH": os.defpath}, capture_output=True, text=True
+    )
+
+
+def test_a_venv_that_cannot_be_made_leaves_none(checkout: Path) -> None:
+    python = script(checkout / "python", HALF_MADE)
+    for _ in range(2):
+        made = make(checkout, f"PYTHON={python}", ".venv/.run")
+        assert made.returncode == 2
+        assert "ensurepip is not available" in made.stderr
+        assert not (checkout / ".venv").exists()
+
+
+def test_a_venv_of_uv_s_is_given_pip_where_uv_is_gone(checkout: Path) -> None:
+    script(checkout / ".venv" / "bin" / "python", WITHOUT_PIP)
+    made = make(checkout, ".venv/.run")
+    assert made.returncode == 0, made.stderr
+    asked = (checkout / "asked").read_text().splitlines()
+    assert asked[:2] == ["-m pip --version", "-m ensurepip"]
+    assert asked[2].startswith("-m pip install ")
+
+
+def test_run_installs_no_tools_of_the_tests(checkout: Path) -> None:
+    shown = make(checkout, "--dry-run", "run").stdout
+    assert "'.[embedded]'" in shown
+    assert "test" not in shown
+    assert "check" not in shown.replace("version-check", "")
