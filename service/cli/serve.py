@@ -1,10 +1,12 @@
 """`playhead serve`: the service, whole or in part."""
 
 import asyncio
+import os
 import signal
+import sys
 from contextlib import AsyncExitStack
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import structlog
 import typer
@@ -16,6 +18,11 @@ from service.wiring import open_app, open_house, open_worker
 
 log = structlog.get_logger()
 
+LEAVE_SECONDS: Final = 1.0
+"""How long what still runs when everything is closed may take to end."""
+
+ABANDONED_EXIT: Final = 1
+
 
 class Part(StrEnum):
     """What can run alone."""
@@ -26,7 +33,14 @@ class Part(StrEnum):
 
 def serve(only: Annotated[Part | None, typer.Option(help="Run this part alone.")] = None) -> None:
     """Run the service until it is told to stop (Ctrl-C, SIGTERM)."""
-    asyncio.run(run_parts(load_settings(), set(Part) if only is None else {only}))
+    asyncio.run(_run_and_leave(load_settings(), set(Part) if only is None else {only}))
+
+
+async def _run_and_leave(settings: Settings, parts: set[Part]) -> None:
+    try:
+        await run_parts(settings, parts)
+    finally:
+        await end_what_is_left()
 
 
 async def run_parts(settings: Settings, parts: set[Part]) -> None:
@@ -55,3 +69,21 @@ async def run_parts(settings: Settings, parts: set[Part]) -> None:
             typer.echo(f"model     {settings.model or 'demo'}")
             await worker.run(stop)
         await stop.wait()
+
+
+async def end_what_is_left() -> None:
+    """Cancel every other task of this loop; where one takes no notice, end the process without it, and say so.
+
+    A turn that its worker could not stop, for one. `asyncio.run` would wait for it without a limit.
+    """
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if not left:
+        return
+    _, stuck = await asyncio.wait(left, timeout=LEAVE_SECONDS)
+    if stuck:
+        log.error("tasks_abandoned", names=sorted(task.get_name() for task in stuck), exc_info=sys.exception())
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ABANDONED_EXIT)

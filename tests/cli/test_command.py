@@ -4,6 +4,7 @@ Whatever is wrong with a setting or with what it points at is one line on stderr
 """
 
 import asyncio
+import json
 import os
 import socket
 import sys
@@ -259,6 +260,45 @@ async def test_a_database_whose_transactions_do_not_see_each_other_is_refused(
         assert_one_line(ran, "POSTGRES_URL")
         assert "repeatable read" in ran.err
     assert await execute(empty, "SELECT FROM pg_tables WHERE schemaname = 'public'") == []
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+DEAF = """
+import asyncio
+from service.cli.logs import configure_logs
+from service.cli.serve import end_what_is_left
+
+async def rest(deaf):
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        while deaf:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                pass
+
+async def main():
+    configure_logs()
+    tasks = [asyncio.create_task(rest(deaf), name=name) for name, deaf in (("turn-quick", False), ("turn-deaf", True))]
+    await asyncio.sleep(0)
+    print("all is closed")
+    await end_what_is_left()
+
+asyncio.run(main())
+"""
+
+
+async def test_what_does_not_stop_does_not_keep_the_process_and_is_named(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", DEAF), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=tmp_path
+    )
+    async with asyncio.timeout(30):
+        out, err = await process.communicate()
+    assert (process.returncode, out) == (1, b"all is closed\n")
+    told = json.loads(err)
+    assert (told["action"], told["names"]) == ("tasks_abandoned", ["turn-deaf"])
 
 
 # --- schema -----------------------------------------------------------------------------------------------------------
