@@ -24,6 +24,7 @@ from service.model.errors import LogTailLost, NotTheHolder, StoreUnavailable
 from service.model.failures import ModelCallFailed
 from service.model.fold import BrokenLog, LogFold, Part
 from service.model.generation import CallEnded, ReasoningPiece, TextPiece, Utterance
+from service.model.ids import TaskId
 from service.model.task import Claim, End
 from service.registry.ports import LogStore
 from service.registry.replay import fold_log
@@ -93,7 +94,9 @@ class Turns:
         while True:
             task_log: TaskLog | None = None
             try:
-                task_log = await _persistently(self._writer.open, claim.task.id, claim.epoch, later_than_ms=given_ms)
+                task_log = await _persistently(
+                    claim.task.id, self._writer.open, claim.task.id, claim.epoch, later_than_ms=given_ms
+                )
                 return await self._attempt(claim, task_log, decide)
             except NotTheHolder:
                 raise
@@ -109,13 +112,13 @@ class Turns:
                 if task_log is not None:
                     given_ms = max(given_ms, task_log.last.ms)
                     task_log.fail(NotTheHolder())
-            claim = await _persistently(retake, claim)
+            claim = await _persistently(claim.task.id, retake, claim)
 
     async def _attempt(
         self, claim: Claim, task_log: TaskLog, decide: Callable[[Claim, Recorder], Awaitable[End]]
     ) -> None:
         try:
-            fold = await _persistently(fold_log, self._logs, claim.task.id, task_log.last)
+            fold = await _persistently(claim.task.id, fold_log, self._logs, claim.task.id, task_log.last)
         except (BrokenLog, BrokenEvent):
             # What it holds is kept; the task can only be ended.
             log.exception("log_not_understood", task_id=claim.task.id, epoch=claim.epoch)
@@ -126,10 +129,10 @@ class Turns:
                 end = as_told(claim, fold, self._clock.now())
             else:
                 end = await decide(claim, Recorder(task_log, fold))
-            ending = await _persistently(self._queue.end, claim, end)
+            ending = await _persistently(claim.task.id, self._queue.end, claim, end)
         if not task_log.was_closed:
             await task_log.append(*closing(claim, fold, ending))
-        await _persistently(self._queue.close, claim)
+        await _persistently(claim.task.id, self._queue.close, claim)
 
     async def _give_up(self, claim: Claim, recorder: Recorder) -> End:
         """A task that cannot be run has failed."""
@@ -200,7 +203,7 @@ class Turns:
         return reason
 
     async def _history(self, claim: Claim) -> "_History":
-        messages = await _persistently(self._sessions.history, claim.task.session_id)
+        messages = await _persistently(claim.task.id, self._sessions.history, claim.task.session_id)
         asked = next((input_parts(m.parts) for m in messages if m.id == claim.task.input_id), ())
         said = [Utterance(m.role, input_parts(m.parts)) for m in messages]
         return _History(asked, [utterance for utterance in said if utterance.parts])
@@ -227,14 +230,28 @@ def input_parts(parts: Sequence[Part]) -> tuple[e.InputPart, ...]:
 
 
 async def _persistently(
-    call: Callable[_Arguments, Awaitable[_Result]], *arguments: _Arguments.args, **named: _Arguments.kwargs
+    task_id: TaskId,
+    call: Callable[_Arguments, Awaitable[_Result]],
+    *arguments: _Arguments.args,
+    **named: _Arguments.kwargs,
 ) -> _Result:
-    """The call's result, as soon as its store is there: until then it is tried again, as long as the caller runs."""
+    """The call's result, as soon as its store is there: until then it is tried again, as long as the caller runs.
+
+    That it waits is told once, and that it goes on.
+    """
+    away: str | None = None
     while True:
         try:
-            return await call(*arguments, **named)
-        except StoreUnavailable:
+            result = await call(*arguments, **named)
+        except StoreUnavailable as error:
+            if away is None:
+                away = type(error).__name__
+                log.warning("turn_waits", task_id=task_id, because=away, cause=type(error.__cause__).__name__)
             await asyncio.sleep(STORE_RETRY_SECONDS)
+        else:
+            if away is not None:
+                log.info("turn_goes_on", task_id=task_id, because=away)
+            return result
 
 
 def _ms(seconds: float) -> int:

@@ -1,9 +1,11 @@
 """`playhead serve`: the service, whole or in part."""
 
 import asyncio
+import os
 import resource
 import signal
-from contextlib import AsyncExitStack
+import sys
+from contextlib import AsyncExitStack, suppress
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -21,6 +23,11 @@ OPEN_FILES: Final = 65_536
 
 log = structlog.get_logger()
 
+LEAVE_SECONDS: Final = 1.0
+"""How long what still runs when everything is closed may take to end."""
+
+ABANDONED_EXIT: Final = 1
+
 
 class Part(StrEnum):
     """What can run alone."""
@@ -33,7 +40,14 @@ def serve(only: Annotated[Part | None, typer.Option(help="Run this part alone.")
     """Run the service until it is told to stop (Ctrl-C, SIGTERM, or a closed terminal)."""
     settings = load_settings()
     _raise_open_files()
-    asyncio.run(run_parts(settings, set(Part) if only is None else {only}))
+    asyncio.run(_run_and_leave(settings, set(Part) if only is None else {only}))
+
+
+async def _run_and_leave(settings: Settings, parts: set[Part]) -> None:
+    try:
+        await run_parts(settings, parts)
+    finally:
+        await end_what_is_left()
 
 
 async def run_parts(settings: Settings, parts: set[Part]) -> None:
@@ -103,3 +117,22 @@ def _raise_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (OSError, ValueError) as error:
         log.warning("open_files_not_raised", soft=soft, wanted=wanted, cause=str(error))
+
+
+async def end_what_is_left() -> None:
+    """Cancel every other task of this loop; where one takes no notice, end the process without it, and say so.
+
+    A turn that its worker could not stop, for one. `asyncio.run` would wait for it without a limit.
+    """
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if not left:
+        return
+    _, stuck = await asyncio.wait(left, timeout=LEAVE_SECONDS)
+    if stuck:
+        log.error("tasks_abandoned", names=sorted(task.get_name() for task in stuck), exc_info=sys.exception())
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):  # whoever read it may be gone
+                stream.flush()
+        os._exit(ABANDONED_EXIT)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import structlog
 
 from service.adapters.demo_model import DemoModel
 from service.adapters.memory_log import MemoryLogStore
@@ -319,6 +320,32 @@ async def test_pitfall_24_a_store_that_is_away_for_a_moment_changes_nothing(
     assert await house.conversation(task_id) == ["user: /say Hello", "assistant: Hello"]
     attempts = [line for line in await house.told(task_id) if line.startswith("data-attempt")]
     assert attempts == ["data-attempt 1", "data-attempt 2"][: 2 if verb == "read" else 1]
+
+
+@pytest.mark.parametrize("verb", ["open", "read", "history", "end", "close"])
+async def test_that_a_turn_waits_for_a_store_is_told_once_and_that_it_goes_on(house: House, verb: str) -> None:
+    task_id = await posted(house, verb)
+    error = LogUnavailable if verb in {"open", "read"} else DatabaseUnavailable
+
+    class Away(Fault):
+        async def before(self, name: str) -> None:
+            await super().before(name)
+            if name == verb and self.calls.count(verb) <= 2:
+                raise error from ConnectionResetError("postgresql://u:hunter2@host")
+
+    away, sessions = Away(), house.sessions
+    house.sessions = Watched(sessions, away)
+    with structlog.testing.capture_logs() as logs:
+        await house.run(await house.claim(), logs=Watched(house.logs, away), queue=Watched(house.queue, away))
+    house.sessions = sessions
+    assert away.calls.count(verb) >= 3
+    name = error.__name__
+    waits = {"task_id": task_id, "because": name, "cause": "ConnectionResetError", "log_level": "warning"}
+    assert [entry for entry in logs if entry["event"] in {"turn_waits", "turn_goes_on"}] == [
+        {"event": "turn_waits", **waits},
+        {"event": "turn_goes_on", "task_id": task_id, "because": name, "log_level": "info"},
+    ]
+    await house.assert_ended_well(task_id)
 
 
 @pytest.mark.parametrize("is_behind", [False, True], ids=["in front", "behind"])

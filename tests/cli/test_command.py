@@ -4,6 +4,7 @@ Whatever is wrong with a setting or with what it points at is one line on stderr
 """
 
 import asyncio
+import json
 import os
 import socket
 import sys
@@ -302,6 +303,45 @@ async def test_variables_of_a_user_s_psql_do_not_decide_about_the_embedded_datab
         monkeypatch.setenv(name, value)
     async with serve(tmp_path / "log", {"DATA_DIR": str(tmp_path / "data")}) as service:
         assert await service.stop() == 0
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+DEAF = """
+import asyncio
+from service.cli.logs import configure_logs
+from service.cli.serve import end_what_is_left
+
+async def rest(deaf):
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        while deaf:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                pass
+
+async def main():
+    configure_logs()
+    tasks = [asyncio.create_task(rest(deaf), name=name) for name, deaf in (("turn-quick", False), ("turn-deaf", True))]
+    await asyncio.sleep(0)
+    print("all is closed")
+    await end_what_is_left()
+
+asyncio.run(main())
+"""
+
+
+async def test_what_does_not_stop_does_not_keep_the_process_and_is_named(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", DEAF), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=tmp_path
+    )
+    async with asyncio.timeout(30):
+        out, err = await process.communicate()
+    assert (process.returncode, out) == (1, b"all is closed\n")
+    told = json.loads(err)
+    assert (told["action"], told["names"]) == ("tasks_abandoned", ["turn-deaf"])
 
 
 # --- schema -----------------------------------------------------------------------------------------------------------
