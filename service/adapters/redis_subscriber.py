@@ -69,26 +69,36 @@ class RedisSubscriber:
         try:
             with translate(FOREIGN):
                 async with asyncio.timeout(CALL_SECONDS):
-                    asked: set[str] = set()
-                    while missing := self._wanted - asked:  # some may be wanted while the others are asked for
-                        await pubsub.subscribe(*missing)
-                        asked |= missing
+                    await self._ask(pubsub)
                 self._pubsub = pubsub
                 probing = False
-                while True:
+                while self._pubsub is pubsub:
                     message = await pubsub.get_message(timeout=self._probe_seconds)
                     if message is not None:
                         probing = False
                         if message["type"] in {"message", "subscribe"}:
                             yield message
-                    elif probing:
-                        raise LogUnavailable
+                    elif probing or self._pubsub is not pubsub:
+                        break
                     else:
-                        await pubsub.ping()
+                        async with asyncio.timeout(CALL_SECONDS):
+                            await pubsub.ping()
                         probing = True
+                raise LogUnavailable
         finally:
             self._pubsub = None
             await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def _ask(self, pubsub: PubSub) -> None:
+        """Ask for all that is wanted; what is wanted may change meanwhile."""
+        asked: set[str] = set()
+        while asked != self._wanted:
+            missing, surplus = self._wanted - asked, asked - self._wanted
+            asked = set(self._wanted)
+            if missing:
+                await pubsub.subscribe(*missing)
+            if surplus:
+                await pubsub.unsubscribe(*surplus)
 
     async def _tell(self, command: str, channel: str) -> None:
         """Ask over the connection that there is; without one, the next connection asks for all that is wanted."""
@@ -100,5 +110,7 @@ class RedisSubscriber:
                 async with asyncio.timeout(CALL_SECONDS):
                     await getattr(pubsub, command)(channel)
         except LogUnavailable:
-            # The reader of this connection finds out by itself; to be sure that it does, the connection ends here.
-            await pubsub.aclose()  # type: ignore[no-untyped-call]
+            # The library has closed the connection, and would silently open another one for its reader: it must stop
+            # there, which it does within PROBE_SECONDS. It alone gives the connection back, since it may be using it.
+            if self._pubsub is pubsub:
+                self._pubsub = None

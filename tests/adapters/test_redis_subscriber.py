@@ -11,6 +11,7 @@ import pytest
 import structlog
 from redis.asyncio import Redis
 
+from service.adapters import redis_subscriber
 from service.adapters.redis_client import connect
 from service.adapters.redis_doorbell import RedisDoorbell
 from service.adapters.redis_subscriber import RedisSubscriber
@@ -18,6 +19,8 @@ from tests.adapters.shared_redis import OurConnections, our_connections
 from tests.adapters.valkeys import own_redis7
 
 PATIENCE_SECONDS = 5.0
+PILE_BYTES = 32 * 1024 * 1024
+"""More than all buffers on the way hold."""
 
 
 @pytest.fixture(params=["redis_url", "redis7_url"], ids=["valkey", "redis7"])
@@ -46,11 +49,14 @@ async def connections(request: pytest.FixtureRequest) -> AsyncIterator[OurConnec
 
 @dataclass
 class Line:
-    """The way to a server; once it is cut, nothing gets through, and neither side is told."""
+    """The way to a server; what happens to its first connection, neither side is told."""
 
     url: str = ""
     connections: int = 0
     is_cut: bool = False
+    """Nothing gets through."""
+    is_stuck: bool = False
+    """Nothing is even taken: what is sent piles up with its sender."""
     open: list[asyncio.StreamWriter] = field(default_factory=list)
 
 
@@ -61,9 +67,11 @@ async def line_to(redis: Redis) -> AsyncGenerator[Line]:
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
 
         async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            cuttable = line.connections
+            is_first = line.connections == 1
             while data := await reader.read(65_536):
-                if not (line.is_cut and cuttable == 1):
+                if is_first and line.is_stuck:
+                    await asyncio.Event().wait()
+                if not (is_first and line.is_cut):
                     writer.write(data)
             writer.close()
 
@@ -119,6 +127,73 @@ async def test_a_connection_that_is_only_silent_is_kept(redis: Redis, channel: s
         await redis.publish(channel, b"heard")
         async with asyncio.timeout(PATIENCE_SECONDS):
             assert (await waiting)["data"] == b"heard"
+
+
+async def test_a_connection_that_takes_nothing_more_is_replaced(
+    redis: Redis, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asked over it gives up; who listens to it is told, and hears what is said from then on."""
+    monkeypatch.setattr(redis_subscriber, "CALL_SECONDS", 0.5)
+    async with line_to(redis) as line:
+        client = connect(line.url)
+        subscriber = RedisSubscriber(client, "test", channel, probe_seconds=1.0)
+        async with aclosing(subscriber.messages()) as messages:
+            assert (await next_of(messages))["type"] == "subscribe"
+            line.is_stuck = True
+            waiting = asyncio.ensure_future(next_of(messages))
+            await subscriber.unsubscribe("x" * PILE_BYTES)
+            assert await waiting is None
+            assert (await next_of(messages))["channel"] == channel.encode()
+            await redis.publish(channel, b"heard")
+            assert (await next_of(messages))["data"] == b"heard"
+        await client.aclose()
+
+
+async def test_a_message_that_comes_in_the_turn_of_a_failure_is_told_and_then_the_failure(
+    redis: Redis, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscriber = RedisSubscriber(redis, "test", channel)
+    async with aclosing(subscriber.messages()) as messages:
+        assert (await next_of(messages))["type"] == "subscribe"
+        waiting = asyncio.ensure_future(anext(messages))
+        await asyncio.sleep(0)  # it reads
+
+        async def fail(*_: object, **__: object) -> None:
+            await connection.disconnect(nowait=True)  # as the library does
+            raise ConnectionError
+
+        connection = subscriber._pubsub.connection
+        with monkeypatch.context() as patch:
+            patch.setattr(connection, "send_packed_command", fail)
+            connection._reader.feed_data(published(channel, b"heard"))
+            await subscriber.subscribe(f"{channel}-2")
+        assert (await waiting)["data"] == b"heard"
+        assert await next_of(messages) is None
+        confirmed = {(await next_of(messages))["channel"] for _ in range(2)}
+        assert confirmed == {channel.encode(), f"{channel}-2".encode()}
+
+
+def published(channel: str, data: bytes) -> bytes:
+    """What the server sends."""
+    words = (b"message", channel.encode(), data)
+    return b"*3\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+
+
+async def test_what_is_wanted_no_more_while_a_connection_is_made_is_not_listened_to(redis: Redis, channel: str) -> None:
+    passing = f"{channel}-2"
+    subscriber = RedisSubscriber(redis, "test", channel, passing)
+    async with aclosing(subscriber.messages()) as messages:
+        waiting = asyncio.ensure_future(anext(messages))
+        await asyncio.sleep(0)  # it asks for both
+        await subscriber.unsubscribe(passing)
+        assert {(await waiting)["channel"], (await next_of(messages))["channel"]} == {
+            channel.encode(),
+            passing.encode(),
+        }
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (await redis.pubsub_numsub(passing))[0][1]:
+                pass  # each look is a round trip
+        assert (await redis.pubsub_numsub(channel))[0][1] == 1
 
 
 async def test_a_ring_is_heard_also_over_the_next_connection(connections: OurConnections) -> None:

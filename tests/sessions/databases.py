@@ -1,8 +1,8 @@
 """A database for a whole module of tests, on the embedded PostgreSQL or on another one, with the schema."""
 
 import asyncio
-import itertools
 import os
+import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
@@ -17,7 +17,6 @@ from service.wiring import StoreUrls
 
 OLDEST: Final = 15
 SERVERS: Final = ("embedded", "another")
-_numbers = itertools.count(1)
 
 
 def server_url(name: str, request: pytest.FixtureRequest) -> str:
@@ -38,7 +37,7 @@ def server_url(name: str, request: pytest.FixtureRequest) -> str:
 @contextmanager
 def own_database(server: str, *, schema: bool = True) -> Iterator[str]:
     """A database with a name that nobody else uses, gone when this leaves."""
-    name = f"playhead_test_{os.getpid()}_{next(_numbers)}"
+    name = f"playhead_test_{uuid.uuid4().hex}"
     url = urlsplit(server)._replace(path=f"/{name}").geturl()
     asyncio.run(_administer(server, f"CREATE DATABASE {name}"))
     try:
