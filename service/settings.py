@@ -29,7 +29,12 @@ class Settings(BaseSettings):
     """What can be set, by environment variables `PLAYHEAD_<NAME>` or a `.env` file in the working directory."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     http_host: str = "127.0.0.1"

@@ -23,7 +23,7 @@ MAX_VALUES: Final = 1000
 class Body(BaseModel):
     """A posted JSON object: its fields have exactly these types, and there are no others."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
 class CreateSession(Body):

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from typing import Any, Final, get_args
+from typing import Annotated, Any, Final, get_args
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from service.model.errors import PlayheadError
@@ -52,15 +52,15 @@ def encode(chunk: Chunk | DataGap) -> bytes:
 def decode(data: bytes) -> Chunk | Unknown:
     """The chunk that these bytes say; a type that this version does not know comes back as Unknown.
 
-    Raises BrokenEvent for anything that is no JSON object with a `type`, or lacks what its type requires.
+    Raises BrokenEvent for anything that is no JSON object with a `type`, or lacks what its type requires. Its cause
+    names the field, and does not repeat what is in it.
     """
     try:
         plain = orjson.loads(data)
         name = plain["type"]
-        adapter = _ADAPTERS.get(name)
-        if adapter is None:
+        if name not in _TYPES:
             return Unknown(str(name), data)
-        return adapter.validate_json(data)
+        return _CHUNK.validate_json(data)
     except (ValueError, TypeError, KeyError, ValidationError) as error:
         raise BrokenEvent from error
 
@@ -133,4 +133,7 @@ def _type_name(kind: Any) -> str:
 
 _DELTA_FIELD: Final = b',"delta":"'
 _DELTA_TYPES: Final = tuple(b'{"type":"%b","id":' % _type_name(kind).encode() for kind in (TextDelta, ReasoningDelta))
-_ADAPTERS: Final[dict[str, TypeAdapter[Chunk]]] = {_type_name(kind): TypeAdapter(kind) for kind in get_args(Chunk)}
+_TYPES: Final = frozenset(_type_name(kind) for kind in get_args(Chunk))
+_CHUNK: Final[TypeAdapter[Chunk]] = TypeAdapter(
+    Annotated[Chunk, Field(discriminator="type")], config=ConfigDict(hide_input_in_errors=True)
+)

@@ -1,7 +1,8 @@
 """What a turn leaves: the whole log of each case in its order, the conversation, and the task's row."""
 
+import io
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import structlog
@@ -11,13 +12,17 @@ from service.adapters.redis_client import connect
 from service.adapters.redis_log import RedisLogStore
 from service.agent.ending import MAX_OUTPUT_CHARACTERS
 from service.agent.recorder import MAX_DELTA_CHARACTERS
+from service.cli.logs import rendering
 from service.model import events as e
-from service.model.encoding import MAX_EVENT_BYTES, encode
+from service.model.encoding import MAX_EVENT_BYTES, encode, framed
 from service.model.failures import MESSAGES, ModelCallFailed, message_for
 from service.model.generation import CallEnded, ReasoningPiece, TextPiece
-from service.model.position import BEGINNING
+from service.model.ids import Epoch
+from service.model.log import Batch
+from service.model.position import BEGINNING, Position
 from tests.adapters.upstream import SECRET, Reasoning, Silence, Upstream, answer, refusal
 from tests.adapters.upstream import Script as Answer
+from tests.agent.faults import Once, Watched
 from tests.agent.house import House, Script
 from tests.sessions.databases import say
 
@@ -409,13 +414,53 @@ async def test_an_answer_with_every_odd_character_is_the_same_everywhere(house: 
     assert (await house.assert_ended_well(task_id)).output() == text
 
 
-async def test_no_log_line_of_a_turn_repeats_what_was_said(house: House, caplog: pytest.LogCaptureFixture) -> None:
-    with structlog.testing.capture_logs() as logs, caplog.at_level(logging.DEBUG):
-        for model in (None, Script(TextPiece("hush-hush"), RuntimeError("hush-hush")), Script(_failure("timeout"))):
-            await house.post("/say hush-hush")
-            await house.run(await house.claim(), model)
-    assert "hush-hush" not in str([{**line, "exc_info": None} for line in logs])
-    assert "hush-hush" not in caplog.text
+@pytest.fixture(params=[True, False], ids=["people", "JSON"])
+def lines(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
+    """What the house logs, as it would land on stderr."""
+    written = io.StringIO()
+    structlog.configure(
+        processors=rendering(for_people=request.param), logger_factory=structlog.PrintLoggerFactory(written)
+    )
+    yield written
+    structlog.reset_defaults()
+
+
+def _crash(text: str) -> None:
+    try:
+        raise KeyError(text)
+    except KeyError as error:
+        raise ExceptionGroup(text, [RuntimeError(text)]) from error
+
+
+async def test_no_log_line_of_a_turn_repeats_what_was_said(
+    house: House, lines: io.StringIO, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = "hush-hush"
+    models = {
+        "turn_failed": Script(_failure("timeout")),
+        "turn_crashed": Script(TextPiece(said), lambda: _crash(said)),
+        "turn_given_up": Script(TextPiece(said), CallEnded("stop", e.Usage(1, 1))),
+    }
+    with caplog.at_level(logging.DEBUG):
+        await house.post(f"/say {said}")
+        await house.run(await house.claim())
+        for action, model in models.items():
+            await house.post(f"/say {said}")
+            ports = {}
+            if action == "turn_given_up":
+                ports = {"queue": Watched(house.queue, Once(verb="end", act=lambda: _crash(said)))}
+            await house.run(await house.claim(), model, **ports)
+            assert action in lines.getvalue()
+        for data in (f'{{"type":"text-delta","delta":"{said}"}}', f'{{"type":"{said}'):
+            task_id = await house.post(f"/say {said}")
+            await house.logs.open(task_id, Epoch(0), BEGINNING)
+            broken = framed(1, 1, [data.encode()])
+            await house.logs.append([Batch(task_id, Epoch(0), BEGINNING, Position(1, 1), broken, terminal=False)])
+            await house.run(await house.claim())
+    assert lines.getvalue().count("log_not_understood") == 2
+    assert "KeyError" in lines.getvalue()
+    assert said not in lines.getvalue()
+    assert said not in caplog.text
     assert (await house.logs.read((await house.post("x")), BEGINNING, 1)).events == []
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import traceback
 from dataclasses import fields
 from typing import Any, get_args
 
@@ -297,6 +298,13 @@ class TestReadingBack:
     def test_what_is_broken_is_called_so(self, data: bytes) -> None:
         with pytest.raises(BrokenEvent):
             decode(data)
+
+    def test_what_is_broken_is_not_repeated(self) -> None:
+        """A validation that fails names the field; its value may be a message."""
+        for data in (b'{"type":"text-delta","delta":"hush"}', b'{"type":"text-delta","id":["hush"],"delta":1}'):
+            with pytest.raises(BrokenEvent) as broken:
+                decode(data)
+            assert "hush" not in "".join(traceback.format_exception(broken.value))
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
