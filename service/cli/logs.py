@@ -16,6 +16,8 @@ from typing import Final, TextIO
 import structlog
 from structlog.typing import ExcInfo, Processor
 
+from service.cli.streams import say
+
 MAX_EXCEPTIONS: Final = 16
 """Of one traceback: what was raised, and the nearest of what led to it."""
 
@@ -23,8 +25,6 @@ MAX_FRAMES: Final = 40
 """Of one exception: those nearest to where it was raised."""
 
 log = structlog.get_logger()
-
-from service.cli.streams import say
 
 
 class _Lines:
