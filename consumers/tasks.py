@@ -152,13 +152,16 @@ class Worker:
         self._wake.set()
 
     async def _keep_leases(self) -> None:
-        """Renew all leases at once."""
+        """Renew all leases at once; where it fails, again soon: at the usual pace there is time for one failure."""
+        usual, soon = self._lease_seconds / 5, self._lease_seconds / 30
+        pause = usual
         while True:
-            await asyncio.sleep(self._lease_seconds / 5)
-            sent = self._monotonic()
+            await asyncio.sleep(pause)
+            sent, pause = self._monotonic(), soon
             with _loop_edge("renewal_failed"):
                 async with asyncio.timeout(self._lease_seconds / 6):
                     await self._renew(sent)
+                pause = usual
 
     async def _stop_the_lapsed(self) -> None:
         """Stop what can no longer be sure of its lease; asks the clock alone, so that no store can delay it."""

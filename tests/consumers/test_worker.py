@@ -164,6 +164,17 @@ def test_pitfall_21_who_cannot_renew_stops_before_another_may_begin(town: Town, 
     assert sent + LEASE_SECONDS <= model.calls[1] <= sent + LEASE_SECONDS + POLL_SECONDS + 0.01
 
 
+def test_two_renewals_that_get_no_answer_cost_no_lease(town: Town) -> None:
+    task_id = town.tasks.post()
+    answers = iter([silence, silence])
+    town.tasks.trouble = lambda verb: next(answers, lambda: None)() if verb == "renew" else None
+    town.work(Speaker(30))
+    with structlog.testing.capture_logs() as logs:
+        town.pass_time(32)
+    assert [entry["event"] for entry in logs if entry["log_level"] != "info"] == ["renewal_failed"] * 2
+    assert (town.tasks.rows[task_id].log_closed, town.tasks.rows[task_id].epoch) == (True, 1)
+
+
 def test_a_renewal_counts_from_when_it_was_sent(town: Town) -> None:
     town.tasks.post()
     model = Speaker(100)

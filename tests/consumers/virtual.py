@@ -117,7 +117,7 @@ class Tasks:
 class Bell:
     """The port `Doorbell` within one process. While `broken` is set, nobody can listen."""
 
-    def __init__(self, loop: ShuffledLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._listeners: list[asyncio.Event] = []
         self.rung_at: list[float] = []
