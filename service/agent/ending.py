@@ -78,7 +78,7 @@ def closing(claim: Claim, fold: LogFold, ending: Sequence[e.Chunk]) -> list[e.Ch
     A holder before may have appended a part of it; a store may have lost what stood there when it was decided, the
     beginning too.
     """
-    tail = list(fold.tail)
+    tail = [chunk for chunk in fold.tail if not isinstance(chunk, e.FinishStep)]  # it stands amid a bounced ending
     said = next((k for k in range(len(ending), 0, -1) if tail[-k:] == list(ending[:k])), 0)
     rest = list(ending[said:])
     step_end: list[e.Chunk] = [e.FinishStep()] if fold.step_is_open else []

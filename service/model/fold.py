@@ -1,7 +1,14 @@
 """What a log says: the state of its task and the assistant's message, derived from the events alone.
 
 The same fold serves the worker that goes on from a log, the message that is stored, and whoever checks a log: folding
-is also the proof that the events stand in an order that a reader of the stream can follow.
+is also the proof that the events stand in an order that a reader of the stream can follow. `start` is first. A delta or
+an end has its start. A model call is inside a step, ends once and behind its parts, and then is not done again. A tool
+is asked for once, before its one result; where a person is asked, it gives none before the answer. An `error` has its
+metadata directly before it; behind an `error` or an `abort` there is only a `finish` that says the same, and without
+either it has succeeded.
+
+What a failure, or a store that lost its tail, may leave out is not asked for: that the model call of a step ended, that
+a tool gave a result, that there is a step at all. Nor is it that an ending begins only once.
 """
 
 from collections import deque
@@ -34,6 +41,42 @@ class _OpenText:
         self.pieces.clear()
 
 
+_ToolInput = e.ToolInputStart | e.ToolInputAvailable | e.ToolInputError
+_ToolProgress = (
+    e.ToolInputDelta
+    | e.ToolOutputAvailable
+    | e.ToolOutputError
+    | e.ToolOutputDenied
+    | e.ToolApprovalRequest
+    | e.ToolApprovalResponse
+)
+
+
+@dataclass(slots=True)
+class _ToolCall:
+    """A tool that was asked for."""
+
+    part: Part
+    has_result: bool = False
+
+    def takes(self, chunk: _ToolInput | _ToolProgress) -> bool:
+        """Whether this may come next."""
+        state = str(self.part["state"])
+        match chunk:
+            case e.ToolInputStart():
+                return False
+            case e.ToolInputDelta() | e.ToolInputAvailable() | e.ToolInputError():
+                return state == "input-streaming"
+            case e.ToolApprovalRequest():
+                return not self.has_result and "approval" not in self.part
+            case e.ToolApprovalResponse():
+                return not self.has_result and state == "approval-requested"
+            case e.ToolOutputAvailable():
+                return not self.has_result and state != "approval-requested"
+            case e.ToolOutputError() | e.ToolOutputDenied():
+                return not self.has_result
+
+
 @dataclass(slots=True)
 class LogFold:
     """The fold of a log's events, applied one by one in their order."""
@@ -58,9 +101,9 @@ class LogFold:
     _step_starts_at: int = 0
     _last_step_starts_at: int = 0
     _texts: dict[tuple[TextKind, str], _OpenText] = field(default_factory=dict)
-    _tools: dict[str, Part] = field(default_factory=dict)
+    _tools: dict[str, _ToolCall] = field(default_factory=dict)
     _operations: dict[str, Part] = field(default_factory=dict)
-    _must_finish: bool = False
+    _ends_as: e.EndStatus = "succeeded"
 
     @property
     def status(self) -> Literal["queued", "running", "succeeded", "failed", "cancelled"]:
@@ -100,7 +143,7 @@ class LogFold:
                 raise BrokenLog(f"{chunk.type} before start")
             case e.Finish():
                 self._finish(chunk)
-            case _ if self._must_finish:
+            case _ if self._ends_as != "succeeded":
                 raise BrokenLog(f"{chunk.type} where only finish may stand")
             case e.StartStep() | e.FinishStep() | e.ResetStep():
                 self._step(chunk)
@@ -113,6 +156,7 @@ class LogFold:
             case e.ReasoningEnd():
                 self._end_text("reasoning", chunk.id)
             case e.MessageMetadata(message_metadata=e.CallMetadata() as call):
+                self._require(self._model_may_speak and not self._texts, chunk)
                 self.model_call_ended, self.usage = True, self.usage.plus(call.usage)
                 self.model_reason = call.finish_reason
             case e.SteeringMessage():
@@ -122,9 +166,10 @@ class LogFold:
                 self.epoch = chunk.data.epoch
             case e.DataOperation():
                 self._operation(chunk)
+            case e.DataBounceBack():
+                self._require(not self.produced_output, chunk)
             case e.Error() | e.Abort():
-                self._require(not self.step_is_open and not self._texts, chunk)
-                self._must_finish = True
+                self._end(chunk)
             case e.ToolInputStart() | e.ToolInputAvailable() | e.ToolInputError():
                 self._tool_input(chunk)
             case (
@@ -147,9 +192,25 @@ class LogFold:
         self._require(self.message_id is None, chunk)
         self.message_id, self.task_id = chunk.message_id, chunk.message_metadata.task_id
 
-    def _finish(self, chunk: e.Finish) -> None:
+    def _end(self, chunk: e.Error | e.Abort) -> None:
         self._require(not self.step_is_open and not self._texts, chunk)
+        match chunk:
+            case e.Error():
+                before = self.tail[-2]  # there is at least the start
+                told = isinstance(before, e.MessageMetadata) and isinstance(before.message_metadata, e.FailureMetadata)
+                self._require(told, chunk)
+                self._ends_as = "failed"
+            case e.Abort():
+                self._ends_as = "cancelled"
+
+    def _finish(self, chunk: e.Finish) -> None:
+        as_said = chunk.message_metadata.status == self._ends_as
+        self._require(as_said and not self.step_is_open and not self._texts, chunk)
         self.finish = chunk
+
+    @property
+    def _model_may_speak(self) -> bool:
+        return self.step_is_open and not self.model_call_ended
 
     def _step(self, chunk: e.StartStep | e.FinishStep | e.ResetStep) -> None:
         match chunk:
@@ -171,7 +232,7 @@ class LogFold:
                     self._operations.pop(part.get("id", ""), None)
 
     def _begin_text(self, kind: TextKind, part_id: str) -> None:
-        if (kind, part_id) in self._texts or not self.step_is_open:
+        if (kind, part_id) in self._texts or not self._model_may_speak:
             raise BrokenLog(f"{kind}-start cannot stand here")
         part: Part = {"type": kind, "text": "", "state": "streaming"}
         self.parts.append(part)
@@ -194,45 +255,47 @@ class LogFold:
         for text in self._texts.values():
             text.settle()
 
-    def _tool_input(self, chunk: e.ToolInputStart | e.ToolInputAvailable | e.ToolInputError) -> None:
-        part = self._tools.get(chunk.tool_call_id)
-        if part is None:
+    def _tool_input(self, chunk: _ToolInput) -> None:
+        call = self._tools.get(chunk.tool_call_id)
+        if call is not None:
+            self._require(call.takes(chunk), chunk)
+        else:
+            # Outside a step, an operation's log states the call again that began it.
+            self._require(self._model_may_speak or not self.step_is_open, chunk)
             part = {"type": f"tool-{chunk.tool_name}", "toolCallId": chunk.tool_call_id, "providerExecuted": True}
-            self._tools[chunk.tool_call_id] = part
+            call = self._tools[chunk.tool_call_id] = _ToolCall(part)
             self.parts.append(part)
             self.produced_output = True
         match chunk:
             case e.ToolInputStart():
-                part["state"] = "input-streaming"
+                call.part["state"] = "input-streaming"
             case e.ToolInputAvailable():
-                part.update(state="input-available", input=chunk.input)
+                call.part.update(state="input-available", input=chunk.input)
             case e.ToolInputError():
-                part.update(state="output-error", input=chunk.input, errorText=chunk.error_text)
+                call.part.update(state="output-error", input=chunk.input, errorText=chunk.error_text)
 
-    def _tool(
-        self,
-        chunk: e.ToolInputDelta
-        | e.ToolOutputAvailable
-        | e.ToolOutputError
-        | e.ToolOutputDenied
-        | e.ToolApprovalRequest
-        | e.ToolApprovalResponse,
-    ) -> None:
+    def _tool(self, chunk: _ToolProgress) -> None:
         if isinstance(chunk, e.ToolApprovalResponse):
-            part = next((p for p in self._tools.values() if p.get("approval", {}).get("id") == chunk.approval_id), None)
+            asked = (c for c in self._tools.values() if c.part.get("approval", {}).get("id") == chunk.approval_id)
+            call = next(asked, None)
         else:
-            part = self._tools.get(chunk.tool_call_id)
-        if part is None:
+            call = self._tools.get(chunk.tool_call_id)
+        if call is None:
             raise BrokenLog(f"{chunk.type} of a call that is not in the log")
+        self._require(call.takes(chunk), chunk)
+        part = call.part
         match chunk:
             case e.ToolOutputAvailable():
+                call.has_result = not chunk.preliminary
                 part.update(state="output-available", output=chunk.output)
                 part.pop("preliminary", None)
                 if chunk.preliminary:
                     part["preliminary"] = True
             case e.ToolOutputError():
+                call.has_result = True
                 part.update(state="output-error", errorText=chunk.error_text)
             case e.ToolOutputDenied():
+                call.has_result = True
                 part["state"] = "output-denied"
             case e.ToolApprovalRequest():
                 part.update(state="approval-requested", approval={"id": chunk.approval_id})

@@ -165,6 +165,46 @@ class TestEnds:
         assert folded(START, e.Abort("by owner"), finish("cancelled")).status == "cancelled"
 
 
+ASKED = e.ToolInputAvailable("c1", "write", {})
+BOUNCE = e.DataBounceBack(e.BounceBackData("Hi", "x", "timeout", SESSION, MessageId("u1")))
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        # a model call that failed, or whose end a store lost
+        [START, e.StartStep(), *say("a"), e.FinishStep(), finish()],
+        [START, e.StartStep(), e.FinishStep(), e.StartStep(), *say("a"), CALL, e.FinishStep(), finish()],
+        [START, finish()],
+        [START, FAILED, e.Error("x"), finish("failed")],
+        [START, FAILED, FAILED, e.Error("x"), finish("failed")],
+        [START, FAILED, attempt(2), e.StartStep(), *say("a"), CALL, e.FinishStep(), finish()],
+        [START, e.StartStep(), BOUNCE, e.FinishStep(), BOUNCE, FAILED, e.Error("x"), finish("failed")],
+        # calls without a result: what they began goes on elsewhere, or the turn ended before it
+        [START, e.StartStep(), ASKED, CALL, e.FinishStep(), finish()],
+        [START, e.StartStep(), e.ToolInputStart("c1", "write"), e.FinishStep(), FAILED, e.Error("x"), finish("failed")],
+        [START, e.StartStep(), ASKED, CALL, e.ToolOutputAvailable("c1", 1, preliminary=True), e.FinishStep(), finish()],
+        # results
+        [
+            START,
+            ASKED,
+            *[e.ToolOutputAvailable("c1", n, preliminary=True) for n in range(2)],
+            e.ToolOutputAvailable("c1", 3),
+        ],
+        [START, ASKED, e.ToolOutputAvailable("c1", 1, preliminary=True), e.ToolOutputError("c1", "no")],
+        [START, e.ToolInputError("c1", "write", {}, "no"), e.ToolOutputError("c1", "no")],
+        [START, ASKED, e.ToolApprovalRequest("op", "c1"), e.ToolOutputError("c1", "nobody answered")],
+        [START, ASKED, e.ToolApprovalRequest("op", "c1"), e.ToolOutputDenied("c1")],
+        # a step that is done again states its calls again
+        [START, e.StartStep(), ASKED, e.ResetStep(), ASKED, CALL, e.ToolOutputAvailable("c1", 1), e.FinishStep()],
+        [START, e.StartStep(), e.TextStart(PartId("t")), e.ResetStep(), *say("a", "t"), CALL, e.FinishStep(), finish()],
+    ],
+    ids=lambda chunks: " ".join(chunk.type for chunk in chunks),
+)
+def test_what_a_writer_may_leave_is_followed(chunks: list[e.Chunk]) -> None:
+    folded(chunks)
+
+
 @pytest.mark.parametrize(
     "chunks",
     [
@@ -190,6 +230,37 @@ class TestEnds:
         [START, e.StartStep(), finish()],
         [START, finish(), e.StartStep()],
         [START, finish(), finish()],
+        # a model call and its end
+        [START, CALL],
+        [START, e.StartStep(), CALL, CALL],
+        [START, e.StartStep(), e.TextStart(PartId("t")), CALL],
+        [START, e.StartStep(), CALL, e.TextStart(PartId("t"))],
+        [START, e.StartStep(), CALL, e.ReasoningStart(PartId("t"))],
+        [START, e.StartStep(), CALL, ASKED],
+        [START, e.StartStep(), e.FinishStep(), CALL],
+        # a tool and its result
+        [START, e.ToolInputDelta("c1", "x")],
+        [START, ASKED, e.ToolInputDelta("c1", "x")],
+        [START, ASKED, ASKED],
+        [START, ASKED, e.ToolInputStart("c1", "write")],
+        [START, e.ToolInputStart("c1", "write"), e.ToolInputStart("c1", "write")],
+        [START, ASKED, e.ToolOutputAvailable("c1", 1), e.ToolOutputAvailable("c1", 2)],
+        [START, ASKED, e.ToolOutputAvailable("c1", 1), e.ToolOutputAvailable("c1", 2, preliminary=True)],
+        [START, ASKED, e.ToolOutputError("c1", "no"), e.ToolOutputDenied("c1")],
+        [START, ASKED, e.ToolOutputAvailable("c1", 1), e.ToolApprovalRequest("op", "c1")],
+        [START, ASKED, e.ToolApprovalRequest("op", "c1"), e.ToolApprovalRequest("op", "c1")],
+        [START, ASKED, e.ToolApprovalRequest("op", "c1"), e.ToolOutputAvailable("c1", 1)],
+        [START, ASKED, e.ToolApprovalRequest("op", "c1"), *[e.ToolApprovalResponse("op", approved=True)] * 2],
+        # an end
+        [START, finish("failed")],
+        [START, finish("cancelled")],
+        [START, e.Error("x")],
+        [START, FAILED, attempt(2), e.Error("x")],
+        [START, FAILED, e.Error("x"), finish()],
+        [START, FAILED, e.Error("x"), finish("cancelled")],
+        [START, e.Abort("x"), finish()],
+        [START, e.Abort("x"), finish("failed")],
+        [START, e.StartStep(), *say("a"), BOUNCE],
     ],
     ids=lambda chunks: " ".join(chunk.type for chunk in chunks),
 )
