@@ -16,7 +16,7 @@ from consumers.tasks import DRAIN_SECONDS, Worker
 from service.cli.streams import tell
 from service.http.app import serving
 from service.settings import Settings, load_settings
-from service.wiring import open_app, open_house, open_worker
+from service.wiring import House, open_app, open_house, open_worker
 
 OPEN_FILES: Final = 65_536
 """As many descriptors as are asked for, where the hard limit allows it: each reader and each connection is one."""
@@ -57,10 +57,16 @@ async def run_parts(settings: Settings, parts: set[Part]) -> None:
     """
     loop, start = asyncio.get_running_loop(), asyncio.timeout(None)
     started, stop = asyncio.Event(), asyncio.Event()
+    house: House | None = None
 
     def told_to_stop() -> None:
+        if stop.is_set():
+            log.info("still_stopping")
+            return
         log.info("stopping", waits_for_turns_seconds=DRAIN_SECONDS if Part.TASKS in parts else 0)
-        if not stop.is_set() and not started.is_set():
+        if house is not None:
+            house.health.leave()
+        if not started.is_set():
             loop.set_exception_handler(lambda *_: None)  # asyncpg leaves futures behind when its connecting is cut
             start.reschedule(loop.time())
         stop.set()
@@ -70,7 +76,7 @@ async def run_parts(settings: Settings, parts: set[Part]) -> None:
             async with start:
                 for number in _stops():
                     loop.add_signal_handler(number, told_to_stop)
-                worker = await _open_parts(stack, settings, parts)
+                house, worker = await _open_parts(stack, settings, parts)
                 started.set()
         except TimeoutError:
             if not start.expired():
@@ -81,8 +87,8 @@ async def run_parts(settings: Settings, parts: set[Part]) -> None:
         await stop.wait()
 
 
-async def _open_parts(stack: AsyncExitStack, settings: Settings, parts: set[Part]) -> Worker | None:
-    """Open what these parts need, and say where it is; answers the worker, which is still to be run."""
+async def _open_parts(stack: AsyncExitStack, settings: Settings, parts: set[Part]) -> tuple[House, Worker | None]:
+    """Open what these parts need, and say where it is; answers the worker too, which is still to be run."""
     house = await stack.enter_async_context(open_house(settings))
     urls = house.urls.shown()
     tell(f"redis     {urls.redis}\npostgres  {urls.postgres}")
@@ -95,10 +101,10 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, parts: set[Part
         )
         tell(f"listening on {await stack.enter_async_context(served)}")
     if Part.TASKS not in parts:
-        return None
+        return house, None
     worker = await stack.enter_async_context(open_worker(house, settings))
     tell(f"model     {settings.model or 'demo'}")
-    return worker
+    return house, worker
 
 
 def _stops() -> list[signal.Signals]:

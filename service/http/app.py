@@ -26,7 +26,7 @@ SEND_BUFFER_BYTES: Final = 128 * 1024
 """What the kernel holds for one connection: a reader that does not read costs this and the transport's own buffer."""
 
 STOP_SECONDS: Final = 2.0
-"""Streams that run at a stop are cut after this; their readers come back elsewhere."""
+"""Streams that run at a stop are told to end after this, and cut after as long again; their readers come back."""
 
 
 def make_app(sessions: SessionRoutes, tasks: TaskRoutes, health: HealthRoutes) -> web.Application:

@@ -46,7 +46,7 @@ class PostMessage(Body):
     @model_validator(mode="after")
     def _one_of_both(self) -> "PostMessage":
         if (self.text is None) == (self.parts is None):
-            raise ValueError("Either text or parts is needed.")
+            raise ValueError("Give text or parts, one of the two.")
         return self
 
     def input_parts(self) -> list[TextPart]:

@@ -21,6 +21,11 @@ class HealthRoutes:
     def __init__(self, probes: Mapping[str, Probe]) -> None:
         self._probes = probes
         self._asked: set[asyncio.Task[object]] = set()
+        self._is_leaving = False
+
+    def leave(self) -> None:
+        """From now on this process is not ready: it finishes what it has, and begins nothing more."""
+        self._is_leaving = True
 
     async def alive(self, request: web.Request) -> web.Response:
         return bodies.answer({"status": "ok"})
@@ -28,8 +33,9 @@ class HealthRoutes:
     async def ready(self, request: web.Request) -> web.Response:
         states = await asyncio.gather(*map(self._state, self._probes.values()))
         dependencies = dict(zip(self._probes, states, strict=True))
-        ready = all(state == "ok" for state in states)
-        body = {"status": "ok" if ready else "unavailable", "dependencies": dependencies}
+        ready = all(state == "ok" for state in states) and not self._is_leaving
+        status = "ok" if ready else "stopping" if self._is_leaving else "unavailable"
+        body = {"status": status, "dependencies": dependencies}
         return bodies.answer(body, status=200 if ready else 503)
 
     async def _state(self, probe: Probe) -> str:

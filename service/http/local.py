@@ -16,5 +16,5 @@ async def only_local(request: web.Request, handler: Handler) -> web.StreamRespon
     if not _LOCAL_HOST.fullmatch(request.host):
         raise Problem(403, "forbidden_host", "This service answers to the names of the local machine only.")
     if any(origin != f"http://{request.host}" for origin in request.headers.getall("Origin", [])):
-        raise Problem(403, "forbidden_origin", "Pages from elsewhere cannot use this service.")
+        raise Problem(403, "forbidden_origin", "Only pages of this service's own origin (host and port) can use it.")
     return await handler(request)

@@ -1,5 +1,6 @@
 """A user of a running service, who can also look into its store: what stands there is the truth."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -69,6 +70,14 @@ class Client:
         """The log's last event, from the store itself."""
         ((position, fields),) = await self._redis.xrevrange(f"playhead:{{{task_id}}}:log", count=1)
         return Stored(position.decode(), fields[b"d"])
+
+    async def no_longer_ready(self) -> dict[str, Any]:
+        """Wait until the service does not want any more requests; answers what it says then."""
+        async with asyncio.timeout(5):
+            while (answer := await self._http.get("/readyz")).status_code == 200:
+                pass
+        fields: dict[str, Any] = answer.json()
+        return fields
 
     async def is_closed(self, task_id: str) -> bool:
         """Whether the log has its terminal event, from the store itself."""

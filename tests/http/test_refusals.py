@@ -345,7 +345,7 @@ WRONG = {
         ("parts.0.text", "This must be a string."),
     ],
     b'{"parts": [{"type": "text"}]}': [("parts.0.text", "This field is needed.")],
-    b"{}": [("", "Either text or parts is needed.")],
+    b"{}": [("", "Give text or parts, one of the two.")],
 }
 
 
