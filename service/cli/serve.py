@@ -21,12 +21,12 @@ from service.wiring import House, open_app, open_house, open_worker
 OPEN_FILES: Final = 65_536
 """As many descriptors as are asked for, where the hard limit allows it: each reader and each connection is one."""
 
-log = structlog.get_logger()
-
 LEAVE_SECONDS: Final = 1.0
 """How long what still runs when everything is closed may take to end."""
 
 ABANDONED_EXIT: Final = 1
+
+log = structlog.get_logger()
 
 
 class Part(StrEnum):

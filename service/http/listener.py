@@ -94,7 +94,15 @@ class Listener:
             entering = self._loop.connect_accepted_socket(self._make, connection)
             task: asyncio.Task[object] = self._loop.create_task(entering, name="connection")
             self._entering.add(task)
-            task.add_done_callback(self._entering.discard)
+            task.add_done_callback(partial(self._entered, connection))
+
+    def _entered(self, connection: socket.socket, task: asyncio.Task[object]) -> None:
+        """Whoever could not be given a protocol will never be told as lost."""
+        self._entering.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("connection_failed", error=type(error).__name__)
+            connection.close()
+            self._leave()
 
     def _wait(self, action: str, **fields: object) -> None:
         self._waits = True

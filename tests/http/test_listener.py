@@ -4,7 +4,7 @@ import asyncio
 import os
 import resource
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
 
@@ -126,3 +126,30 @@ def test_there_is_room_for_as_many_as_descriptors_allow(descriptors: int, room: 
         assert listener.descriptors_room() == room
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_connection_that_cannot_be_entered_takes_no_room() -> None:
+    """Once for each place that there is, and then one that can."""
+    failures = ROOM
+    loop, entered = asyncio.get_running_loop(), asyncio.Event()
+
+    def make(_lost: Callable[[], None]) -> asyncio.Protocol:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise OSError("no such luck")
+        entered.set()
+        return asyncio.Protocol()
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    taking = listener.Listener(listening, make, lambda: ROOM)
+    with structlog.testing.capture_logs() as logs, clients(ROOM + 1) as made:
+        taking.start()
+        for client in made[:ROOM]:
+            await loop.sock_connect(client.socket, listening.getsockname())
+            assert await client.answer() == b""  # closed
+        await loop.sock_connect(made[ROOM].socket, listening.getsockname())
+        async with asyncio.timeout(5):
+            await entered.wait()
+        await taking.stop()
+    assert [line["event"] for line in logs] == ["connection_failed"] * ROOM
