@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := deploy/constraints.txt
 UV := $(shell command -v uv 2>/dev/null)
-# uv when it is there, pip when not; both install the same pinned versions.
+# uv when it is there, pip when not; both install the same pinned versions, and both compile them: else every start of
+# the service would, where Python may not keep what it compiles (PYTHONDONTWRITEBYTECODE, a read-only image).
 ifneq ($(UV),)
-INSTALL = VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --constraint $(CONSTRAINTS)
+INSTALL = VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --compile-bytecode --constraint $(CONSTRAINTS)
 $(BIN)/python:
 	$(UV) venv --quiet --python $(PYTHON) $(VENV)
 else
@@ -25,7 +26,7 @@ $(VENV)/.test: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(INSTALL) --editable '.[embedded,test,check]'
 	@touch $@ $(VENV)/.run
 
-.PHONY: run test check bench format constraints browser
+.PHONY: run test check bench battery format constraints browser
 run: $(VENV)/.run ## start the service with everything it needs, on http://127.0.0.1:8080
 	@exec $(BIN)/playhead serve
 
@@ -40,6 +41,9 @@ check: $(VENV)/.test ## lint, types, arrows
 
 bench: $(VENV)/.test ## measure; prints a table of ratios
 	@$(BIN)/python -m tests.bench
+
+battery: $(VENV)/.test ## do every fault to it, one after the other, for at most half an hour
+	@$(BIN)/python -m tests.faults
 
 format: $(VENV)/.test ## format the code
 	@$(BIN)/ruff format .

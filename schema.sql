@@ -2,10 +2,12 @@
 -- Applied as one transaction on an empty database by `playhead schema apply` and at every start of the embedded default;
 -- on a database that has it already, nothing happens. PostgreSQL 15 or later.
 
--- One row: which schema this is. Programs refuse a database with a higher number than they know.
+-- One row: which schema this is, and which database. Programs refuse one with a higher number than they know; and what a
+-- Redis holds that was first used with another database is not theirs to remove.
 CREATE TABLE schema_version (
     version     integer     NOT NULL,
     applied_at  timestamptz NOT NULL DEFAULT now(),
+    database_id uuid        NOT NULL DEFAULT gen_random_uuid(),
     only_row    boolean     NOT NULL DEFAULT true UNIQUE CHECK (only_row)
 );
 
@@ -34,16 +36,22 @@ CREATE TABLE tasks (
     usage       json        NOT NULL DEFAULT '{"input_tokens":0,"output_tokens":0}',
     ending      json,                  -- the closing chunks that the log is owed, from the moment the task has ended
     log_closed  boolean     NOT NULL DEFAULT false,  -- the log has them
+    log_archived boolean    NOT NULL DEFAULT false,  -- log_events has the log, whole
+    cancel_requested_at timestamptz,   -- its owner wants it ended; a worker does that, also where it is queued
     created_at  timestamptz NOT NULL DEFAULT now(),
     started_at  timestamptz,
     finished_at timestamptz,
-    CHECK ((status IN ('queued', 'running')) = (ending IS NULL))
+    CHECK ((status IN ('queued', 'running')) = (ending IS NULL)),
+    CHECK (log_closed OR NOT log_archived)
 );
 
 -- What can be claimed, oldest first; small however many tasks have ended.
 CREATE INDEX tasks_queued ON tasks (created_at, id) WHERE status = 'queued';
--- What may have lost its worker.
-CREATE INDEX tasks_unclosed ON tasks (id) WHERE status <> 'queued' AND NOT log_closed;
+-- What may have lost its worker, or is to be ended before one runs it.
+CREATE INDEX tasks_unclosed ON tasks (id)
+    WHERE (status <> 'queued' OR cancel_requested_at IS NOT NULL) AND NOT log_closed;
+-- What is to be archived.
+CREATE INDEX tasks_unarchived ON tasks (id) WHERE log_closed AND NOT log_archived;
 -- The safety nets under every claim and every post: one running turn a session, and one queued. They hold whatever a
 -- transaction sees of others, by the isolation that a server gives it.
 CREATE UNIQUE INDEX tasks_one_running ON tasks (session_id) WHERE status = 'running';
@@ -54,7 +62,8 @@ CREATE INDEX tasks_of_session ON tasks (session_id, id);
 CREATE TABLE leases (
     task_id     uuid        PRIMARY KEY REFERENCES tasks ON DELETE CASCADE,
     epoch       bigint      NOT NULL DEFAULT 0,
-    lease_until timestamptz NOT NULL DEFAULT '-infinity'
+    lease_until timestamptz NOT NULL DEFAULT '-infinity',
+    lost_attempts smallint  NOT NULL DEFAULT 0  -- holders in a row whose lease lapsed while the task ran
 ) WITH (fillfactor = 50);
 
 -- Accepted entries of the conversations, in the order of `seq`. `parts` is json and not jsonb: it is kept as it came, and
@@ -96,4 +105,56 @@ BEGIN
 END
 $$;
 
-INSERT INTO schema_version (version) VALUES (3);
+-- The events of closed logs, for good: `ms` and `n` are an event's position, `data` its JSON. Partitioned by the months in
+-- which the tasks' ids were made, so that what is old can go at once; without foreign keys, for the same reason.
+CREATE TABLE log_events (
+    task_id     uuid        NOT NULL,
+    n           bigint      NOT NULL,
+    ms          bigint      NOT NULL,
+    data        bytea       NOT NULL,
+    PRIMARY KEY (task_id, n)
+) PARTITION BY RANGE (task_id);
+
+-- One row: this log is archived whole. It came in one transaction with its events.
+CREATE TABLE log_archives (
+    task_id     uuid        PRIMARY KEY,
+    events      bigint      NOT NULL,
+    last_n      bigint      NOT NULL,
+    last_ms     bigint      NOT NULL,
+    sha256      bytea       NOT NULL CHECK (octet_length(sha256) = 32),  -- the last link of the chain over its frames
+    archived_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- When the id of a task was made, by the clock that made it: the first 48 bits are Unix milliseconds.
+CREATE FUNCTION playhead_made_at(task uuid) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$
+    SELECT to_timestamp(('x0000' || left(replace(task::text, '-', ''), 12))::bit(64)::bigint / 1000.0)
+$$;
+
+-- Make the partition that a task's events go to, if there is none: for the month of its id, whatever any clock says.
+-- Attached rather than created in place, since that waits for no reader and no copy that is under way.
+CREATE FUNCTION playhead_log_partition(task uuid) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    month timestamp := date_trunc('month', playhead_made_at(task) AT TIME ZONE 'UTC');
+    name  text      := 'log_events_' || to_char(month, 'YYYY_MM');
+    first text      := to_hex((extract(epoch FROM month) * 1000)::bigint);
+    next  text      := to_hex((extract(epoch FROM month + interval '1 month') * 1000)::bigint);
+BEGIN
+    IF to_regclass(name) IS NOT NULL THEN
+        RETURN;
+    END IF;
+    LOCK TABLE log_events IN SHARE UPDATE EXCLUSIVE MODE;  -- what attaching takes anyway
+    IF to_regclass(name) IS NOT NULL THEN  -- another one was faster
+        RETURN;
+    END IF;
+    EXECUTE format('CREATE TABLE %I (LIKE log_events INCLUDING ALL)', name);
+    EXECUTE format(
+        'ALTER TABLE log_events ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%s)',
+        name,
+        rpad(lpad(first, 12, '0'), 32, '0')::uuid,
+        -- 48 bits end in August 10889
+        CASE WHEN length(next) > 12 THEN 'MAXVALUE' ELSE quote_literal(rpad(lpad(next, 12, '0'), 32, '0')::uuid) END
+    );
+END
+$$;
+
+INSERT INTO schema_version (version) VALUES (4);

@@ -3,20 +3,25 @@
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, assert_never
 
 import structlog
 
+from service.agent.cancellation import Cancellation
 from service.agent.turn import Turns
 from service.model.errors import StoreUnavailable
-from service.model.task import Claim
+from service.model.ids import TaskId
+from service.model.task import CancelRequested, Claim, TaskDue
 from service.sessions.ports import Doorbell, TaskQueue
 
 log = structlog.get_logger()
 
 POLL_SECONDS: Final = 1.0
 """A task whose ring was lost is found after this at the latest."""
+
+CANCEL_POLL_SECONDS: Final = 2.0
+"""A cancellation whose ring was lost is found after this at the latest, with the renewal of the leases."""
 
 MAX_CLAIMS: Final = 64
 """Tasks claimed at once."""
@@ -37,6 +42,7 @@ class _Holding:
 
     claim: Claim
     until: float
+    cancellation: Cancellation = field(default_factory=Cancellation)
     is_stopping: bool = False
 
 
@@ -119,7 +125,7 @@ class Worker:
             return holding.claim
 
         try:
-            await self._turns.run(holding.claim, retake)
+            await self._turns.run(holding.claim, retake, holding.cancellation)
         except Exception:
             # The edge of the worker's loop: the task is left to its next holder, and the others here go on.
             log.exception("task_left", task_id=holding.claim.task.id, epoch=holding.claim.epoch)
@@ -143,9 +149,21 @@ class Worker:
         while True:
             with _loop_edge("doorbell_failed"):
                 async with self._doorbell.listen() as rings, aclosing(rings):
-                    async for _ in rings:
-                        self._wake.set()
+                    async for rung in rings:
+                        match rung:
+                            case TaskDue():
+                                self._wake.set()
+                            case CancelRequested(task_id):
+                                self._wake.set()  # it may be queued, and only to be ended
+                                self._cancel(task_id)
+                            case other:
+                                assert_never(other)
             await asyncio.sleep(POLL_SECONDS)
+
+    def _cancel(self, task_id: TaskId) -> None:
+        for holding in self._held.values():
+            if holding.claim.task.id == task_id:
+                holding.cancellation.request()
 
     async def _wake_at(self, stop: asyncio.Event) -> None:
         await stop.wait()
@@ -153,7 +171,8 @@ class Worker:
 
     async def _keep_leases(self) -> None:
         """Renew all leases at once; where it fails, again soon: at the usual pace there is time for one failure."""
-        usual, soon = self._lease_seconds / 5, self._lease_seconds / 30
+        usual = min(self._lease_seconds / 5, CANCEL_POLL_SECONDS)
+        soon = min(self._lease_seconds / 30, usual)
         pause = usual
         while True:
             await asyncio.sleep(pause)
@@ -176,8 +195,11 @@ class Worker:
         """What is being stopped is not renewed: another may have it as soon as its lease has lapsed."""
         holdings = {(h.claim.task.id, h.claim.epoch): h for h in self._held.values() if not h.is_stopping}
         if holdings:
-            for renewed in await self._queue.renew([h.claim for h in holdings.values()], self._lease_seconds):
-                holdings[renewed].until = self._until(sent)
+            for held in await self._queue.renew([h.claim for h in holdings.values()], self._lease_seconds):
+                holding = holdings[held.task_id, held.epoch]
+                holding.until = self._until(sent)
+                if held.cancel_requested:
+                    holding.cancellation.request()
 
     def _until(self, asked: float) -> float:
         """A third of the lease is left as a margin between this clock and the database's."""
@@ -205,8 +227,8 @@ class Worker:
         with _loop_edge("release_failed"):  # then their leases lapse
             async with asyncio.timeout(self._lease_seconds / 6):
                 released = await self._queue.renew(claims, 0)
-            log.info("tasks_released", task_ids=[task_id for task_id, _ in released])
-            await self._doorbell.ring()
+            log.info("tasks_released", task_ids=[held.task_id for held in released])
+            await self._doorbell.ring(TaskDue())
 
 
 def _tell_to_stop(work: asyncio.Task[None], holding: _Holding) -> None:

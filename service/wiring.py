@@ -1,5 +1,7 @@
 """The only place that puts adapters behind ports. Whatever is opened here is closed at the end of its block."""
 
+import asyncio
+import random
 import re
 import time
 from collections.abc import AsyncGenerator
@@ -12,10 +14,12 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from redis.asyncio import Redis
 
+from consumers.archiver import Archiver
 from consumers.tasks import Worker
 from service.adapters.demo_model import DemoModel
 from service.adapters.embedded import embedded_stores
 from service.adapters.postgres import Database, postgres_pool
+from service.adapters.postgres_archive import PostgresArchive
 from service.adapters.postgres_schema import apply_schema, check_schema
 from service.adapters.postgres_sessions import PostgresSessions
 from service.adapters.postgres_tasks import PostgresTasks
@@ -23,21 +27,24 @@ from service.adapters.redis_check import check_redis
 from service.adapters.redis_client import connect
 from service.adapters.redis_doorbell import RedisDoorbell
 from service.adapters.redis_hints import RedisHints
+from service.adapters.redis_hot import RedisHotLogs
 from service.adapters.redis_log import RedisLogStore
 from service.agent.ports import Model
-from service.agent.turn import Clock, Turns
+from service.agent.step import Clock, Steps
+from service.agent.turn import Turns
 from service.http.app import make_app
 from service.http.health import HealthRoutes
 from service.http.sessions import SessionRoutes
 from service.http.tasks import TaskRoutes
+from service.registry.archive import Archivist
 from service.registry.facts import SharedFacts
 from service.registry.follow import Follower
 from service.registry.hub import hub
 from service.registry.pages import log_pages
-from service.registry.ports import Hints, LogStore, TaskDirectory
+from service.registry.ports import Hints, HotLogs, LogArchive, LogSource, LogStore, TaskDirectory
 from service.registry.writer import log_writer
 from service.sessions.conversations import Conversations
-from service.sessions.ports import Doorbell, SessionStore, TaskQueue
+from service.sessions.ports import Doorbell, SessionStore, TaskQueue, TaskStore
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -66,8 +73,12 @@ class House:
 
     urls: StoreUrls
     logs: LogStore
+    hot: HotLogs
+    archive: LogArchive
+    archived: LogSource
     hints: Hints
     sessions: SessionStore
+    tasks: TaskStore
     queue: TaskQueue
     directory: TaskDirectory
     doorbell: Doorbell
@@ -100,16 +111,20 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
         redis, subscriber = await _redis(stack, urls.redis), await _redis(stack, urls.redis)
         database = Database(await stack.enter_async_context(postgres_pool(urls.postgres)))
         logs = RedisLogStore(redis)
-        tasks = PostgresTasks(database)
+        tasks, archive = PostgresTasks(database), PostgresArchive(database)
         yield House(
             urls,
             logs=logs,
+            hot=RedisHotLogs(redis),
+            archive=archive,
+            archived=archive,
             hints=RedisHints(subscriber),
             sessions=PostgresSessions(database),
+            tasks=tasks,
             queue=tasks,
             directory=tasks,
             doorbell=RedisDoorbell(subscriber),
-            health=HealthRoutes({"redis": logs.ping, "postgres": database.ping}),
+            health=HealthRoutes({"redis": logs.ping, "postgres": database.ping}, _now),
         )
 
 
@@ -133,10 +148,12 @@ async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Appli
     async with (
         hub(house.hints, tick_seconds=min(0.5, settings.heartbeat_seconds / 4)) as ear,
         log_pages(house.logs, time.monotonic) as pages,
+        log_pages(house.archived, time.monotonic) as archived,
+        house.health.watching(),
     ):
         facts = SharedFacts(house.directory)
-        follower = Follower(pages, ear, facts, heartbeat_seconds=settings.heartbeat_seconds)
-        conversations = Conversations(house.sessions, house.doorbell)
+        follower = Follower(pages, archived, ear, facts, heartbeat_seconds=settings.heartbeat_seconds)
+        conversations = Conversations(house.sessions, house.tasks, house.doorbell)
         tasks = TaskRoutes(conversations, facts, follower, write_timeout_seconds=settings.write_timeout_seconds)
         yield make_app(SessionRoutes(conversations), tasks, house.health)
 
@@ -145,15 +162,21 @@ async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Appli
 async def open_worker(house: House, settings: Settings) -> AsyncGenerator[Worker]:
     """A worker with its model and its writer."""
     async with open_model(settings) as model, log_writer(house.logs, _clock_ms) as writer:
+        clock = Clock(now=_now, monotonic=time.monotonic, sleep=asyncio.sleep)
         turns = Turns(
             writer=writer,
             logs=house.logs,
             queue=house.queue,
             sessions=house.sessions,
-            model=model,
-            clock=Clock(now=lambda: datetime.now(UTC), monotonic=time.monotonic),
+            steps=Steps(model, clock, random.random),
+            clock=clock,
         )
         yield Worker(house.queue, turns, house.doorbell, time.monotonic, lease_seconds=settings.lease_seconds)
+
+
+def make_archiver(house: House, settings: Settings) -> Archiver:
+    """An archiver over the house's stores; it has nothing of its own to close."""
+    return Archiver(Archivist(house.logs, house.hot, house.archive, hot_ttl_seconds=settings.hot_ttl_seconds))
 
 
 @asynccontextmanager
@@ -167,6 +190,10 @@ async def open_model(settings: Settings) -> AsyncGenerator[Model]:
     endpoint = adapter(settings.model_url, settings.model_key, settings.model, idle_seconds=settings.model_idle_seconds)
     async with endpoint as model:
         yield model
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _clock_ms() -> int:

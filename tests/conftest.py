@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -31,6 +32,12 @@ def _no_settings_from_outside() -> None:
     """The tests say what is set; what the machine sets is looked at only by name (`TEST_PLAYHEAD_REDIS_URL`)."""
     for name in [name for name in os.environ if name.startswith("PLAYHEAD_")]:
         del os.environ[name]
+    # Ignored where the tests run in the background: what is started here is to mind them.
+    for number, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
+    # A hundred processes are started: each would compile the whole service for itself.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ def script(path: Path, text: str) -> Path:
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Without uv."""
+    """Without uv, if the arguments do not name one."""
     return subprocess.run(
         ["make", "UV=", *arguments], cwd=folder, env={"PATH": os.defpath}, capture_output=True, text=True
     )
@@ -58,6 +58,11 @@ def test_a_venv_of_uv_s_is_given_pip_where_uv_is_gone(checkout: Path) -> None:
     asked = (checkout / "asked").read_text().splitlines()
     assert asked[:2] == ["-m pip --version", "-m ensurepip"]
     assert asked[2].startswith("-m pip install ")
+
+
+def test_what_uv_installs_is_compiled_as_pip_does(checkout: Path) -> None:
+    shown = make(checkout, "UV=uv", "--dry-run", "run").stdout
+    assert "uv pip install --quiet --compile-bytecode " in shown
 
 
 def test_run_installs_no_tools_of_the_tests(checkout: Path) -> None:

@@ -1,9 +1,9 @@
 """Logs and hints in memory: the same promises within one process, for embedding and for tests."""
 
 import asyncio
+import time
 from bisect import bisect_right
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,6 +22,7 @@ from service.model.log import (
     Lost,
     Opened,
     Page,
+    Scanned,
     Stored,
     StoredEvent,
     Unopened,
@@ -39,6 +40,7 @@ class _Log:
     closed: bool = False
     positions: list[Position] = field(default_factory=list)
     events: list[StoredEvent] = field(default_factory=list)
+    expires_at: float | None = None
 
     @property
     def head(self) -> Head:
@@ -107,17 +109,20 @@ class MemoryHints:
 
 
 class MemoryLogStore:
-    """The port `LogStore` within one process. Every call is atomic, since nothing in it waits."""
+    """The ports `LogStore` and `HotLogs` within one process. Every call is atomic, since nothing in it waits."""
 
-    def __init__(self, hints: MemoryHints) -> None:
+    def __init__(self, hints: MemoryHints, clock: Callable[[], float] = time.monotonic) -> None:
         self._hints = hints
-        self._logs: defaultdict[TaskId, _Log] = defaultdict(_Log)
+        self._clock = clock
+        self._logs: dict[TaskId, _Log] = {}
+        self._database: str | None = None
 
     async def open(self, task_id: TaskId, epoch: Epoch, floor: Position) -> Opened | Fenced:
-        log = self._logs[task_id]
+        log = self._there(task_id)
         if log.epoch > epoch:
             return Fenced(log.epoch)
-        log.epoch = epoch
+        self._logs[task_id] = log
+        log.epoch, log.expires_at = epoch, None
         if log.last.n < floor.n:
             log.positions.clear()
             log.events.clear()
@@ -128,7 +133,7 @@ class MemoryLogStore:
         return [self._append(batch) for batch in batches]
 
     def _append(self, batch: Batch) -> AppendResult:
-        log = self._logs[batch.task_id]
+        log = self._there(batch.task_id)
         if log.epoch > batch.epoch:
             return Fenced(log.epoch)
         if log.epoch < batch.epoch:
@@ -149,13 +154,45 @@ class MemoryLogStore:
         return Stored()
 
     async def read(self, task_id: TaskId, after: Position, count: int) -> Page:
-        log = self._logs.get(task_id, _Log())
+        log = self._there(task_id)
         index = bisect_right(log.positions, after)
         known = after == BEGINNING or (index > 0 and log.positions[index - 1] == after)
         return Page(known, log.events[index : index + count], log.head)
 
     async def head(self, task_id: TaskId) -> Head:
-        return self._logs.get(task_id, _Log()).head
+        return self._there(task_id).head
+
+    async def begin(self, task_ids: Sequence[TaskId], count: int) -> Sequence[Page]:
+        return [await self.read(task_id, BEGINNING, count) for task_id in task_ids]
+
+    async def retire(self, task_ids: Sequence[TaskId], seconds: int) -> None:
+        for task_id in task_ids:
+            log = self._there(task_id)
+            if not log.closed:
+                self._logs.pop(task_id, None)
+            elif log.expires_at is None:
+                log.expires_at = self._clock() + seconds
+
+    async def is_of(self, database: str) -> bool:
+        self._database = self._database or database
+        return self._database == database
+
+    async def remove(self, task_ids: Sequence[TaskId]) -> None:
+        for task_id in task_ids:
+            self.forget(task_id)
+
+    async def scan(self, cursor: int) -> Scanned:
+        for task_id in list(self._logs):
+            self._there(task_id)
+        return Scanned(list(self._logs), 0)
+
+    def _there(self, task_id: TaskId) -> _Log:
+        """The log, unless it has expired; one that is not there is an empty one."""
+        log = self._logs.get(task_id)
+        if log is not None and log.expires_at is not None and log.expires_at <= self._clock():
+            del self._logs[task_id]
+            log = None
+        return log or _Log()
 
     def lose(self, task_id: TaskId, keep: int) -> None:
         """Forget all but the first `keep` events, as a store that comes back without its tail."""

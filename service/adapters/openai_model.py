@@ -9,6 +9,8 @@ import logging
 import ssl
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Final, Self
@@ -17,7 +19,7 @@ import httpx2
 from openai import APIConnectionError, AsyncOpenAI
 from openai.types.chat import ChatCompletionContentPartParam, ChatCompletionMessageParam
 
-from service.adapters.openai_stream import ERROR_TYPES, Answer, clean
+from service.adapters.openai_stream import Answer, clean, refusal
 from service.model.events import InputPart, TextPart
 from service.model.failures import ModelCallFailed
 from service.model.generation import Piece, Utterance
@@ -28,6 +30,8 @@ DRAIN_SECONDS: Final = 0.05
 
 _END: Final = b"\n"
 """What the end of the body is read as: a last line is looked at, but what it began is not taken for whole."""
+
+_MAX_DIGITS: Final = 9
 
 _NO_KEY: Final = "no-key"
 
@@ -146,7 +150,17 @@ def _part(part: InputPart) -> ChatCompletionContentPartParam:
 async def _refuse_errors(response: httpx2.Response) -> None:
     """Decide at the head: the SDK would read an error's whole body, for a message that must not be shown."""
     if not response.is_success:
-        raise ModelCallFailed(ERROR_TYPES.get(str(response.status_code), "http_error"))
+        raise refusal([str(response.status_code)], _retry_after(response.headers.get("Retry-After", "")))
+
+
+def _retry_after(value: str) -> float | None:
+    """The header in seconds, which may also name a date (RFC 9110, 10.2.3); None where it says nothing."""
+    if value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS:
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 def _transport_type(error: BaseException) -> str:

@@ -2,12 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
 from service.model.events import FinishReason, Usage
-from service.model.failures import ModelCallFailed
+from service.model.failures import RETRYABLE, ModelCallFailed
 from service.model.generation import CallEnded, Piece, ReasoningPiece, TextPiece
 
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
@@ -47,6 +47,12 @@ ERROR_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """By HTTP status, or by the code of an error that comes amid the stream; every other one is an `http_error`."""
+
+_TRANSIENT: Final = re.compile(r"409|5\d\d|server_error|overloaded_error")
+"""Statuses and codes of what may be gone at the next try, whatever its type."""
+
+_SPENT: Final = "insufficient_quota"
+"""A limit that no waiting lifts."""
 
 
 class _Events:
@@ -141,9 +147,9 @@ class Answer:
                 self._usage = Usage(_tokens(usage.get("prompt_tokens")), _tokens(usage.get("completion_tokens")))
         match chunk:
             case {"error": error} if error:
-                raise ModelCallFailed(_reported_type(error))
+                raise _reported(error)
             case {"object": "error"}:  # vLLM, once
-                raise ModelCallFailed(_reported_type(chunk))
+                raise _reported(chunk)
             case {"choices": [dict() as choice, *_]}:
                 self._understood = True
                 yield from self._choose(choice)
@@ -157,7 +163,7 @@ class Answer:
     def _choose(self, choice: dict[str, Any]) -> Iterator[Piece]:
         match choice:
             case {"error": error} if error:
-                raise ModelCallFailed(_reported_type(error))
+                raise _reported(error)
             case {"delta": dict() as delta}:
                 yield from self._say(delta)
             case {"delta": other} if other is not None:
@@ -217,9 +223,15 @@ def _tokens(count: object) -> int:
     return count if isinstance(count, int) and 0 <= count <= _MAX_TOKENS else 0
 
 
-def _reported_type(error: object) -> str:
-    if isinstance(error, dict):
-        for key in ("code", "status", "type"):
-            if (known := ERROR_TYPES.get(str(error.get(key)))) is not None:
-                return known
-    return "http_error"
+def _reported(error: object) -> ModelCallFailed:
+    codes = [str(error.get(key)) for key in ("code", "status", "type")] if isinstance(error, dict) else []
+    return refusal(codes)
+
+
+def refusal(codes: Sequence[str], retry_after_seconds: float | None = None) -> ModelCallFailed:
+    """What an endpoint says by its status, or by the codes of an error amid the stream: the first known one counts."""
+    error_type = next((ERROR_TYPES[code] for code in codes if code in ERROR_TYPES), "http_error")
+    is_transient = error_type in RETRYABLE or any(map(_TRANSIENT.fullmatch, codes))
+    return ModelCallFailed(
+        error_type, is_retryable=is_transient and _SPENT not in codes, retry_after_seconds=retry_after_seconds
+    )

@@ -113,13 +113,13 @@ class Database:
         self._partings: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncGenerator["Connection"]:
-        """A connection for several statements, which have the deadline of one call together.
+    async def connection(self, *, seconds: float | None = None) -> AsyncGenerator["Connection"]:
+        """A connection for several statements, which have the deadline of one call together, or `seconds`.
 
         Raises DatabaseUnavailable at the deadline. Neither that nor a cancellation waits for the connection.
         """
         with translate(FOREIGN):
-            async with asyncio.timeout(self._call_seconds):
+            async with asyncio.timeout(self._call_seconds if seconds is None else seconds):
                 connection = await self._acquire()
                 answered = True
                 try:

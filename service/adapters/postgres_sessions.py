@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from service.adapters.postgres import Database, statements
-from service.adapters.postgres_tasks import task_from
 from service.model.encoding import plain
 from service.model.errors import NotFound, SessionBusy, UnknownMessage
 from service.model.events import InputPart
 from service.model.ids import MessageId, SessionId, TaskId
 from service.model.session import HISTORY_BYTES, PAGE_BYTES, PAGE_MESSAGES, Message, Posted, Session
-from service.model.task import Task
 
 if TYPE_CHECKING:
     from service.adapters.postgres import Connection
@@ -21,7 +19,6 @@ HISTORY_MESSAGES: Final = 1000
 """Of a long history, so many are fetched at once."""
 
 _SQL: Final = statements("sessions")
-_TASKS: Final = statements("tasks")
 
 
 class PostgresSessions:
@@ -73,10 +70,6 @@ class PostgresSessions:
         if row["task_id"] is None:
             raise SessionBusy
         return Posted(TaskId(row["task_id"]), MessageId(row["input_id"]))
-
-    async def task(self, task_id: TaskId) -> Task | None:
-        row = await self._database.fetchrow(_TASKS["read"], task_id)
-        return None if row is None else task_from(row)
 
 
 async def _page(

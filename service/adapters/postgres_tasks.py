@@ -15,7 +15,7 @@ from service.model.errors import StoreUnavailable, TakenOver
 from service.model.events import Chunk, Unknown, Usage
 from service.model.ids import Epoch, MessageId, SessionId, TaskId
 from service.model.log import TaskFacts
-from service.model.task import Claim, End, Task
+from service.model.task import Claim, End, Held, Task
 
 log = structlog.get_logger()
 
@@ -26,11 +26,19 @@ MAX_FOREIGN: Final = 1000
 
 
 class PostgresTasks:
-    """The ports `TaskQueue` and `TaskDirectory`."""
+    """The ports `TaskQueue`, `TaskStore` and `TaskDirectory`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._foreign: deque[str] = deque(maxlen=MAX_FOREIGN)
+
+    async def read(self, task_id: TaskId) -> Task | None:
+        row = await self._database.fetchrow(_SQL["read"], task_id)
+        return None if row is None else _task_from(row)
+
+    async def cancel(self, task_id: TaskId) -> Task | None:
+        row = await self._database.fetchrow(_SQL["cancel"], task_id)
+        return await self.read(task_id) if row is None else _task_from(row)
 
     async def claim(self, limit: int, lease_seconds: float) -> Sequence[Claim]:
         try:
@@ -59,14 +67,14 @@ class PostgresTasks:
         except StoreUnavailable as error:  # their leases lapse; what else was claimed is not held up
             log.warning("release_failed", cause=type(error.__cause__).__name__)
 
-    async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[tuple[TaskId, Epoch]]:
+    async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[Held]:
         rows = await self._database.fetch(
             _SQL["renew"],
             [claim.task.id for claim in claims],
             [claim.epoch for claim in claims],
             timedelta(seconds=lease_seconds),
         )
-        return [(TaskId(row["task_id"]), Epoch(row["epoch"])) for row in rows]
+        return [Held(TaskId(row["task_id"]), Epoch(row["epoch"]), row["cancel_requested"]) for row in rows]
 
     async def retake(self, claim: Claim, lease_seconds: float) -> Claim:
         row = await self._database.fetchrow(
@@ -103,10 +111,10 @@ class PostgresTasks:
 
     async def facts(self, task_id: TaskId) -> TaskFacts | None:
         row = await self._database.fetchrow(_SQL["facts"], task_id)
-        return None if row is None else TaskFacts(row["log_closed"])
+        return None if row is None else TaskFacts(row["log_closed"], row["log_archived"])
 
 
-def task_from(row: asyncpg.Record) -> Task:
+def _task_from(row: asyncpg.Record) -> Task:
     """The task that a row of `tasks` says."""
     return Task(
         TaskId(row["id"]),
@@ -120,11 +128,12 @@ def task_from(row: asyncpg.Record) -> Task:
         row["finished_at"],
         row["error_type"],
         Usage(**row["usage"]),
+        row["cancel_requested_at"],
     )
 
 
 def _claim_from(row: asyncpg.Record) -> Claim:
-    return Claim(task_from(row), Epoch(row["epoch"]), row["started_at"], _ending_from(row))
+    return Claim(_task_from(row), Epoch(row["epoch"]), _ending_from(row), row["lost_attempts"])
 
 
 def _ending_from(row: asyncpg.Record) -> tuple[Chunk, ...] | None:

@@ -2,12 +2,15 @@
 
 from typing import Any, Final
 
+import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from service.model.errors import LogUnavailable, PlayheadError
+
+log = structlog.get_logger()
 
 CALL_SECONDS: Final = 5.0
 """The deadline of one call, connecting and waiting for a connection included."""
@@ -36,6 +39,15 @@ def connect(url: str, *, connections: int = 32) -> Redis:
         socket_connect_timeout=CALL_SECONDS,
     )
     return with_plain_pages(Redis.from_pool(pool))
+
+
+async def leave_server(redis: Redis) -> None:
+    """What answers is no primary any more: whoever has its address now is found by new connections only.
+
+    Those that others are using stay until a write meets the same server over them.
+    """
+    log.warning("redis_was_demoted")
+    await redis.connection_pool.disconnect(inuse_connections=False)
 
 
 def with_plain_pages(redis: Redis) -> Redis:

@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
-from typing import Final
+from typing import Any, Final, assert_never
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from service.adapters.redis_keys import READY_CHANNEL
+from service.adapters.redis_keys import CANCEL_CHANNEL, READY_CHANNEL
 from service.adapters.redis_subscriber import RedisSubscriber
+from service.model.ids import TaskId
+from service.model.task import CancelRequested, Rung, TaskDue
 
 log = structlog.get_logger()
 
@@ -23,20 +25,39 @@ class RedisDoorbell:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def ring(self) -> None:
+    async def ring(self, rung: Rung) -> None:
         try:
             async with asyncio.timeout(_RING_SECONDS):
-                await self._redis.publish(READY_CHANNEL, b"")
+                await self._redis.publish(*_message(rung))
         except (RedisError, OSError) as error:
             log.warning("ring_dropped", cause=type(error).__name__)
 
     @asynccontextmanager
-    async def listen(self) -> AsyncGenerator[AsyncGenerator[None]]:
+    async def listen(self) -> AsyncGenerator[AsyncGenerator[Rung]]:
         async with aclosing(self._rings()) as rings:
             yield rings
 
-    async def _rings(self) -> AsyncGenerator[None]:
-        async with aclosing(RedisSubscriber(self._redis, "doorbell", READY_CHANNEL).messages()) as messages:
+    async def _rings(self) -> AsyncGenerator[Rung]:
+        subscriber = RedisSubscriber(self._redis, "doorbell", READY_CHANNEL, CANCEL_CHANNEL)
+        async with aclosing(subscriber.messages()) as messages:
             async for message in messages:
-                if message is not None:  # a confirmation is a ring too: what rang before it is unknown
-                    yield
+                if message is not None and (rung := _rung(message)) is not None:
+                    yield rung
+
+
+def _message(rung: Rung) -> tuple[str, bytes]:
+    match rung:
+        case TaskDue():
+            return READY_CHANNEL, b""
+        case CancelRequested(task_id):
+            return CANCEL_CHANNEL, task_id.encode()
+        case other:
+            assert_never(other)
+
+
+def _rung(message: dict[str, Any]) -> Rung | None:
+    """The confirmation of one channel is a ring too, since what rang before it is unknown; the other is none."""
+    if message["channel"] == READY_CHANNEL.encode():
+        return TaskDue()
+    is_ring = message["type"] == "message"
+    return CancelRequested(TaskId(message["data"].decode(errors="replace"))) if is_ring else None

@@ -9,9 +9,9 @@ from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.commands.core import AsyncScript
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, ReadOnlyError, ResponseError
 
-from service.adapters.redis_client import CALL_SECONDS, FOREIGN
+from service.adapters.redis_client import CALL_SECONDS, FOREIGN, leave_server
 from service.adapters.redis_keys import live_channel, log_key, meta_key
 from service.model.errors import LogUnavailable, translate
 from service.model.ids import Epoch, TaskId
@@ -36,7 +36,8 @@ _SCRIPTS: Final = files("service.adapters")
 KEPT_CONNECTIONS: Final = 4
 """Connections for scripts that are not given back: the pool's own bookkeeping takes a fifth of a lone append."""
 
-_META_FIELDS: Final = ("epoch", "n", "ms", "closed")
+META_FIELDS: Final = ("epoch", "n", "ms", "closed")
+"""What `head_of` reads."""
 
 
 class RedisLogStore:
@@ -73,7 +74,7 @@ class RedisLogStore:
         from_beginning = after == BEGINNING
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.xrange(log_key(task_id), str(after), "+", count if from_beginning else count + 1)
-        pipeline.hmget(meta_key(task_id), _META_FIELDS)
+        pipeline.hmget(meta_key(task_id), META_FIELDS)
         with translate(FOREIGN):
             async with asyncio.timeout(CALL_SECONDS):
                 entries, meta = await pipeline.execute()
@@ -81,12 +82,12 @@ class RedisLogStore:
         known = from_beginning or (bool(events) and events[0][0] == str(after).encode())
         if known and not from_beginning:
             del events[0]
-        return Page(known, events[:count], _head(meta))
+        return Page(known, events[:count], head_of(meta))
 
     async def head(self, task_id: TaskId) -> Head:
         with translate(FOREIGN):
             async with asyncio.timeout(CALL_SECONDS):
-                return _head(await self._redis.hmget(meta_key(task_id), _META_FIELDS))
+                return head_of(await self._redis.hmget(meta_key(task_id), META_FIELDS))
 
     async def ping(self) -> None:
         """Answers when the store does. Raises LogUnavailable."""
@@ -97,6 +98,9 @@ class RedisLogStore:
     async def _run(self, script: AsyncScript, calls: Sequence[Sequence[Any]]) -> list[Any]:
         """Call a script for each list of arguments, in one round trip; load it where the store does not have it."""
         replies = await self._send(script.sha, calls)
+        if demoted := next((reply for reply in replies if isinstance(reply, ReadOnlyError)), None):
+            await self._leave_server()
+            raise demoted
         if any(isinstance(reply, NoScriptError) for reply in replies):
             await self._redis.script_load(script.script)
             # Only the calls that were refused go again: they are the ones of which it is certain that nothing happened.
@@ -124,6 +128,13 @@ class RedisLogStore:
         else:
             await self._redis.connection_pool.release(connection)
         return replies
+
+    async def _leave_server(self) -> None:
+        while self._kept:
+            connection = self._kept.pop()
+            await connection.disconnect(nowait=True)
+            await self._redis.connection_pool.release(connection)
+        await leave_server(self._redis)
 
     async def _take_connection(self) -> AbstractConnection:
         """One that is kept and still good, else the pool's."""
@@ -187,6 +198,7 @@ def _raised(reply: Any) -> Any:
     return reply
 
 
-def _head(meta: Sequence[bytes | str | None]) -> Head:
+def head_of(meta: Sequence[bytes | str | None]) -> Head:
+    """What the hash says of its log."""
     epoch, n, ms, closed = meta
     return Head(Position(int(ms or 0), int(n or 0)), closed is not None, Epoch(int(epoch or 0)))

@@ -48,6 +48,17 @@ def failed(claim: Claim, fold: LogFold, error_type: str, now: datetime, bounced:
     )
 
 
+def cancelled(claim: Claim, fold: LogFold, now: datetime) -> End:
+    """Its owner wanted it to end. What was said until then is kept."""
+    return End(
+        "cancelled",
+        (e.Abort("cancelled by owner"), _finish(claim, fold, "cancelled", "interrupted", now)),
+        fold.usage,
+        now,
+        answer=tuple(fold.message_parts()) or None,
+    )
+
+
 class Bounced:
     """An input that is given back to its sender, and what its sender is told."""
 
@@ -93,7 +104,7 @@ def _finish(
     claim: Claim, fold: LogFold, status: e.EndStatus, reason: e.FinishReason, finished_at: datetime
 ) -> e.Finish:
     output, truncated = shortened(fold.output())
-    times = (_rfc3339(claim.started_at), _rfc3339(finished_at))
+    times = (_rfc3339(claim.task.started_at or finished_at), _rfc3339(finished_at))
     metadata = e.FinishMetadata(claim.task.id, status, output, fold.usage, *times, truncated=truncated)
     return e.Finish(reason, metadata)
 

@@ -14,7 +14,7 @@ MAX_SILENCE_SECONDS: Final = 300.0
 """Without a piece the call ends as a `timeout`, though its connection may show signs of life."""
 
 MAX_CALL_SECONDS: Final = 3600.0
-"""Of one call, however steadily it speaks; beyond it, it ends as a `timeout`."""
+"""Of one call, however steadily it speaks; beyond it, it ends as a `timeout` that is not tried again."""
 
 
 async def pieces_of(model: Model, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
@@ -25,15 +25,15 @@ async def pieces_of(model: Model, task_id: TaskId, conversation: Sequence[Uttera
     now = asyncio.get_running_loop().time
     latest = now() + MAX_CALL_SECONDS
     async with aclosing(model.stream(task_id, conversation)) as pieces:
-        while (piece := await _next(pieces, min(now() + MAX_SILENCE_SECONDS, latest))) is not None:
+        while (piece := await _next(pieces, now() + MAX_SILENCE_SECONDS, latest)) is not None:
             yield piece
 
 
-async def _next(pieces: AsyncGenerator[Piece], until: float) -> Piece | None:
+async def _next(pieces: AsyncGenerator[Piece], until: float, latest: float) -> Piece | None:
     try:
-        async with asyncio.timeout_at(until) as patience:
+        async with asyncio.timeout_at(min(until, latest)) as patience:
             return await anext(pieces, None)
     except TimeoutError as error:
         if not patience.expired():
             raise
-        raise ModelCallFailed("timeout") from error
+        raise ModelCallFailed("timeout", is_retryable=until < latest) from error

@@ -21,10 +21,11 @@ class Recorder:
         self.fold = fold
 
     async def put(self, *chunks: e.Chunk) -> None:
-        """Events, to be stored soon."""
+        """Events, to be stored soon. Interrupted, it has put none or some of them, and folded the same."""
         for chunk in chunks:
+            await self._log.room()
             self.fold.apply(chunk)
-            await self._log.put(chunk)
+            await self._log.put(chunk)  # there is room, so this does not wait
 
     async def flush(self) -> Position:
         """Everything so far is stored when this returns."""

@@ -7,23 +7,21 @@ database decides how the task ended; only then the log says that it ended; then 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, ParamSpec, TypeVar, assert_never
+from typing import Final, ParamSpec, TypeAlias, TypeVar
 
 import structlog
 
-from service.agent.ending import Bounced, as_told, closing, failed, succeeded
-from service.agent.model_call import pieces_of
-from service.agent.ports import Model
+from service.agent.cancellation import Cancellation, Cancelled
+from service.agent.ending import Bounced, as_told, cancelled, closing, failed, succeeded
 from service.agent.recorder import Recorder
+from service.agent.step import Clock, Steps
 from service.model import events as e
 from service.model.encoding import BrokenEvent
 from service.model.errors import LogTailLost, NotTheHolder, StoreUnavailable
 from service.model.failures import ModelCallFailed
 from service.model.fold import BrokenLog, LogFold, Part
-from service.model.generation import CallEnded, ReasoningPiece, TextPiece, Utterance
+from service.model.generation import Utterance
 from service.model.ids import TaskId
 from service.model.task import Claim, End
 from service.registry.ports import LogStore
@@ -34,24 +32,16 @@ from service.sessions.ports import SessionStore, TaskQueue
 
 log = structlog.get_logger()
 
-MAX_ANSWER_CHARACTERS: Final = 16 * 1024 * 1024
-"""Of one model call; a model that says more is ended there, as if it had reached its own `length`."""
+MAX_LOST_ATTEMPTS: Final = 3
+"""After so many holders in a row that were lost with a task, the next one only ends it: it may be what ends them."""
 
 STORE_RETRY_SECONDS: Final = 0.25
 """Between two tries of a write whose store is away. Tries end with the lease: its holder is then stopped."""
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Time as a turn sees it."""
-
-    now: Callable[[], datetime]
-    """The time of day, in UTC."""
-    monotonic: Callable[[], float]
-    """Seconds that only go forward."""
+_Decision: TypeAlias = Callable[[Claim, Recorder, Cancellation], Awaitable[End]]
+"""What ends a task that has not ended."""
 
 
 class Turns:
@@ -64,40 +54,42 @@ class Turns:
         logs: LogStore,
         queue: TaskQueue,
         sessions: SessionStore,
-        model: Model,
+        steps: Steps,
         clock: Clock,
     ) -> None:
         self._writer = writer
         self._logs = logs
         self._queue = queue
         self._sessions = sessions
-        self._model = model
+        self._steps = steps
         self._clock = clock
 
-    async def run(self, claim: Claim, retake: Callable[[Claim], Awaitable[Claim]]) -> None:
+    async def run(self, claim: Claim, retake: Callable[[Claim], Awaitable[Claim]], cancellation: Cancellation) -> None:
         """Bring a claimed task to its end and its log to its terminal event.
 
         `retake` gives the claim a new epoch, for a log that its store has forgotten. Returns early, having written
-        nothing more, once another holder has the task. Waits for stores that are away, until it is cancelled.
+        nothing more, once another holder has the task. Waits for stores that are away, until its holder stops it.
         """
         try:
-            await self._run(claim, retake)
+            await self._run(claim, retake, cancellation)
         except NotTheHolder as error:
             log.info("turn_left", task_id=claim.task.id, epoch=claim.epoch, because=type(error).__name__)
 
-    async def _run(self, claim: Claim, retake: Callable[[Claim], Awaitable[Claim]]) -> None:
+    async def _run(self, claim: Claim, retake: Callable[[Claim], Awaitable[Claim]], cancellation: Cancellation) -> None:
         """Each try has an epoch and a log of its own.
 
         Of the one before nothing more is sent, and what is on its way still is fenced when the next one opens the log.
         """
         decide, given_ms = self._work, 0
         while True:
+            if claim.task.cancel_requested_at is not None:
+                cancellation.request()
             task_log: TaskLog | None = None
             try:
                 task_log = await _persistently(
                     claim.task.id, self._writer.open, claim.task.id, claim.epoch, later_than_ms=given_ms
                 )
-                return await self._attempt(claim, task_log, decide)
+                return await self._attempt(claim, task_log, decide, cancellation)
             except NotTheHolder:
                 raise
             except LogTailLost:
@@ -114,9 +106,7 @@ class Turns:
                     task_log.fail(NotTheHolder())
             claim = await _persistently(claim.task.id, retake, claim)
 
-    async def _attempt(
-        self, claim: Claim, task_log: TaskLog, decide: Callable[[Claim, Recorder], Awaitable[End]]
-    ) -> None:
+    async def _attempt(self, claim: Claim, task_log: TaskLog, decide: _Decision, cancellation: Cancellation) -> None:
         try:
             fold = await _persistently(claim.task.id, fold_log, self._logs, claim.task.id, task_log.last)
         except (BrokenLog, BrokenEvent):
@@ -128,42 +118,50 @@ class Turns:
             if task_log.was_closed:
                 end = as_told(claim, fold, self._clock.now())
             else:
-                end = await decide(claim, Recorder(task_log, fold))
+                end = await decide(claim, Recorder(task_log, fold), cancellation)
             ending = await _persistently(claim.task.id, self._queue.end, claim, end)
         if not task_log.was_closed:
             await task_log.append(*closing(claim, fold, ending))
         await _persistently(claim.task.id, self._queue.close, claim)
 
-    async def _give_up(self, claim: Claim, recorder: Recorder) -> End:
+    async def _give_up(self, claim: Claim, recorder: Recorder, cancellation: Cancellation) -> End:
         """A task that cannot be run has failed."""
-        await recorder.close_parts()
-        await recorder.flush()
+        await _settle(recorder)
         return failed(claim, recorder.fold, "unexpected_error", self._clock.now())
 
-    async def _work(self, claim: Claim, recorder: Recorder) -> End:
-        fold = recorder.fold
+    async def _work(self, claim: Claim, recorder: Recorder, cancellation: Cancellation) -> End:
+        lost = min(claim.lost_attempts, recorder.fold.attempts)  # a holder that never began was not ended by the task
         history = await self._history(claim)
         await self._begin(claim, recorder, history.input)
-        failure: str | None = None
+        if lost >= MAX_LOST_ATTEMPTS and claim.task.cancel_requested_at is None:
+            log.error("task_lost_too_often", task_id=claim.task.id, epoch=claim.epoch, lost_attempts=lost)
+            return await self._failed(claim, recorder, history, "worker_lost")
         try:
-            reason = await self._step(claim, recorder, history.utterances)
+            async with cancellation.scope():
+                reason = await self._steps.make(claim, recorder, history.utterances)
+        except Cancelled:
+            log.info("turn_cancelled", task_id=claim.task.id, epoch=claim.epoch)
+            await _settle(recorder)
+            return cancelled(claim, recorder.fold, self._clock.now())
         except ModelCallFailed as error:
-            failure = error.error_type
-            log.info("turn_failed", task_id=claim.task.id, epoch=claim.epoch, error_type=failure)
+            log.info("turn_failed", task_id=claim.task.id, epoch=claim.epoch, error_type=error.error_type)
+            return await self._failed(claim, recorder, history, error.error_type)
         except (NotTheHolder, LogTailLost):
             raise
         except Exception:
             # The edge of what a model may do: a mistake of ours there ends this task as failed, and no other.
-            failure = "unexpected_error"
             log.exception("turn_crashed", task_id=claim.task.id, epoch=claim.epoch)
-        await recorder.close_parts()
-        await recorder.flush()
-        now = self._clock.now()
-        if failure is None:
-            return succeeded(claim, fold, reason, now)
+            return await self._failed(claim, recorder, history, "unexpected_error")
+        await _settle(recorder)
+        return succeeded(claim, recorder.fold, reason, self._clock.now())
+
+    async def _failed(self, claim: Claim, recorder: Recorder, history: "_History", error_type: str) -> End:
+        """With the input given back, unless some attempt made the model say anything."""
+        await _settle(recorder)
+        now, fold = self._clock.now(), recorder.fold
         if fold.produced_output:
-            return failed(claim, fold, failure, now)
-        return failed(claim, fold, failure, now, Bounced(claim, history.input, failure, self._model.provider))
+            return failed(claim, fold, error_type, now)
+        return failed(claim, fold, error_type, now, Bounced(claim, history.input, error_type, self._steps.provider))
 
     async def _begin(self, claim: Claim, recorder: Recorder, parts: tuple[e.InputPart, ...]) -> None:
         task = claim.task
@@ -171,36 +169,6 @@ class Turns:
             await recorder.put(e.Start(task.answer_id, e.StartMetadata(task.id, task.session_id)))
             await recorder.put(e.DataInput(e.InputData(task.input_id, parts)))
         await recorder.put(e.DataAttempt(e.AttemptData(claim.epoch)))
-
-    async def _step(self, claim: Claim, recorder: Recorder, conversation: Sequence[Utterance]) -> e.FinishReason:
-        """One model call, unless the log has the whole of it already."""
-        fold = recorder.fold
-        if fold.model_call_ended:
-            return fold.model_reason
-        await recorder.put(e.ResetStep() if fold.step_is_open else e.StartStep())
-        begun = self._clock.monotonic()
-        first: float | None = None
-        said = 0
-        usage = e.Usage(0, 0)
-        reason: e.FinishReason = "length"
-        async with aclosing(pieces_of(self._model, claim.task.id, conversation)) as pieces:
-            async for piece in pieces:
-                first = first if first is not None else self._clock.monotonic()
-                match piece:
-                    case TextPiece() | ReasoningPiece():
-                        await recorder.say(piece)
-                        said += len(piece.text)
-                    case CallEnded(reason, usage):
-                        break
-                    case other:
-                        assert_never(other)
-                if said > MAX_ANSWER_CHARACTERS:
-                    break
-        await recorder.close_parts()
-        ended = self._clock.monotonic()
-        call = e.CallMetadata(reason, usage, _ms((first or ended) - begun), _ms(ended - begun))
-        await recorder.put(e.MessageMetadata(call))
-        return reason
 
     async def _history(self, claim: Claim) -> "_History":
         messages = await _persistently(claim.task.id, self._sessions.history, claim.task.session_id)
@@ -229,6 +197,12 @@ def input_parts(parts: Sequence[Part]) -> tuple[e.InputPart, ...]:
     return tuple(seen)
 
 
+async def _settle(recorder: Recorder) -> None:
+    """What was said is in the log when this returns, with nothing left open that grows."""
+    await recorder.close_parts()
+    await recorder.flush()
+
+
 async def _persistently(
     task_id: TaskId,
     call: Callable[_Arguments, Awaitable[_Result]],
@@ -252,7 +226,3 @@ async def _persistently(
             if away is not None:
                 log.info("turn_goes_on", task_id=task_id, because=away)
             return result
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from enum import StrEnum
 from typing import Annotated, Final
@@ -12,11 +13,12 @@ from typing import Annotated, Final
 import structlog
 import typer
 
+from consumers.archiver import Archiver
 from consumers.tasks import DRAIN_SECONDS, Worker
 from service.cli.streams import tell
 from service.http.app import serving
 from service.settings import Settings, load_settings
-from service.wiring import House, open_app, open_house, open_worker
+from service.wiring import House, make_archiver, open_app, open_house, open_worker
 
 OPEN_FILES: Final = 65_536
 """As many descriptors as are asked for, where the hard limit allows it: each reader and each connection is one."""
@@ -34,6 +36,7 @@ class Part(StrEnum):
 
     HTTP = "http"
     TASKS = "tasks"
+    ARCHIVER = "archiver"
 
 
 def serve(only: Annotated[Part | None, typer.Option(help="Run this part alone.")] = None) -> None:
@@ -76,19 +79,22 @@ async def run_parts(settings: Settings, parts: set[Part]) -> None:
             async with start:
                 for number in _stops():
                     loop.add_signal_handler(number, told_to_stop)
-                house, worker = await _open_parts(stack, settings, parts)
+                house, consumers = await _open_parts(stack, settings, parts)
                 started.set()
         except TimeoutError:
             if not start.expired():
                 raise
             return
-        if worker is not None:
-            await worker.run(stop)
-        await stop.wait()
+        async with asyncio.TaskGroup() as tasks:
+            for consumer in consumers:
+                tasks.create_task(consumer.run(stop), name=type(consumer).__name__.lower())
+            await stop.wait()
 
 
-async def _open_parts(stack: AsyncExitStack, settings: Settings, parts: set[Part]) -> tuple[House, Worker | None]:
-    """Open what these parts need, and say where it is; answers the worker too, which is still to be run."""
+async def _open_parts(
+    stack: AsyncExitStack, settings: Settings, parts: set[Part]
+) -> tuple[House, Sequence[Worker | Archiver]]:
+    """Open what these parts need, and say where it is; answers the consumers too, which are still to be run."""
     house = await stack.enter_async_context(open_house(settings))
     urls = house.urls.shown()
     tell(f"redis     {urls.redis}\npostgres  {urls.postgres}")
@@ -100,11 +106,14 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, parts: set[Part
             app, settings.http_host, settings.http_port, write_timeout_seconds=settings.write_timeout_seconds
         )
         tell(f"listening on {await stack.enter_async_context(served)}")
-    if Part.TASKS not in parts:
-        return house, None
-    worker = await stack.enter_async_context(open_worker(house, settings))
-    tell(f"model     {settings.model or 'demo'}")
-    return house, worker
+    consumers: list[Worker | Archiver] = []
+    if Part.ARCHIVER in parts:
+        consumers.append(make_archiver(house, settings))
+        tell(f"archiver  hot copies stay {settings.hot_ttl_seconds} s")
+    if Part.TASKS in parts:
+        consumers.append(await stack.enter_async_context(open_worker(house, settings)))
+        tell(f"model     {settings.model or 'demo'}")
+    return house, consumers
 
 
 def _stops() -> list[signal.Signals]:
@@ -122,7 +131,7 @@ def _raise_open_files() -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     except (OSError, ValueError) as error:
-        log.warning("open_files_not_raised", soft=soft, wanted=wanted, cause=str(error))
+        log.warning("open_files_not_raised", soft=soft, wanted=wanted, cause=type(error).__name__)
 
 
 async def end_what_is_left() -> None:

@@ -26,7 +26,8 @@ SEND_BUFFER_BYTES: Final = 128 * 1024
 """What the kernel holds for one connection: a reader that does not read costs this and the transport's own buffer."""
 
 STOP_SECONDS: Final = 2.0
-"""Streams that run at a stop are told to end after this, and cut after as long again; their readers come back."""
+"""So long an answer that is under way at a stop may take, and as long again to end when it is told to. Streams are cut
+at once: their readers come back, to whoever serves then."""
 
 
 def make_app(sessions: SessionRoutes, tasks: TaskRoutes, health: HealthRoutes) -> web.Application:
@@ -38,11 +39,13 @@ def make_app(sessions: SessionRoutes, tasks: TaskRoutes, health: HealthRoutes) -
             web.get("/sessions/{session_id}", sessions.read, allow_head=False),
             web.post("/sessions/{session_id}/messages", sessions.post),
             web.get("/tasks/{task_id}", tasks.read, allow_head=False),
+            web.post("/tasks/{task_id}/cancel", tasks.cancel),
             web.get("/tasks/{task_id}/stream", tasks.stream, allow_head=False),
             web.get("/healthz", health.alive),
             web.get("/readyz", health.ready),
         ]
     )
+    app.on_shutdown.append(tasks.cut_streams)
     return app
 
 

@@ -30,6 +30,10 @@ class CreateSession(Body):
     """A session has nothing to be set yet."""
 
 
+class CancelTask(Body):
+    """A cancellation has nothing to say."""
+
+
 class PostedText(Body):
     """One part of a posted message."""
 
@@ -118,7 +122,7 @@ def session_body(session: Session) -> dict[str, Any]:
     """A session with a page of its messages, and the path of the page before."""
     return {
         "id": session.id,
-        "created_at": _time(session.created_at),
+        "created_at": rfc3339(session.created_at),
         "status": "busy" if session.busy else "idle",
         "messages": [_message_body(message) for message in session.messages],
         "earlier": f"/sessions/{session.id}?before={session.messages[0].id}" if session.earlier else None,
@@ -131,7 +135,7 @@ def _message_body(message: Message) -> dict[str, Any]:
         "role": message.role,
         "parts": list(message.parts),
         "task_id": message.task_id,
-        "created_at": _time(message.created_at),
+        "created_at": rfc3339(message.created_at),
     }
 
 
@@ -146,9 +150,10 @@ def task_body(task: Task) -> dict[str, Any]:
         "answer_id": task.answer_id,
         "error_type": task.error_type,
         "usage": {"input_tokens": task.usage.input_tokens, "output_tokens": task.usage.output_tokens},
-        "created_at": _time(task.created_at),
-        "started_at": _time(task.started_at),
-        "finished_at": _time(task.finished_at),
+        "created_at": rfc3339(task.created_at),
+        "started_at": rfc3339(task.started_at),
+        "finished_at": rfc3339(task.finished_at),
+        "cancel_requested_at": rfc3339(task.cancel_requested_at),
         "stream": stream_path(task.id),
     }
 
@@ -158,5 +163,6 @@ def stream_path(task_id: str) -> str:
     return f"/tasks/{task_id}/stream"
 
 
-def _time(moment: datetime | None) -> str | None:
+def rfc3339(moment: datetime | None) -> str | None:
+    """A time as RFC 3339 in UTC, to the millisecond."""
     return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

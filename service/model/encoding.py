@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from service.model.errors import PlayheadError
-from service.model.events import Chunk, DataGap, ReasoningDelta, TextDelta, Unknown
+from service.model.events import Chunk, DataGap, Finish, ReasoningDelta, TextDelta, Unknown
 from service.model.log import StoredEvent
 
 MAX_EVENT_BYTES: Final = 256 * 1024
@@ -63,6 +63,11 @@ def decode(data: bytes) -> Chunk | Unknown:
         return _CHUNK.validate_json(data)
     except (ValueError, TypeError, KeyError, ValidationError) as error:
         raise BrokenEvent from error
+
+
+def is_terminal(data: bytes) -> bool:
+    """Whether an encoded event is the terminal one; `type` comes first in every event."""
+    return data.startswith(_TERMINAL_TYPE)
 
 
 def joined(first: bytes, second: bytes) -> bytes | None:
@@ -133,6 +138,7 @@ def _type_name(kind: Any) -> str:
 
 _DELTA_FIELD: Final = b',"delta":"'
 _DELTA_TYPES: Final = tuple(b'{"type":"%b","id":' % _type_name(kind).encode() for kind in (TextDelta, ReasoningDelta))
+_TERMINAL_TYPE: Final = b'{"type":"%b",' % _type_name(Finish).encode()
 _TYPES: Final = frozenset(_type_name(kind) for kind in get_args(Chunk))
 _CHUNK: Final[TypeAdapter[Chunk]] = TypeAdapter(
     Annotated[Chunk, Field(discriminator="type")], config=ConfigDict(hide_input_in_errors=True)

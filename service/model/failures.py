@@ -17,9 +17,14 @@ MESSAGES: Final[Mapping[str, str]] = MappingProxyType(
         "request_error": "The connection to the service broke. Please try again.",
         "invalid_response": "The service gave an answer that could not be understood. Please try again.",
         "validation_error": "The request failed validation. Please try rephrasing.",
+        "worker_lost": "The work on this was interrupted too often. Please try again.",
     }
 )
 """What a person reads. Never the text of an exception: it may hold an address or a key."""
+
+
+RETRYABLE: Final = frozenset({"rate_limit", "service_unavailable", "timeout", "connection_error", "request_error"})
+"""What may be gone at the next try."""
 
 
 def message_for(error_type: str) -> str:
@@ -28,8 +33,16 @@ def message_for(error_type: str) -> str:
 
 
 class ModelCallFailed(PlayheadError):
-    """A model call failed: `error_type` says why, the message is for people."""
+    """A model call failed: `error_type` says why, the message is for people.
 
-    def __init__(self, error_type: str) -> None:
+    `is_retryable` says whether another try may go better, by default by the type; `retry_after_seconds` is how long the
+    provider asked not to be called, where it did.
+    """
+
+    def __init__(
+        self, error_type: str, *, is_retryable: bool | None = None, retry_after_seconds: float | None = None
+    ) -> None:
         super().__init__(message_for(error_type))
         self.error_type = error_type
+        self.is_retryable = error_type in RETRYABLE if is_retryable is None else is_retryable
+        self.retry_after_seconds = retry_after_seconds

@@ -85,6 +85,8 @@ class LogFold:
     message_id: MessageId | None = None
     epoch: Epoch | None = None
     """Of the last attempt that the log tells of."""
+    attempts: int = 0
+    """How many attempts it tells of."""
     parts: list[Part] = field(default_factory=list)
     step_is_open: bool = False
     model_call_ended: bool = False
@@ -163,7 +165,7 @@ class LogFold:
                 self._require(not self.step_is_open, chunk)
                 self.promoted.append(chunk.id)
             case e.DataAttempt():
-                self.epoch = chunk.data.epoch
+                self.epoch, self.attempts = chunk.data.epoch, self.attempts + 1
             case e.DataOperation():
                 self._operation(chunk)
             case e.DataBounceBack():

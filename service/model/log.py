@@ -134,4 +134,25 @@ class TaskFacts:
     """What the database knows of a log."""
 
     log_closed: bool
-    """Whether the terminal event was appended for good. Never becomes false again."""
+    """Whether the terminal event was appended for good. Becomes false again only where the log store has lost it."""
+    log_archived: bool = False
+    """Whether the archive has the whole log, for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """Some of the logs that a store has, and where to go on; a lap ends at cursor 0."""
+
+    task_ids: Sequence[TaskId]
+    cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the database says of logs that a store has."""
+
+    archived: Sequence[TaskId]
+    unknown: Sequence[TaskId]
+    """Those of no task, and old enough that none is about to be there."""
+    database: str
+    """Which database says so."""

@@ -29,6 +29,13 @@ class Task:
     finished_at: datetime | None
     error_type: str | None
     usage: Usage
+    cancel_requested_at: datetime | None
+    """When its owner first wanted it cancelled; it is cancelled when its status says so."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its status is final."""
+        return self.status not in ("queued", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +44,35 @@ class Claim:
 
     task: Task
     epoch: Epoch
-    started_at: datetime
     owed: tuple[Chunk, ...] | None
     """What the log is owed, where the task's end was decided by a holder before; None while it runs."""
+    lost_attempts: int
+    """How many holders before this one, in a row, were lost while the task ran. One that let it go is not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A claim that still holds, and whether its task's owner wants the task cancelled."""
+
+    task_id: TaskId
+    epoch: Epoch
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDue:
+    """Something can be claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """The owner of a task wants it cancelled."""
+
+    task_id: TaskId
+
+
+Rung = TaskDue | CancelRequested
+"""What workers are told by the doorbell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,11 @@
-"""The only way out of a log: from a position, what is stored, then live, until the terminal event.
+"""The only way out of a log: from a position, what is stored, hot or archived, then live, until the terminal event.
 
 One loop, one path. A reader is a cursor: it subscribes first and reads after (the other order loses events), takes what
 is hinted at only where it joins the cursor exactly, and looks into the store in every other case. Who stops reading is
 not waited for and costs nothing here: it goes on from its cursor when it comes back.
+
+The hot store is asked first, and the database only about a log of which the hot store lacks something. If the log is
+archived, the reader goes on in the archive, which has it to its end: the same events, the same rules for gaps.
 """
 
 import asyncio
@@ -13,9 +16,10 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from service.model.encoding import encode
-from service.model.errors import DatabaseUnavailable, LogUnavailable
+from service.model.errors import DatabaseUnavailable, StoreUnavailable
 from service.model.events import DataGap, GapData
 from service.model.ids import TaskId
+from service.model.log import TaskFacts
 from service.model.position import BEGINNING, Position
 from service.registry.hub import Channel, Fresh, Hub, Nothing, Unconnected
 from service.registry.pages import FramePage, Pages
@@ -26,6 +30,9 @@ LOST_TAIL_PATIENCE_SECONDS: Final = 3.0
 
 RETRY_SECONDS: Final = 0.25
 """Between two looks into a store that is away, or at a log that is behind what was said of it."""
+
+STILL_WRITTEN: Final = TaskFacts(log_closed=False)
+"""What is taken for granted of a log that the database was not asked about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +85,11 @@ Followed = Begun | Gap | Frames | Heartbeat | Ended | Vanished
 class Follower:
     """Follows logs for the readers of one process."""
 
-    def __init__(self, pages: Pages, hub: Hub, directory: TaskDirectory, *, heartbeat_seconds: float = 15.0) -> None:
+    def __init__(
+        self, pages: Pages, archived: Pages, hub: Hub, directory: TaskDirectory, *, heartbeat_seconds: float = 15.0
+    ) -> None:
         self._pages = pages
+        self._archived = archived
         self._hub = hub
         self._directory = directory
         self._heartbeat_seconds = heartbeat_seconds
@@ -87,11 +97,12 @@ class Follower:
     async def follow(self, task_id: TaskId, after: Position) -> AsyncGenerator[Followed]:
         """A log from a position on: Begun, then frames as they come, until Ended or Vanished; or Begun alone.
 
-        Every gap is told once, before the frames behind it. Raises LogUnavailable only in place of Begun; later on a
-        store that is away is waited for, with heartbeats.
+        Every gap is told once, before the frames behind it. Raises StoreUnavailable only in place of Begun; later on
+        a store that is away is waited for, with heartbeats.
         """
         async with self._hub.attach(task_id) as channel:
-            reading = _Reading(self._pages, self._directory, channel, after, self._heartbeat_seconds)
+            sources = (self._pages, self._archived)
+            reading = _Reading(sources, self._directory, channel, after, self._heartbeat_seconds)
             async with aclosing(reading.items()) as items:
                 async for item in items:
                     yield item
@@ -101,9 +112,15 @@ class _Reading:
     """One reader's way through a log."""
 
     def __init__(
-        self, pages: Pages, directory: TaskDirectory, channel: Channel, after: Position, heartbeat_seconds: float
+        self,
+        sources: tuple[Pages, Pages],
+        directory: TaskDirectory,
+        channel: Channel,
+        after: Position,
+        heartbeat_seconds: float,
     ) -> None:
-        self._pages = pages
+        self._pages, self._archived = sources
+        """Where it reads, and where it goes on for good once the first one lacks something of an archived log."""
         self._directory = directory
         self._channel = channel
         self._cursor = after
@@ -120,8 +137,10 @@ class _Reading:
     async def items(self) -> AsyncGenerator[Followed]:
         self._rest()
         await self._look()
-        if not self._ready and self._cursor != BEGINNING and await self._is_gone():
-            await self._vanish()
+        if not self._ready and self._cursor != BEGINNING:
+            await self._ask_for_more()
+            if self._trusted is None and not self._ready:
+                await self._look()
         gap = self._ready[0] if self._ready and isinstance(self._ready[0], Gap) else None
         if gap is not None:
             self._ready.popleft()
@@ -140,7 +159,7 @@ class _Reading:
                     await self._listen()
                 else:
                     await self._look()
-            except LogUnavailable:
+            except StoreUnavailable:
                 await self._idle()
         return self._ready.popleft()
 
@@ -149,6 +168,12 @@ class _Reading:
         generation = self._channel.generation
         page = await self._page()
         missing = None if self._told else _missing(page, self._cursor)
+        facts: TaskFacts | None = STILL_WRITTEN
+        if missing is not None or page.head.last == BEGINNING:
+            facts = await self._facts(must_know=missing is not None)
+            if self._turns_to_archive(facts):
+                await self._look()
+                return
         if missing is not None and _is_beyond(page):
             page = await self._await_tail(page)
             missing = _missing(page, self._cursor)
@@ -161,7 +186,7 @@ class _Reading:
                 self._cursor = BEGINNING if last == BEGINNING else Position(last.ms, last.n - 1)
                 page = await self._page()
         self._take(page, generation)
-        if page.head.last == BEGINNING and await self._is_gone():
+        if page.head.last == BEGINNING and await self._is_gone(facts):
             await self._vanish()
 
     def _take(self, page: FramePage, generation: int) -> None:
@@ -187,6 +212,8 @@ class _Reading:
             case Unconnected():
                 if not self._moved:  # the store did not know better a moment ago
                     await self._idle()
+                    if self._ready:  # a heartbeat: what the channel knows of may be lost, or archived
+                        await self._ask_for_more()
                 self._trusted = None
             case Nothing():
                 if not await self._channel.changed(self._beat_at):
@@ -195,8 +222,8 @@ class _Reading:
                     head = await self._pages.head(self._channel.task_id)
                     if head.last != self._cursor or head.closed:
                         self._trusted = None
-                    elif await self._is_gone():
-                        await self._vanish()
+                    else:
+                        await self._ask_for_more()
             case other:
                 assert_never(other)
 
@@ -228,12 +255,30 @@ class _Reading:
             self._ready.append(await self._gap(self._cursor, 0))
         self._ready.append(Vanished())
 
-    async def _is_gone(self) -> bool:
-        """Whether a log whose end the store does not have will never be written again."""
+    async def _ask_for_more(self) -> None:
+        """The cursor stands at the end of an open log, which is still written, or archived whole, or gone for good."""
+        facts = await self._facts(must_know=False)
+        if not self._turns_to_archive(facts) and await self._is_gone(facts):
+            await self._vanish()
+
+    async def _facts(self, *, must_know: bool) -> TaskFacts | None:
+        """What the database knows. While it is away a log is still written, or with `must_know` that is raised."""
         try:
-            facts = await self._directory.facts(self._channel.task_id)
+            return await self._directory.facts(self._channel.task_id)
         except DatabaseUnavailable:
-            return False
+            if must_know:  # nothing is said to be lost that may well be archived
+                raise
+            return STILL_WRITTEN
+
+    def _turns_to_archive(self, facts: TaskFacts | None) -> bool:
+        """Whether the reader goes on in the archive, where it did not read so far."""
+        turns = facts is not None and facts.log_archived and self._pages is not self._archived
+        if turns:
+            self._pages, self._trusted = self._archived, None
+        return turns
+
+    async def _is_gone(self, facts: TaskFacts | None) -> bool:
+        """Whether a log whose end the store does not have will never be written again."""
         if facts is not None and not facts.log_closed:
             return False
         # It may have been written and closed since the store was looked at.

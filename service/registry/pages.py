@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from service.model.encoding import frames
-from service.model.errors import LogUnavailable
+from service.model.errors import StoreUnavailable
 from service.model.ids import TaskId
 from service.model.log import Head
 from service.model.position import BEGINNING, Position
 from service.registry.flights import Flights
-from service.registry.ports import LogStore
+from service.registry.ports import LogSource
 
 PAGE_BYTES: Final = 256 * 1024
 MAX_PAGE_EVENTS: Final = 1024
@@ -29,7 +29,7 @@ KNOWN_LOGS: Final = 10_000
 """Of so many logs the page size is remembered."""
 
 KEPT_BYTES: Final = 32 * 1024 * 1024
-"""Pages kept in a process; the oldest ones go first."""
+"""Pages kept in a process of each store; the oldest ones go first."""
 
 KEPT_SECONDS: Final = 2.0
 """A page is read again after this, however often it was asked for."""
@@ -51,7 +51,7 @@ class FramePage:
 class Pages:
     """One process's readings of one store. `log_pages` makes one."""
 
-    def __init__(self, store: LogStore, clock: Callable[[], float], tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, store: LogSource, clock: Callable[[], float], tasks: asyncio.TaskGroup) -> None:
         self._store = store
         self._tasks = tasks
         self._clock = clock
@@ -62,7 +62,7 @@ class Pages:
         self._sizes: OrderedDict[TaskId, int] = OrderedDict()
 
     async def read(self, task_id: TaskId, after: Position, generation: int) -> FramePage:
-        """The next page after a position. Raises LogUnavailable.
+        """The next page after a position. Raises StoreUnavailable.
 
         Readings are shared only within a `generation`, so that no reader gets what was read before its subscription.
         """
@@ -87,7 +87,7 @@ class Pages:
 
     async def _read_ahead(self, task_id: TaskId, after: Position, generation: int) -> None:
         try:
-            with suppress(LogUnavailable):  # whoever wants the page finds out
+            with suppress(StoreUnavailable):  # whoever wants the page finds out
                 await self._page(task_id, after, generation)
         finally:
             del self._ahead[task_id, after]
@@ -157,7 +157,7 @@ class Pages:
 
 
 @asynccontextmanager
-async def log_pages(store: LogStore, clock: Callable[[], float]) -> AsyncGenerator[Pages]:
+async def log_pages(store: LogSource, clock: Callable[[], float]) -> AsyncGenerator[Pages]:
     """Pages that are read while the block runs. `clock` gives seconds and never goes back."""
     async with asyncio.TaskGroup() as tasks:
         made = Pages(store, clock, tasks)

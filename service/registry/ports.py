@@ -1,9 +1,10 @@
-"""What the registry needs of the outside: a store for logs, a carrier for hints, and what is known of a task."""
+"""What the registry needs of the outside: stores for logs, hot and archived, a carrier for hints, facts of a task."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from service.model.chain import Proof, Row
 from service.model.ids import Epoch, TaskId
 from service.model.log import (
     AppendResult,
@@ -15,6 +16,8 @@ from service.model.log import (
     Listening,
     Opened,
     Page,
+    Scanned,
+    Standing,
     TaskFacts,
 )
 from service.model.position import Position
@@ -41,6 +44,77 @@ class LogStore(Protocol):
 
     async def head(self, task_id: TaskId) -> Head:
         """How far the log reaches."""
+
+
+class LogSource(Protocol):
+    """Where logs are read: the hot store or the archive. Raises StoreUnavailable."""
+
+    async def read(self, task_id: TaskId, after: Position, count: int) -> Page:
+        """Up to `count` events that stand after a position, which need not name one, and whether it does."""
+
+    async def head(self, task_id: TaskId) -> Head:
+        """How far the log reaches here."""
+
+
+class HotLogs(Protocol):
+    """The hot copies as keys of their store, which come and go. Raises LogUnavailable."""
+
+    async def begin(self, task_ids: Sequence[TaskId], count: int) -> Sequence[Page]:
+        """The first `count` events of each of these logs, in their order, in one round trip."""
+
+    async def retire(self, task_ids: Sequence[TaskId], seconds: int) -> None:
+        """Let archived logs go: what is whole here lives so much longer, what has lost its end goes at once.
+
+        Atomic a log. A repeat changes nothing: a time that is set is not set again.
+        """
+
+    async def is_of(self, database: str) -> bool:
+        """Whether these logs belong to this database: a store belongs for good to the first one that asks."""
+
+    async def remove(self, task_ids: Sequence[TaskId]) -> None:
+        """Remove logs of which nothing shall be kept. Atomic a log, and a repeat is harmless."""
+
+    async def scan(self, cursor: int) -> Scanned:
+        """The next few logs after a cursor; 0 begins. What is there for a whole lap comes once or more often."""
+
+
+class LogArchive(Protocol):
+    """Closed logs for good, beside the tasks that they belong to. Raises DatabaseUnavailable."""
+
+    async def due(self, after: TaskId | None, limit: int) -> Sequence[TaskId]:
+        """Closed logs that are not archived, by their ids, those after one of them."""
+
+    async def prepare(self, task_ids: Sequence[TaskId]) -> None:
+        """Have a place for these logs; a repeat is harmless. Who copies without it may find none."""
+
+    def copying(self, task_ids: Sequence[TaskId]) -> AbstractAsyncContextManager["Copying"]:
+        """One transaction over those of these logs that are still due and in nobody else's hands.
+
+        Committed at the end of the block; nothing of it is stored where the block raises.
+        """
+
+    async def owe(self, task_id: TaskId) -> bool:
+        """The store lost the end of a closed log that is not archived: have its next holder append it again.
+
+        Answers whether it is so: nobody holds the task, and it was due. A repeat changes nothing.
+        """
+
+    async def standing(self, task_ids: Sequence[TaskId]) -> Standing:
+        """What is known of these; tasks whose ids are less than an hour old by the database's clock are not unknown."""
+
+
+class Copying(Protocol):
+    """Logs on their way into the archive, within one transaction."""
+
+    @property
+    def task_ids(self) -> Sequence[TaskId]:
+        """Which ones: they stay due for nobody else until the transaction ends."""
+
+    async def put(self, task_id: TaskId, rows: Sequence[Row]) -> None:
+        """More of a log's events. What is put must be sealed, or the transaction given up."""
+
+    async def seal(self, proofs: Mapping[TaskId, Proof]) -> None:
+        """These logs are whole, as proven: archived when the transaction is. Said once, at its end."""
 
 
 class HintFeed(Protocol):

@@ -118,10 +118,7 @@ class TaskLog:
         Neighbouring deltas of one part that wait together may become one event.
         """
         data = encode(chunk)
-        while self._pending_bytes >= MAX_BUFFERED_BYTES and self._failure is None:
-            self._room.clear()
-            await self._room.wait()
-        self._raise_failure()
+        await self.room()
         if self._has_finish:
             raise LogClosed
         self._has_finish = isinstance(chunk, Finish)
@@ -133,6 +130,13 @@ class TaskLog:
             self._pending_bytes += len(merged) - len(self._pending[-1]) - len(data)
             self._pending[-1] = merged
         self._wake(self)
+
+    async def room(self) -> None:
+        """Wait until an event can be handed in without waiting."""
+        while self._pending_bytes >= MAX_BUFFERED_BYTES and self._failure is None:
+            self._room.clear()
+            await self._room.wait()
+        self._raise_failure()
 
     async def flush(self) -> Position:
         """Wait until everything that was handed in is stored."""

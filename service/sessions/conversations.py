@@ -8,8 +8,8 @@ from service.model.errors import InvalidInput, NotFound
 from service.model.events import InputPart, TextPart
 from service.model.ids import MessageId, SessionId, TaskId
 from service.model.session import MAX_MESSAGE_BYTES, MAX_MESSAGE_JSON_BYTES, Posted, Session
-from service.model.task import Task
-from service.sessions.ports import Doorbell, SessionStore
+from service.model.task import CancelRequested, Task, TaskDue
+from service.sessions.ports import Doorbell, SessionStore, TaskStore
 
 
 class BlankMessage(InvalidInput):
@@ -25,8 +25,9 @@ class MessageTooLarge(InvalidInput):
 class Conversations:
     """What a door can ask of sessions and their tasks."""
 
-    def __init__(self, store: SessionStore, doorbell: Doorbell) -> None:
+    def __init__(self, store: SessionStore, tasks: TaskStore, doorbell: Doorbell) -> None:
         self._store = store
+        self._tasks = tasks
         self._doorbell = doorbell
 
     async def create(self) -> Session:
@@ -57,12 +58,26 @@ class Conversations:
         ):
             raise MessageTooLarge
         posted = await self._store.post(session_id, parts)
-        await self._doorbell.ring()
+        await self._doorbell.ring(TaskDue())
         return posted
 
     async def task(self, task_id: TaskId) -> Task:
         """The task as it stands. Raises NotFound."""
-        task = await self._store.task(task_id)
-        if task is None:
-            raise NotFound
+        return _there(await self._tasks.read(task_id))
+
+    async def cancel(self, task_id: TaskId) -> Task:
+        """Have the task ended as cancelled, unless it has ended; workers are told. Answers the task as it stands.
+
+        Its log says when it has ended: within seconds where its worker lives and reaches both stores; where it is dead,
+        when its lease has lapsed. A repeat is harmless. Raises NotFound.
+        """
+        task = _there(await self._tasks.cancel(task_id))
+        if not task.has_ended:
+            await self._doorbell.ring(CancelRequested(task_id))
         return task
+
+
+def _there(task: Task | None) -> Task:
+    if task is None:
+        raise NotFound
+    return task

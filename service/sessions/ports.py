@@ -5,9 +5,22 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from service.model.events import Chunk, InputPart
-from service.model.ids import Epoch, MessageId, SessionId, TaskId
+from service.model.ids import MessageId, SessionId, TaskId
 from service.model.session import Message, Posted, Session
-from service.model.task import Claim, End, Task
+from service.model.task import Claim, End, Held, Rung, Task
+
+
+class TaskStore(Protocol):
+    """Tasks as their owners see them."""
+
+    async def read(self, task_id: TaskId) -> Task | None:
+        """The task, or None."""
+
+    async def cancel(self, task_id: TaskId) -> Task | None:
+        """Note that the task is to be cancelled, unless it has ended; answers it as it stands then, or None.
+
+        Whoever holds it, or the next to claim it, ends it. A repeat changes nothing.
+        """
 
 
 class SessionStore(Protocol):
@@ -35,9 +48,6 @@ class SessionStore(Protocol):
         Raises NotFound, or SessionBusy while a turn is queued or running; then nothing is stored.
         """
 
-    async def task(self, task_id: TaskId) -> Task | None:
-        """The task, or None."""
-
 
 class TaskQueue(Protocol):
     """Who works on what. All times are the database's; every write of a holder is refused once its epoch has passed."""
@@ -45,10 +55,11 @@ class TaskQueue(Protocol):
     async def claim(self, limit: int, lease_seconds: float) -> Sequence[Claim]:
         """Take up to `limit` tasks: lapsed ones, and queued ones of sessions that run nothing, oldest first.
 
-        Atomic. Each is given to one claimer; each claim has a higher epoch than all before it.
+        Atomic. Each is given to one claimer; each claim has a higher epoch than all before it. A queued task that is to
+        be cancelled is given out whatever its session runs, and stays queued: it is never run, only ended.
         """
 
-    async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[tuple[TaskId, Epoch]]:
+    async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[Held]:
         """Hold these for `lease_seconds` more; answers which are still held. A lease that lapsed is not renewed.
 
         With 0 seconds they are let go, as they stand: the next claim takes them.
@@ -71,10 +82,10 @@ class TaskQueue(Protocol):
 
 
 class Doorbell(Protocol):
-    """Tells workers that something is due. A hint: who misses it looks again within a second."""
+    """Tells workers that something is due, or to be cancelled. A hint: who misses it finds out within two seconds."""
 
-    async def ring(self) -> None:
+    async def ring(self, rung: Rung) -> None:
         """Tell all workers. Never fails and never waits long: a ring that cannot be carried is dropped."""
 
-    def listen(self) -> AbstractAsyncContextManager[AsyncGenerator[None]]:
-        """What rings while the block runs."""
+    def listen(self) -> AbstractAsyncContextManager[AsyncGenerator[Rung]]:
+        """What rings while the block runs; TaskDue also where rings may have been lost."""

@@ -12,8 +12,15 @@ from tests.processes import serve
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_a_folder_is_all_that_the_service_needs(tmp_path: Path) -> None:
-    """As `make run` starts it: stores of its own, the demo model; and it stops when told to."""
+async def test_a_folder_is_all_that_the_service_needs_whatever_a_user_s_psql_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `make run` starts it: stores of its own, the demo model; and it stops when told to.
+
+    Variables that are meant for another database do not decide about the embedded one.
+    """
+    for name, value in (("PGSSLMODE", "require"), ("PGTARGETSESSIONATTRS", "standby"), ("PGGSSLIB", "x")):
+        monkeypatch.setenv(name, value)
     async with serve(tmp_path / "log", {"DATA_DIR": str(tmp_path / "data")}) as service, client_of(service) as client:
         task_id = await client.post("/say hello", "/count 20")
         reader = RawReader(task_id)

@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
+from service.adapters import redis_check
 from service.adapters.redis_check import check_redis, fault_of
 from service.adapters.redis_client import connect
 from service.model.errors import ConfigurationError
@@ -181,11 +182,12 @@ async def test_tls_on_one_side_only_is_refused() -> None:
         assert await refused(f"rediss://{place}/0") == "no TLS with this server: wrong version number"
 
 
-async def test_silence_has_its_deadline() -> None:
+async def test_silence_has_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without TLS and with it: a Redis takes the greeting of TLS for the beginning of a command, and waits."""
+    monkeypatch.setattr(redis_check, "CALL_SECONDS", 1.0)
     async with server(None) as place:
         lines = await asyncio.gather(refused(f"redis://{place}/0"), refused(f"rediss://{place}/0"))
-    assert set(lines) == {"nothing answers within 5 seconds (or not with TLS, where it is rediss://)"}
+    assert set(lines) == {"nothing answers within 1 seconds (or not with TLS, where it is rediss://)"}
 
 
 # --- nothing there ----------------------------------------------------------------------------------------------------

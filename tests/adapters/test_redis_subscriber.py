@@ -15,6 +15,7 @@ from service.adapters import redis_subscriber
 from service.adapters.redis_client import connect
 from service.adapters.redis_doorbell import RedisDoorbell
 from service.adapters.redis_subscriber import RedisSubscriber
+from service.model.task import TaskDue
 from tests.adapters.shared_redis import OurConnections, our_connections
 from tests.adapters.valkeys import own_redis7
 
@@ -201,13 +202,13 @@ async def test_a_ring_is_heard_also_over_the_next_connection(connections: OurCon
     doorbell = RedisDoorbell(redis)
     async with doorbell.listen() as rings:
         await next_of(rings)  # what rang before is unknown
-        await doorbell.ring()
+        await doorbell.ring(TaskDue())
         await next_of(rings)
         with structlog.testing.capture_logs() as logs:
             await connections.kill(subscribed=True)
             await next_of(rings)  # it listens again; it may have missed one
         assert [entry["event"] for entry in logs] == ["doorbell_interrupted"]
-        await doorbell.ring()
+        await doorbell.ring(TaskDue())
         await next_of(rings)
     await redis.aclose()
 
@@ -215,6 +216,6 @@ async def test_a_ring_is_heard_also_over_the_next_connection(connections: OurCon
 async def test_a_ring_that_nobody_can_carry_is_dropped() -> None:
     redis = connect("redis://127.0.0.1:1/0")
     with structlog.testing.capture_logs() as logs:
-        await RedisDoorbell(redis).ring()
+        await RedisDoorbell(redis).ring(TaskDue())
     assert [entry["event"] for entry in logs] == ["ring_dropped"]
     await redis.aclose()

@@ -137,12 +137,13 @@ def answer(*deltas: object, finish: object = "stop", usage: object = (7, 5), don
     return Script(tuple(steps))
 
 
-def refusal(status: int, *, html: bool = False) -> Script:
+def refusal(status: int, *, html: bool = False, retry_after: str | None = None) -> Script:
     """An answer that is no stream, as a provider (JSON) or a proxy before it (HTML) gives it."""
     error = {"message": f"Refused: {SECRET}", "type": "invalid_request_error", "param": None, "code": None}
     page = f"<!doctype html>\n<html><head><title>{status}</title></head><body>{SECRET}</body></html>"
     body = page if html else json.dumps({"error": error})
-    headers = {"Content-Type": "text/html" if html else "application/json", "Retry-After": "1"}
+    headers = {"Content-Type": "text/html" if html else "application/json"}
+    headers |= {} if retry_after is None else {"Retry-After": retry_after}
     return Script((Raw(body.encode()),), status, headers)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,19 +13,22 @@ from service.adapters.memory_log import MemoryHints, MemoryLogStore
 from service.adapters.postgres import Database
 from service.adapters.postgres_sessions import PostgresSessions
 from service.adapters.postgres_tasks import PostgresTasks
+from service.agent.cancellation import Cancellation
 from service.agent.ports import Model
-from service.agent.turn import Clock, Turns
+from service.agent.step import Clock, Steps
+from service.agent.turn import Turns
 from service.model import events as e
 from service.model.encoding import decode
+from service.model.failures import ModelCallFailed
 from service.model.fold import LogFold
-from service.model.generation import Piece, Utterance
+from service.model.generation import Piece, TextPiece, Utterance
 from service.model.ids import SessionId, TaskId
 from service.model.position import BEGINNING, Position
 from service.model.session import Session
 from service.model.task import Claim, Task
 from service.registry.ports import LogStore
 from service.registry.writer import log_writer
-from service.sessions.ports import SessionStore, TaskQueue
+from service.sessions.ports import SessionStore, TaskQueue, TaskStore
 
 LEASE = 60.0
 LAPSED = 0.0
@@ -58,6 +61,22 @@ class Script:
                 yield step
 
 
+class ForGood:
+    """A model whose failures are for good: a call of it is never tried again."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.provider = model.provider
+
+    async def stream(self, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
+        try:
+            async with aclosing(self._model.stream(task_id, conversation)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except ModelCallFailed as failure:
+            raise ModelCallFailed(failure.error_type, is_retryable=False) from failure
+
+
 @dataclass
 class House:
     """All stores, and the turns that run over them."""
@@ -68,6 +87,10 @@ class House:
     def __post_init__(self) -> None:
         self.sessions: SessionStore = PostgresSessions(self.database)
         self.queue: TaskQueue = PostgresTasks(self.database)
+        self.tasks: TaskStore = PostgresTasks(self.database)
+        self.waits: list[float] = []
+        """For how long turns wanted to wait; none did."""
+        self.sleep: Callable[[float], Awaitable[None]] = self._no_time
 
     async def post(self, text: str, session_id: SessionId | None = None) -> TaskId:
         """A message, in a session of its own unless one is named."""
@@ -91,19 +114,24 @@ class House:
         """A worker's turns; ports may be handed in that behave otherwise than the house's own."""
         logs = logs or self.logs
         async with log_writer(logs, clock_ms) as writer:
+            clock = Clock(lambda: datetime.now(UTC), time.monotonic, self.sleep)
             yield Turns(
                 writer=writer,
                 logs=logs,
                 queue=queue or self.queue,
                 sessions=self.sessions,
-                model=model or DemoModel(),
-                clock=Clock(lambda: datetime.now(UTC), time.monotonic),
+                steps=Steps(model or DemoModel(), clock, lambda: 0.5),
+                clock=clock,
             )
 
     async def run(self, claim: Claim, model: Model | None = None, **ports: Any) -> None:
         """One turn by a worker of its own, from its claim on."""
         async with self.turns(model, **ports) as turns:
-            await turns.run(claim, self.retake)
+            await turns.run(claim, self.retake, Cancellation())
+
+    async def _no_time(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        await asyncio.sleep(0)
 
     async def retake(self, claim: Claim) -> Claim:
         return await self.queue.retake(claim, LEASE)
@@ -121,7 +149,7 @@ class House:
         return chunks
 
     async def task(self, task_id: TaskId) -> Task:
-        task = await self.sessions.task(task_id)
+        task = await self.tasks.read(task_id)
         assert task is not None
         return task
 
@@ -185,6 +213,25 @@ class House:
         return fold
 
 
+async def half_an_answer(house: House) -> TaskId:
+    """A task whose first holder said `Half` and is gone."""
+    task_id = await house.post("Hi")
+    claim = await house.claim(LAPSED)
+    hold = asyncio.Event()
+    model = Script(TextPiece("Half"), hold)
+    async with house.turns(model) as turns, asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(turns.run(claim, house.retake, Cancellation()))
+        await until(lambda: house.told(task_id), lambda lines: lines[-1:] == ["text-delta p1: Half"])
+        work.cancel()
+    return task_id
+
+
+async def until(look: Callable[[], Any], holds: Callable[[Any], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds(await look()):  # noqa: ASYNC110 - the turn goes on meanwhile; no time has to pass
+            await asyncio.sleep(0)
+
+
 def _time(moment: datetime | None) -> str:
     assert moment is not None
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -211,6 +258,10 @@ def told(chunks: Sequence[e.Chunk | e.Unknown]) -> list[str]:  # noqa: C901 - on
                 lines.append(f"call-ended {call.finish_reason} {call.usage.input_tokens}+{call.usage.output_tokens}")
             case e.MessageMetadata(message_metadata=e.FailureMetadata() as failure):
                 lines.append(f"task {failure.status} {failure.error_type}")
+            case e.DataRetry(data=data):
+                lines.append(f"data-retry {data.attempt} {data.error_type}")
+            case e.Abort(reason=reason):
+                lines.append(f"abort {reason}")
             case e.DataBounceBack(data=data):
                 lines.append(f"data-bounce-back {data.error_type}: {data.content}")
             case e.DataAuthenticationRequired(data=data):

@@ -13,9 +13,20 @@ from service.model.task import Claim, Task
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TASK = Task(
-    TaskId("t"), SessionId("s"), "turn", "running", MessageId("i"), MessageId("a"), NOW, NOW, None, None, e.Usage(0, 0)
+    TaskId("t"),
+    SessionId("s"),
+    "turn",
+    "running",
+    MessageId("i"),
+    MessageId("a"),
+    NOW,
+    NOW,
+    None,
+    None,
+    e.Usage(0, 0),
+    None,
 )
-CLAIM = Claim(TASK, Epoch(1), NOW, None)
+CLAIM = Claim(TASK, Epoch(1), None, 0)
 QUESTION = (e.TextPart("Hi"),)
 BEGUN: list[e.Chunk] = [
     e.Start(TASK.answer_id, e.StartMetadata(TASK.id, TASK.session_id)),

@@ -69,15 +69,16 @@ def test_a_model_that_says_nothing_any_more_is_a_timeout(loop: ShuffledLoop) -> 
     model = Slow(MAX_SILENCE_SECONDS + 1, ENDED)
     with pytest.raises(ModelCallFailed) as failed:
         loop.run(heard(model))
-    assert failed.value.error_type == "timeout"
+    assert (failed.value.error_type, failed.value.is_retryable) == ("timeout", True)
     assert model.closed == loop.now == MAX_SILENCE_SECONDS
 
 
 def test_a_model_that_never_comes_to_an_end_is_a_timeout(loop: ShuffledLoop) -> None:
+    """One that is not waited for again: it had its time."""
     model = Slow(MAX_SILENCE_SECONDS * 0.7, *[TextPiece(".")] * 100)
     with pytest.raises(ModelCallFailed) as failed:
         loop.run(heard(model))
-    assert failed.value.error_type == "timeout"
+    assert (failed.value.error_type, failed.value.is_retryable) == ("timeout", False)
     assert model.closed == loop.now == MAX_CALL_SECONDS
 
 

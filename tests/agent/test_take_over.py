@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import structlog
@@ -12,6 +11,7 @@ import structlog
 from service.adapters.demo_model import DemoModel
 from service.adapters.memory_log import MemoryLogStore
 from service.adapters.postgres import Database
+from service.agent.cancellation import Cancellation
 from service.agent.ports import Model
 from service.model import events as e
 from service.model.encoding import encode, framed
@@ -24,9 +24,11 @@ from service.model.log import AppendResult, Batch, Invalid
 from service.model.position import BEGINNING, Position
 from service.model.task import Claim
 from tests.agent.faults import Death, Fault, Once, Pause, Watched
-from tests.agent.house import LAPSED, House, Script
+from tests.agent.house import LAPSED, House, Script, half_an_answer, until
 
 ENDED = CallEnded("stop", e.Usage(1, 2))
+CANCELLED = "Never mind"
+"""A message whose task is cancelled while it is queued."""
 
 
 @dataclass
@@ -38,25 +40,6 @@ class Clock:
 
 def whole_answer() -> Script:
     return Script(TextPiece("A whole "), TextPiece("answer."), ENDED)
-
-
-async def half_an_answer(house: House) -> TaskId:
-    """A task whose first holder said `Half` and is gone."""
-    task_id = await house.post("Hi")
-    claim = await house.claim(LAPSED)
-    hold = asyncio.Event()
-    model = Script(TextPiece("Half"), hold)
-    async with house.turns(model) as turns, asyncio.TaskGroup() as tasks:
-        work = tasks.create_task(turns.run(claim, house.retake))
-        await _until(lambda: house.told(task_id), lambda lines: lines[-1:] == ["text-delta p1: Half"])
-        work.cancel()
-    return task_id
-
-
-async def _until(look: Callable[[], Any], holds: Callable[[Any], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not holds(await look()):  # noqa: ASYNC110 - the turn goes on meanwhile; no time has to pass
-            await asyncio.sleep(0)
 
 
 async def stored(house: House, database: Database) -> list[object]:
@@ -116,7 +99,7 @@ async def test_an_input_that_once_produced_output_is_not_bounced(house: House) -
 
 def _refuse() -> None:
 
-    raise ModelCallFailed("rate_limit")
+    raise ModelCallFailed("rate_limit", is_retryable=False)
 
 
 async def test_three_holders_one_answer(house: House) -> None:
@@ -124,8 +107,8 @@ async def test_three_holders_one_answer(house: House) -> None:
     second = await house.claim(LAPSED)
     model = Script(TextPiece("Other half"), asyncio.Event())
     async with house.turns(model) as turns, asyncio.TaskGroup() as tasks:
-        work = tasks.create_task(turns.run(second, house.retake))
-        await _until(lambda: house.told(task_id), lambda lines: lines[-1] == "text-delta p1: Other half")
+        work = tasks.create_task(turns.run(second, house.retake, Cancellation()))
+        await until(lambda: house.told(task_id), lambda lines: lines[-1] == "text-delta p1: Other half")
         work.cancel()
     await house.run(await house.claim(), whole_answer())
     assert [line for line in await house.told(task_id) if line.startswith("data-attempt")] == [
@@ -154,7 +137,7 @@ async def test_pitfall_22_a_turn_whose_task_was_taken_writes_nothing_more(house:
     paused = asyncio.Event()
     model = Script(TextPiece("Half"), paused, TextPiece(" an answer"), ENDED)
     async with house.turns(model) as turns, asyncio.TaskGroup() as tasks:
-        work = tasks.create_task(turns.run(first, house.retake))
+        work = tasks.create_task(turns.run(first, house.retake, Cancellation()))
         await model.began.wait()
         await house.run(await house.claim(), whole_answer())
         before = await stored(house, house.database)
@@ -172,7 +155,7 @@ async def test_pitfall_70_a_worker_that_was_paused_before_a_write_changes_nothin
     pause = Pause(verb=verb)
     ports = {"logs": Watched(house.logs, pause), "queue": Watched(house.queue, pause)}
     async with house.turns(Script(TextPiece("Mine."), ENDED), **ports) as turns, asyncio.TaskGroup() as tasks:
-        work = tasks.create_task(turns.run(first, house.retake))
+        work = tasks.create_task(turns.run(first, house.retake, Cancellation()))
         await pause.arrived.wait()
         await house.run(await house.claim(), whole_answer())
         before = await stored(house, house.database)
@@ -197,10 +180,10 @@ async def test_pitfall_70_a_worker_that_was_paused_before_its_end_does_not_end_i
         house.turns(successor) as other_turns,
         asyncio.TaskGroup() as tasks,
     ):
-        paused = tasks.create_task(turns.run(first, house.retake))
+        paused = tasks.create_task(turns.run(first, house.retake, Cancellation()))
         await pause.arrived.wait()
         memory(house).lose(task_id, 3)
-        running = tasks.create_task(other_turns.run(await house.claim(), house.retake))
+        running = tasks.create_task(other_turns.run(await house.claim(), house.retake, Cancellation()))
         await successor.began.wait()
         pause.go_on.set()
         await paused
@@ -226,7 +209,7 @@ async def _dies(house: House, claim: Claim, death: Death, model: Model | None) -
     ports = {"logs": Watched(house.logs, death), "queue": Watched(house.queue, death)}
     with suppress(asyncio.CancelledError):
         async with house.turns(model, **ports) as turns, asyncio.TaskGroup() as tasks:
-            work = tasks.create_task(turns.run(claim, house.retake))
+            work = tasks.create_task(turns.run(claim, house.retake, Cancellation()))
             died = tasks.create_task(death.died.wait())
             await asyncio.wait([work, died], return_when=asyncio.FIRST_COMPLETED)
             work.cancel()
@@ -252,8 +235,9 @@ async def _die_at(house: House, verb: str, *, is_behind: bool, model: Model | No
         ("/reason Hm\n/say Hello there", ["user: /reason Hm\n/say Hello there", "assistant: [Hm]Hello there"]),
         ("/fail timeout", []),
         ("/say So far\n/fail timeout", ["user: /say So far\n/fail timeout", "assistant: So far"]),
+        (CANCELLED, [f"user: {CANCELLED}"]),
     ],
-    ids=["succeeds", "is bounced", "fails amid the answer"],
+    ids=["succeeds", "is bounced", "fails amid the answer", "cancelled"],
 )
 async def test_pitfalls_26_69_whatever_call_a_holder_dies_at_the_end_is_the_same(
     house: House, text: str, conversation: list[str], before: str | None, is_behind: bool
@@ -265,6 +249,8 @@ async def test_pitfalls_26_69_whatever_call_a_holder_dies_at_the_end_is_the_same
     seen: set[str] = set()
     for at in range(100):
         task_id = await house.post(text)
+        if text == CANCELLED:
+            await house.tasks.cancel(task_id)
         if before is not None:
             await _die_at(house, before, is_behind=True)
         death = Death(at=at, is_behind=is_behind)
@@ -393,8 +379,8 @@ async def test_a_tail_that_the_writer_still_has_is_restored(house: House, keep: 
     said = asyncio.Event()
     model = Script(TextPiece("One "), said, lambda: memory(house).lose(task_id, keep), TextPiece("two."), ENDED)
     async with house.turns(model) as turns, asyncio.TaskGroup() as tasks:
-        work = tasks.create_task(turns.run(await house.claim(), house.retake))
-        await _until(lambda: house.told(task_id), lambda lines: lines[-1:] == ["text-delta p1: One "])
+        work = tasks.create_task(turns.run(await house.claim(), house.retake, Cancellation()))
+        await until(lambda: house.told(task_id), lambda lines: lines[-1:] == ["text-delta p1: One "])
         said.set()
         await work
     await house.assert_ended_well(task_id)
@@ -411,8 +397,8 @@ async def test_a_loss_amid_the_answer_that_nobody_can_restore_takes_a_new_epoch(
     said = asyncio.Event()
     model = Script(TextPiece("One "), said, lambda: memory(house).lose(task_id, keep), TextPiece("two."), ENDED)
     async with house.turns(model) as turns, asyncio.TaskGroup() as tasks:
-        work = tasks.create_task(turns.run(await house.claim(), house.retake))
-        await _until(lambda: house.told(task_id), lambda lines: lines[-1:] == ["text-delta p1: One "])
+        work = tasks.create_task(turns.run(await house.claim(), house.retake, Cancellation()))
+        await until(lambda: house.told(task_id), lambda lines: lines[-1:] == ["text-delta p1: One "])
         said.set()
         await work
     await house.assert_ended_well(task_id)
@@ -431,8 +417,8 @@ async def test_after_a_loss_time_goes_on_above_what_was_lost_though_the_clock_wa
 
     model = Script(TextPiece("One "), said, lose_and_set_back, TextPiece("two."), ENDED)
     async with house.turns(model, clock_ms=lambda: clock.ms) as turns, asyncio.TaskGroup() as tasks:
-        work = tasks.create_task(turns.run(await house.claim(), house.retake))
-        await _until(lambda: house.told(task_id), lambda lines: lines[-1:] == ["text-delta p1: One "])
+        work = tasks.create_task(turns.run(await house.claim(), house.retake, Cancellation()))
+        await until(lambda: house.told(task_id), lambda lines: lines[-1:] == ["text-delta p1: One "])
         highest = (await house.positions(task_id))[-1]
         said.set()
         await work
@@ -523,7 +509,7 @@ async def test_pitfall_25_of_a_turn_that_was_stopped_nothing_more_is_written(hou
     more, said = asyncio.Event(), asyncio.Event()
     model = Script(TextPiece("Half"), more, TextPiece(" and more"), said.set, asyncio.Event())
     async with house.turns(model, logs=Watched(house.logs, pause)) as turns, asyncio.TaskGroup() as tasks:
-        work = tasks.create_task(turns.run(await house.claim(), house.retake))
+        work = tasks.create_task(turns.run(await house.claim(), house.retake, Cancellation()))
         await pause.arrived.wait()
         more.set()
         await said.wait()
@@ -531,8 +517,8 @@ async def test_pitfall_25_of_a_turn_that_was_stopped_nothing_more_is_written(hou
         await asyncio.wait([work])
         pause.go_on.set()
         other_id = await house.post("another")
-        other = tasks.create_task(turns.run(await house.claim(), house.retake))
-        await _until(lambda: house.told(other_id), lambda lines: lines[-1:] == ["text-delta p1: Half and more"])
+        other = tasks.create_task(turns.run(await house.claim(), house.retake, Cancellation()))
+        await until(lambda: house.told(other_id), lambda lines: lines[-1:] == ["text-delta p1: Half and more"])
         other.cancel()
     assert (await house.told(task_id))[-1] == "text-delta p1: Half"
 

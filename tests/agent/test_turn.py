@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import structlog
 
+from service.adapters.demo_model import DemoModel
 from service.adapters.openai_model import OpenAIModel
 from service.adapters.redis_client import connect
 from service.adapters.redis_log import RedisLogStore
@@ -23,7 +24,7 @@ from service.model.position import BEGINNING, Position
 from tests.adapters.upstream import SECRET, Reasoning, Silence, Upstream, answer, refusal
 from tests.adapters.upstream import Script as Answer
 from tests.agent.faults import Once, Watched
-from tests.agent.house import House, Script
+from tests.agent.house import ForGood, House, Script
 from tests.sessions.databases import say
 
 IDLE_SECONDS = 0.2
@@ -143,7 +144,7 @@ ERROR_TYPES = [*MESSAGES, "unknown", "llm_parse_error"]
 @pytest.mark.parametrize("error_type", ERROR_TYPES)
 async def test_an_input_that_reached_nobody_is_bounced_back(house: House, error_type: str) -> None:
     task_id = await house.post(f"/fail {error_type}")
-    await house.run(await house.claim())
+    await house.run(await house.claim(), ForGood(DemoModel()))
     asks_for_key = ["data-authentication-required demo"] if error_type == "authentication_error" else []
     assert await house.told(task_id) == [
         "start",
@@ -194,7 +195,7 @@ async def test_the_largest_inputs_fit_their_log_and_come_back_whole(house: House
 async def test_a_failure_amid_the_answer_keeps_what_was_said(house: House, error_type: str) -> None:
     text = f"/reason Hm\n/say So far\n/fail {error_type}"
     task_id = await house.post(text)
-    await house.run(await house.claim())
+    await house.run(await house.claim(), ForGood(DemoModel()))
     assert await house.told(task_id) == [
         "start",
         f"data-input: {text}",
@@ -284,7 +285,7 @@ async def test_an_endpoint_that_refuses_bounces_the_input_at_once(
 ) -> None:
     upstream.play(script)
     task_id = await house.post("Hi")
-    await house.run(await house.claim(), endpoint)
+    await house.run(await house.claim(), ForGood(endpoint))
     lines = await house.told(task_id)
     asks_for_key = ["data-authentication-required"] if error_type == "authentication_error" else []
     assert [line.split()[0] for line in lines[3:]] == [
@@ -314,7 +315,7 @@ async def test_an_endpoint_that_breaks_amid_the_answer_keeps_what_it_said(
     house: House, endpoint: OpenAIModel, text: str, error_type: str, said: str
 ) -> None:
     task_id = await house.post(text)
-    await house.run(await house.claim(), endpoint)
+    await house.run(await house.claim(), ForGood(endpoint))
     lines = await house.told(task_id)
     assert [line.split()[0] for line in lines[4:]] == [
         *("text-start", "text-delta", "text-end", "finish-step"),

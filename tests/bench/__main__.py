@@ -9,7 +9,19 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from tests.bench import appending, fanout, idle, replaying, starting, turns
+from tests.bench import (
+    appending,
+    archiving,
+    crowded,
+    fanout,
+    idle,
+    latency,
+    replaying,
+    resident,
+    starting,
+    storm,
+    turns,
+)
 from tests.bench.ground import Ground, open_ground
 from tests.bench.profile import PROFILES
 from tests.bench.table import Row, printed
@@ -21,12 +33,17 @@ WORKLOADS: Final[dict[str, Callable[[Ground], Awaitable[list[Row]]]]] = {
     "M1": appending.run,
     "M2": idle.run,
     "M3": fanout.run,
+    "M4": latency.run,
     "M5": replaying.run,
+    "M6": storm.run,
+    "M7": crowded.run,
+    "M8": resident.run,
+    "M11": archiving.run,
     "M13": turns.run,
     "M14": starting.run,
 }
 
-SLOW: Final = frozenset({"M14"})
+SLOW: Final = frozenset({"M8", "M14"})
 """Not part of --quick unless named."""
 
 

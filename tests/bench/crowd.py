@@ -28,6 +28,15 @@ class Delivered:
     frames_a_read: float
 
 
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """How old events were when they arrived, in milliseconds."""
+
+    p50: float
+    p99: float
+    count: int
+
+
 class Crowd:
     """A process of readers."""
 
@@ -58,6 +67,17 @@ class Crowd:
         if answer["odd"]:
             raise UnevenDelivery(f"{answer['odd']} readers")
         return Delivered(answer["begun"], answer["done"], answer["frames_a_read"])
+
+    async def time(self) -> None:
+        """From here on look at how old events are when they arrive."""
+        await self._tell("time")
+        await self._answer()
+
+    async def times(self) -> "Ages":
+        """What was seen since then."""
+        await self._tell("times")
+        answer = await self._answer()
+        return Ages(answer["p50"], answer["p99"], answer["count"])
 
     async def replay(self, port: int, readers: int, path: str, frames: int) -> float:
         """Seconds until so many new readers have so many frames each, their connections included."""

@@ -74,12 +74,11 @@ class Publisher:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> None:
         self._reader = reader
         self._writer = writer
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {EVENT_BYTES}\r\n\r\n"
-        self._request = head.encode() + encode(CHUNKS[0])
+        self._head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {EVENT_BYTES}\r\n\r\n".encode()
 
-    async def append(self) -> None:
-        """Publish one event; returns when Nchan has said that it has it."""
-        self._writer.write(self._request)
+    async def append(self, event: bytes = encode(CHUNKS[0])) -> None:
+        """Publish one event of EVENT_BYTES; returns when Nchan has said that it has it."""
+        self._writer.write(self._head + event)
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         assert head.startswith((b"http/1.1 201", b"http/1.1 202")), head
         _, _, rest = head.partition(b"content-length: ")

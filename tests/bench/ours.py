@@ -31,6 +31,12 @@ CHUNKS: Final[Sequence[Chunk]] = [
 """Two deltas of EVENT_BYTES, of two parts in turn: neighbours of one part would be merged while they wait."""
 
 
+def stamped(part: int = 0) -> TextDelta:
+    """A delta of EVENT_BYTES that says when it was made, for readers that look at ages."""
+    stamp = f"@{time.monotonic_ns()}@"
+    return TextDelta(PartId(f"p{part}"), stamp + "x" * (EVENT_BYTES - _FRAME - len(stamp)))
+
+
 @dataclass(frozen=True, slots=True)
 class OpenTask:
     """A running task in this process' hands."""
@@ -67,13 +73,28 @@ class Tasks:
 @asynccontextmanager
 async def open_tasks(ground: Ground) -> AsyncGenerator[Tasks]:
     """This process as a worker over the ground's stores."""
-    async with open_house(ground.settings()) as house, log_writer(house.logs, _clock_ms) as writer:
+    async with open_house(ground.settings()) as house, log_writer(house.logs, clock_ms) as writer:
         yield Tasks(house, writer)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A running service."""
+
+    port: int
+    pid: int
 
 
 @asynccontextmanager
 async def serving(ground: Ground, *arguments: str, profile: str | None = None) -> AsyncGenerator[int]:
     """`playhead serve` as a process; yields its port. With `profile`, cProfile writes what it saw into that file."""
+    async with serving_process(ground, *arguments, profile=profile) as served:
+        yield served.port
+
+
+@asynccontextmanager
+async def serving_process(ground: Ground, *arguments: str, profile: str | None = None) -> AsyncGenerator[Served]:
+    """The same, known by its process too."""
     log = ground.folder / "service.log"
     under = ["-m", "cProfile", "-o", profile] if profile else []
     argv = [sys.executable, *under, "-m", "service", "serve", *arguments]
@@ -83,8 +104,9 @@ async def serving(ground: Ground, *arguments: str, profile: str | None = None) -
         assert process.stdout is not None
         draining = asyncio.create_task(process.stdout.read(), name="service-output")
         stack.callback(draining.cancel)
-        yield int(url.rpartition(":")[2])
+        yield Served(int(url.rpartition(":")[2]), process.pid)
 
 
-def _clock_ms() -> int:
+def clock_ms() -> int:
+    """Unix time in milliseconds."""
     return time.time_ns() // 1_000_000

@@ -1,7 +1,9 @@
 """The readers, as a process of their own: raw protocols that only count frames. Told what to do on its input.
 
-`connect <port> <count> <path>` opens connections and answers when each has its headers. `expect <frames>` answers at
-once; when all readers together have so many frames each, counted from then on, a second answer says when that was.
+`connect <port> <count> <path>` opens connections and answers when each has its headers; a path that begins with `@` is
+a file with the path of each. `expect <frames>` answers at once; when all readers together have so many frames each,
+counted from then on, a second answer says when that was. `time` looks for stamps from then on (see `stamp`), and
+`times` answers how old the events were, in milliseconds: the median, the 99th percentile, and how many were looked at.
 `replay <port> <count> <path> <frames>` does both, from before the first connection. `status` tells the frames of each
 reader, `close` closes all. Answers are lines of JSON; times are of CLOCK_MONOTONIC, which all processes of a machine
 share.
@@ -9,9 +11,12 @@ share.
 
 import asyncio
 import json
+import re
 import sys
 import time
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from tests.bench.processes import raise_descriptor_limit
@@ -19,6 +24,9 @@ from tests.bench.processes import raise_descriptor_limit
 MARK: Final = b"{"
 """Every event that is measured has one, and nothing else on the wire does. One byte is counted four times as fast as
 two, at several GB/s: with less, it would be this program that is measured."""
+
+STAMP: Final = re.compile(rb"@(\d+)@")
+"""Stands in an event that is timed: when it was sent, in nanoseconds of CLOCK_MONOTONIC."""
 
 CONNECTING_AT_ONCE: Final = 100
 _buffer: Final = bytearray(256 * 1024)
@@ -51,6 +59,9 @@ class Reader(asyncio.BufferedProtocol):
             self.began.set_result(None)
         frames = _buffer.count(MARK, 0, nbytes)
         self.frames += frames
+        if self._crowd.ages is not None:
+            now = time.monotonic_ns()
+            self._crowd.ages += [now - int(sent) for sent in STAMP.findall(_buffer, 0, nbytes)]
         self._crowd.count(frames)
 
 
@@ -59,6 +70,8 @@ class Crowd:
 
     def __init__(self) -> None:
         self.readers: list[Reader] = []
+        self.ages: list[int] | None = None
+        """Of timed events, in nanoseconds; one that came in two pieces is not among them."""
         self._frames = 0
         self._reads = 0
         self._goal: int | None = None
@@ -68,11 +81,12 @@ class Crowd:
     async def connect(self, port: int, count: int, path: str) -> None:
         """Open connections, some at once, and wait for their headers."""
         loop = asyncio.get_running_loop()
+        paths = Path(path[1:]).read_text().split() if path.startswith("@") else [path] * count
         for start in range(0, count, CONNECTING_AT_ONCE):
             opened = await asyncio.gather(
                 *(
-                    loop.create_connection(lambda: Reader(self, path), "127.0.0.1", port)
-                    for _ in range(start, min(start + CONNECTING_AT_ONCE, count))
+                    loop.create_connection(partial(Reader, self, each), "127.0.0.1", port)
+                    for each in paths[start : min(start + CONNECTING_AT_ONCE, count)]
                 )
             )
             self.readers += [reader for _, reader in opened]
@@ -93,6 +107,11 @@ class Crowd:
             self._goal = None
             odd = sum(reader.frames != self._expected for reader in self.readers)
             answer(begun=self._begun, done=time.monotonic(), odd=odd, frames_a_read=self._frames / self._reads)
+
+    def told_ages(self) -> dict[str, float]:
+        """What is answered of the ages."""
+        ages, self.ages = sorted(self.ages or [0]), None
+        return {"p50": ages[len(ages) // 2] / 1e6, "p99": ages[len(ages) * 99 // 100] / 1e6, "count": len(ages)}
 
     def close(self) -> None:
         """Hang up."""
@@ -124,6 +143,11 @@ async def main() -> None:
             case ["replay", port, count, path, frames]:
                 crowd.expect(int(frames), int(count))
                 await crowd.connect(int(port), int(count), path)
+            case ["time"]:
+                crowd.ages = []
+                answer(timing=True)
+            case ["times"]:
+                answer(**crowd.told_ages())
             case ["status"]:
                 answer(frames=[reader.frames for reader in crowd.readers])
             case ["close"]:

@@ -7,8 +7,10 @@ import asyncio
 import json
 import os
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +22,12 @@ from service.adapters.postgres_schema import KNOWN_VERSION, schema_sql
 from service.wiring import StoreUrls
 from tests.adapters.embedded.foreign import eventually
 from tests.adapters.valkeys import own_valkey
+from tests.conftest import REPOSITORY
 from tests.processes import serve
 from tests.sessions.databases import own_database
 
 SECRET = "hunter2"
+PLAIN = {"TERM": "dumb", "NO_COLOR": "1"}
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,45 @@ class Ran:
     err: str
 
 
-async def playhead(
-    folder: Path, *arguments: str, settings: Mapping[str, str] | None = None, module: str = "service"
-) -> Ran:
+Playhead = Callable[..., Awaitable[Ran]]
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Iterator[Path]:
+    """Where a process listens that has the command loaded."""
+    with tempfile.TemporaryDirectory(prefix="playhead-") as folder:
+        command = (sys.executable, "-m", "tests.cli.loaded", f"{folder}/socket")
+        environment = os.environ | PLAIN
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY, env=environment
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"listening\n"
+            yield Path(folder, "socket")
+
+
+@pytest.fixture
+def playhead(loaded: Path) -> Playhead:
     """Run the command to its end, with these PLAYHEAD_ settings and no others."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYHEAD_")}
-    environment |= {f"PLAYHEAD_{name}": value for name, value in (settings or {}).items()}
+
+    async def run(folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> Ran:
+        asked = {"folder": str(folder), "environment": environment_of(settings or {}), "arguments": arguments}
+        reader, writer = await asyncio.open_unix_connection(loaded, limit=1024 * 1024)
+        writer.write(json.dumps(asked).encode() + b"\n")
+        answer = json.loads(await reader.read())
+        writer.close()
+        await writer.wait_closed()
+        return Ran(**answer)
+
+    return run
+
+
+async def from_the_start(folder: Path, module: str, *arguments: str, settings: Mapping[str, str]) -> Ran:
+    """The same, as a user starts it: a Python of its own, which loads the module."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", module, *arguments),
-        env=environment | {"TERM": "dumb", "NO_COLOR": "1"},
+        env=environment_of(settings),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -56,6 +89,11 @@ async def playhead(
         await process.communicate()
         raise
     return Ran(process.returncode, out.decode(), err.decode())
+
+
+def environment_of(settings: Mapping[str, str]) -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYHEAD_")}
+    return environment | {f"PLAYHEAD_{name}": value for name, value in settings.items()} | PLAIN
 
 
 def assert_one_line(ran: Ran, name: str) -> None:
@@ -83,7 +121,7 @@ async def execute(url: str, statement: str) -> list[asyncpg.Record]:
 # --- help -------------------------------------------------------------------------------------------------------------
 
 
-async def test_help_names_the_commands(tmp_path: Path) -> None:
+async def test_help_names_the_commands(playhead: Playhead, tmp_path: Path) -> None:
     ran, bare, serve_help = await asyncio.gather(
         playhead(tmp_path, "--help"), playhead(tmp_path), playhead(tmp_path, "serve", "--help")
     )
@@ -96,13 +134,22 @@ async def test_help_names_the_commands(tmp_path: Path) -> None:
     assert "--only" in serve_help.out
 
 
-async def test_what_there_is_not_is_a_usage_error(tmp_path: Path) -> None:
+async def test_what_there_is_not_is_a_usage_error(playhead: Playhead, tmp_path: Path) -> None:
     asked = (("nonsense",), ("serve", "--only", "nothing"), ("schema", "drop"))
     for ran in await asyncio.gather(*(playhead(tmp_path, *arguments) for arguments in asked)):
         assert ran.code == 2
         assert "Traceback" not in ran.err
         assert ran.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_garbage_is_looked_for_as_soon_as_the_program_is_loaded(tmp_path: Path) -> None:
+    program = "import service.__main__, gc; print(gc.isenabled(), gc.get_freeze_count() > 10_000)"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program), stdout=asyncio.subprocess.PIPE, cwd=tmp_path
+    )
+    out, _ = await process.communicate()
+    assert (process.returncode, out) == (0, b"True True\n")
 
 
 # --- serve: settings --------------------------------------------------------------------------------------------------
@@ -116,7 +163,7 @@ WRONG: dict[str, dict[str, str]] = {
 }
 
 
-async def test_a_wrong_setting_stops_the_start_before_anything_is_there(tmp_path: Path) -> None:
+async def test_a_wrong_setting_stops_the_start_before_anything_is_there(playhead: Playhead, tmp_path: Path) -> None:
     """All kinds of wrong values: tests/test_settings.py."""
     runs = await asyncio.gather(*(playhead(tmp_path, "serve", settings=values) for values in WRONG.values()))
     for name, ran in zip(WRONG, runs, strict=True):
@@ -125,12 +172,14 @@ async def test_a_wrong_setting_stops_the_start_before_anything_is_there(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_dotenv_file_in_the_working_directory_is_read(tmp_path: Path) -> None:
+async def test_a_dotenv_file_in_the_working_directory_is_read(playhead: Playhead, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("PLAYHEAD_HTTP_PORT=70000\n")
     assert_one_line(await playhead(tmp_path, "serve"), "HTTP_PORT")
 
 
-async def test_a_port_in_use_is_one_line(tmp_path: Path, stores: StoreUrls, postgres_url: str) -> None:
+async def test_a_port_in_use_is_one_line(
+    playhead: Playhead, tmp_path: Path, stores: StoreUrls, postgres_url: str
+) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -151,14 +200,18 @@ def closed_port() -> int:
     return port
 
 
-async def test_a_database_that_does_not_answer_is_one_line(tmp_path: Path, stores: StoreUrls) -> None:
+async def test_a_database_that_does_not_answer_is_one_line(
+    playhead: Playhead, tmp_path: Path, stores: StoreUrls
+) -> None:
     url = f"postgresql://u:{SECRET}@127.0.0.1:{closed_port()}/d"
     assert_one_line(
         await playhead(tmp_path, "serve", settings={"REDIS_URL": stores.redis, "POSTGRES_URL": url}), "POSTGRES_URL"
     )
 
 
-async def test_a_database_that_there_is_not_is_one_line(tmp_path: Path, stores: StoreUrls, empty: str) -> None:
+async def test_a_database_that_there_is_not_is_one_line(
+    playhead: Playhead, tmp_path: Path, stores: StoreUrls, empty: str
+) -> None:
     settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": empty.replace("/playhead_test", "/no_such")}
     for ran in await asyncio.gather(
         playhead(tmp_path, "serve", settings=settings), playhead(tmp_path, "schema", "apply", settings=settings)
@@ -170,16 +223,19 @@ async def test_a_redis_that_does_not_answer_is_one_line_whatever_part_starts(tmp
     """All kinds of stores that do not do: tests/adapters/test_redis_check.py."""
     settings = {"REDIS_URL": f"redis://u:{SECRET}@127.0.0.1:{closed_port()}/0", "POSTGRES_URL": postgres_url}
     for ran in await asyncio.gather(
-        playhead(tmp_path, "serve", settings=settings),
-        playhead(tmp_path, "serve", "--only", "http", settings=settings),
-        playhead(tmp_path, "tasks", settings=settings, module="consumers"),
+        from_the_start(tmp_path, "service", "serve", settings=settings),
+        from_the_start(tmp_path, "service", "serve", "--only", "http", settings=settings),
+        from_the_start(tmp_path, "consumers", "tasks", settings=settings),
+        from_the_start(tmp_path, "consumers", "archiver", settings=settings),
     ):
         assert_one_line(ran, "REDIS_URL")
         assert "cannot be reached" in ran.err
         assert ran.out == ""
 
 
-async def test_a_store_that_does_not_do_stops_the_start_before_an_embedded_one_makes_its_folder(tmp_path: Path) -> None:
+async def test_a_store_that_does_not_do_stops_the_start_before_an_embedded_one_makes_its_folder(
+    playhead: Playhead, tmp_path: Path
+) -> None:
     async with own_valkey("--maxmemory-policy", "allkeys-lru") as valkey:
         assert_one_line(await playhead(tmp_path, "serve", settings={"REDIS_URL": valkey.url()}), "REDIS_URL")
     url = f"postgresql://u:{SECRET}@127.0.0.1:{closed_port()}/d"
@@ -234,7 +290,7 @@ def test_no_kind_of_password_is_shown(name: str) -> None:
 
 @pytest.mark.parametrize("host", ["::1%nope", "127.0.0.2%lo"])
 async def test_an_address_that_there_is_not_is_one_line(
-    tmp_path: Path, stores: StoreUrls, postgres_url: str, host: str
+    playhead: Playhead, tmp_path: Path, stores: StoreUrls, postgres_url: str, host: str
 ) -> None:
     settings = {"HTTP_HOST": host, "REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
     assert_one_line(await playhead(tmp_path, "serve", settings=settings), "HTTP_HOST")
@@ -242,14 +298,16 @@ async def test_an_address_that_there_is_not_is_one_line(
 
 @pytest.mark.parametrize("attributes", ["standby", "read-only", "any-such"])
 async def test_a_database_that_is_not_what_the_url_asks_for_is_one_line(
-    tmp_path: Path, stores: StoreUrls, postgres_url: str, attributes: str
+    playhead: Playhead, tmp_path: Path, stores: StoreUrls, postgres_url: str, attributes: str
 ) -> None:
     url = f"{postgres_url}&target_session_attrs={attributes}"
     settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": url}
     assert_one_line(await playhead(tmp_path, "serve", settings=settings), "POSTGRES_URL")
 
 
-async def test_a_database_that_is_read_only_is_refused(tmp_path: Path, stores: StoreUrls, postgres_url: str) -> None:
+async def test_a_database_that_is_read_only_is_refused(
+    playhead: Playhead, tmp_path: Path, stores: StoreUrls, postgres_url: str
+) -> None:
     (row,) = await execute(postgres_url, "SELECT current_database() AS name")
     await execute(postgres_url, f"ALTER DATABASE {row['name']} SET default_transaction_read_only = on")
     settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
@@ -258,7 +316,9 @@ async def test_a_database_that_is_read_only_is_refused(tmp_path: Path, stores: S
     assert "read-only" in ran.err
 
 
-async def test_a_database_without_our_schema_is_refused(tmp_path: Path, stores: StoreUrls, empty: str) -> None:
+async def test_a_database_without_our_schema_is_refused(
+    playhead: Playhead, tmp_path: Path, stores: StoreUrls, empty: str
+) -> None:
     ran = await playhead(tmp_path, "serve", settings={"REDIS_URL": stores.redis, "POSTGRES_URL": empty})
     assert_one_line(ran, "POSTGRES_URL")
     assert "playhead schema apply" in ran.err
@@ -267,7 +327,7 @@ async def test_a_database_without_our_schema_is_refused(tmp_path: Path, stores: 
 
 @pytest.mark.parametrize("version", [KNOWN_VERSION + 1, KNOWN_VERSION - 1], ids=["future", "past"])
 async def test_a_database_of_another_version_is_refused_and_left_alone(
-    tmp_path: Path, stores: StoreUrls, postgres_url: str, version: int
+    playhead: Playhead, tmp_path: Path, stores: StoreUrls, postgres_url: str, version: int
 ) -> None:
     await execute(postgres_url, f"UPDATE schema_version SET version = {version}")
     settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
@@ -281,7 +341,7 @@ async def test_a_database_of_another_version_is_refused_and_left_alone(
 
 
 async def test_a_database_whose_transactions_do_not_see_each_other_is_refused(
-    tmp_path: Path, stores: StoreUrls, postgres_url: str, empty: str
+    playhead: Playhead, tmp_path: Path, stores: StoreUrls, postgres_url: str, empty: str
 ) -> None:
     settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
     for url in (postgres_url, empty):
@@ -294,15 +354,6 @@ async def test_a_database_whose_transactions_do_not_see_each_other_is_refused(
         assert_one_line(ran, "POSTGRES_URL")
         assert "repeatable read" in ran.err
     assert await execute(empty, "SELECT FROM pg_tables WHERE schemaname = 'public'") == []
-
-
-async def test_variables_of_a_user_s_psql_do_not_decide_about_the_embedded_database(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in (("PGSSLMODE", "require"), ("PGTARGETSESSIONATTRS", "standby"), ("PGGSSLIB", "x")):
-        monkeypatch.setenv(name, value)
-    async with serve(tmp_path / "log", {"DATA_DIR": str(tmp_path / "data")}) as service:
-        assert await service.stop() == 0
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
@@ -347,7 +398,9 @@ async def test_what_does_not_stop_does_not_keep_the_process_and_is_named(tmp_pat
 # --- schema -----------------------------------------------------------------------------------------------------------
 
 
-async def test_schema_print_prints_the_whole_ddl_and_needs_nothing(tmp_path: Path, empty: str) -> None:
+async def test_schema_print_prints_the_whole_ddl_and_needs_nothing(
+    playhead: Playhead, tmp_path: Path, empty: str
+) -> None:
     ran = await playhead(tmp_path, "schema", "print", settings={"HTTP_PORT": "wrong"})
     assert (ran.code, ran.out, ran.err) == (0, schema_sql(), "")
     connection = await asyncpg.connect(empty)
@@ -358,7 +411,7 @@ async def test_schema_print_prints_the_whole_ddl_and_needs_nothing(tmp_path: Pat
 
 
 async def test_schema_apply_is_harmless_to_repeat_and_to_run_at_once(
-    tmp_path: Path, stores: StoreUrls, empty: str
+    playhead: Playhead, tmp_path: Path, stores: StoreUrls, empty: str
 ) -> None:
     settings = {"POSTGRES_URL": empty}
     runs = await asyncio.gather(*(playhead(tmp_path, "schema", "apply", settings=settings) for _ in range(2)))
@@ -375,11 +428,13 @@ async def test_schema_apply_is_harmless_to_repeat_and_to_run_at_once(
         assert await service.stop() == 0
 
 
-async def test_schema_apply_wants_to_know_where(tmp_path: Path) -> None:
+async def test_schema_apply_wants_to_know_where(playhead: Playhead, tmp_path: Path) -> None:
     assert_one_line(await playhead(tmp_path, "schema", "apply"), "POSTGRES_URL")
 
 
-async def test_a_foreign_database_with_a_table_of_ours_is_left_as_it_was(tmp_path: Path, empty: str) -> None:
+async def test_a_foreign_database_with_a_table_of_ours_is_left_as_it_was(
+    playhead: Playhead, tmp_path: Path, empty: str
+) -> None:
     """Applied whole or not at all."""
     await execute(empty, "CREATE TABLE messages (mine integer)")
     ran = await playhead(tmp_path, "schema", "apply", settings={"POSTGRES_URL": empty})

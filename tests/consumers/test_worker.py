@@ -6,17 +6,21 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 import pytest
 import structlog
 
-from consumers.tasks import ABORT_SECONDS, DRAIN_SECONDS, POLL_SECONDS, STOP_SECONDS
+from consumers.tasks import ABORT_SECONDS, CANCEL_POLL_SECONDS, DRAIN_SECONDS, POLL_SECONDS, STOP_SECONDS
+from service.adapters.memory_database import LAPSED
 from service.agent.model_call import MAX_SILENCE_SECONDS
+from service.agent.retry import FIRST_WAIT_SECONDS, MAX_RETRIES
 from service.model.errors import DatabaseUnavailable
 from service.model.events import Usage
 from service.model.generation import CallEnded, Piece, TextPiece, Utterance
 from service.model.ids import TaskId
+from service.model.task import CancelRequested, TaskDue
+from tests.consumers import virtual
 from tests.consumers.virtual import LEASE_SECONDS, Town
 
 MAY_WORK_SECONDS = LEASE_SECONDS * 2 / 3
 LOOK_SECONDS = LEASE_SECONDS / 30
-RENEW_SECONDS = LEASE_SECONDS / 5
+RENEW_SECONDS = CANCEL_POLL_SECONDS
 
 
 class Speaker:
@@ -97,10 +101,10 @@ def test_a_ring_is_followed_at_once_and_a_lost_one_within_a_poll(town: Town) -> 
     model = Speaker(0)
     town.work(model)
     town.pass_time(POLL_SECONDS / 2)
-    town.tasks.post()
-    town.loop.run(town.bell.ring())
+    town.post()
+    town.loop.run(town.bell.ring(TaskDue()))
     town.pass_time(POLL_SECONDS / 10)
-    town.tasks.post()
+    town.post()
     town.pass_time(POLL_SECONDS)
     assert [call <= limit for call, limit in zip(model.calls, (0.6, 1.6), strict=True)] == [True, True]
     assert all(row.log_closed for row in town.tasks.rows.values())
@@ -108,7 +112,7 @@ def test_a_ring_is_followed_at_once_and_a_lost_one_within_a_poll(town: Town) -> 
 
 def test_no_more_is_claimed_than_there_is_room_for_and_the_rest_as_soon_as_there_is(town: Town) -> None:
     for _ in range(5):
-        town.tasks.post()
+        town.post()
     model = Speaker(3)
     town.work(model, capacity=2)
     town.pass_time(9.5)
@@ -118,7 +122,7 @@ def test_no_more_is_claimed_than_there_is_room_for_and_the_rest_as_soon_as_there
 
 def test_a_database_that_is_away_is_asked_again(town: Town) -> None:
     town.tasks.trouble = lambda verb: away() if verb == "claim" else None
-    task_id = town.tasks.post()
+    task_id = town.post()
     town.work(Speaker(0))
     town.pass_time(LEASE_SECONDS * 2)  # the claim took effect, its answer was lost: the lease has to lapse first
     assert town.tasks.rows[task_id].task.status == "running"
@@ -131,7 +135,7 @@ def test_a_database_that_is_away_is_asked_again(town: Town) -> None:
 
 
 def test_a_turn_that_takes_longer_than_its_lease_stays_its_workers(town: Town) -> None:
-    task_id = town.tasks.post()
+    task_id = town.post()
     model, other = Speaker(100), Speaker(0)
     town.work(model)
     town.pass_time(0.1)
@@ -147,7 +151,7 @@ def test_a_turn_that_takes_longer_than_its_lease_stays_its_workers(town: Town) -
 )
 def test_pitfall_21_who_cannot_renew_stops_before_another_may_begin(town: Town, trouble: object) -> None:
     """No store can delay it; and the other takes over when the lease has lapsed, not before."""
-    task_id = town.tasks.post()
+    task_id = town.post()
     model = Speaker(100)
     town.work(model)
     town.pass_time(RENEW_SECONDS * 2 + 0.5)
@@ -165,7 +169,7 @@ def test_pitfall_21_who_cannot_renew_stops_before_another_may_begin(town: Town, 
 
 
 def test_two_renewals_that_get_no_answer_cost_no_lease(town: Town) -> None:
-    task_id = town.tasks.post()
+    task_id = town.post()
     answers = iter([silence, silence])
     town.tasks.trouble = lambda verb: next(answers, lambda: None)() if verb == "renew" else None
     town.work(Speaker(30))
@@ -176,7 +180,7 @@ def test_two_renewals_that_get_no_answer_cost_no_lease(town: Town) -> None:
 
 
 def test_a_renewal_counts_from_when_it_was_sent(town: Town) -> None:
-    town.tasks.post()
+    town.post()
     model = Speaker(100)
     town.tasks.trouble = lambda verb: late(2) if verb == "renew" else None
     town.work(model)
@@ -188,7 +192,7 @@ def test_a_renewal_counts_from_when_it_was_sent(town: Town) -> None:
 
 
 def test_a_claim_counts_from_when_it_was_asked_for(town: Town) -> None:
-    town.tasks.post()
+    town.post()
     model = Speaker(100)
     town.tasks.trouble = lambda verb: late(MAY_WORK_SECONDS - 1) if verb == "claim" else away()
     town.work(model)
@@ -198,7 +202,7 @@ def test_a_claim_counts_from_when_it_was_asked_for(town: Town) -> None:
 
 def test_a_claim_whose_time_is_up_when_its_answer_comes_is_not_begun(town: Town) -> None:
     """It lapses; and nothing of it is kept, or there would be no room for the next claim."""
-    task_id = town.tasks.post()
+    task_id = town.post()
     answers = iter([MAY_WORK_SECONDS])
     verbs: list[str] = []
 
@@ -229,7 +233,7 @@ def test_a_turn_that_is_stopped_before_its_first_step_is_not_held_on(town: Town)
             slept = LEASE_SECONDS
         return town.loop.time() + slept
 
-    tasks = [town.tasks.post() for _ in range(4)]
+    tasks = [town.post() for _ in range(4)]
     town.tasks.trouble = lambda verb: late(LOOK_SECONDS) if verb == "claim" and town.loop.time() < 0.1 else None
     town.work(Speaker(0), capacity=4, monotonic=monotonic)
     town.pass_time(LEASE_SECONDS + 2 * POLL_SECONDS)
@@ -238,7 +242,7 @@ def test_a_turn_that_is_stopped_before_its_first_step_is_not_held_on(town: Town)
 
 def test_the_lease_of_a_turn_that_is_being_stopped_is_not_renewed(town: Town) -> None:
     """The database is back while the turn still closes what it has open; then another takes it over in time."""
-    task_id = town.tasks.post("slow")
+    task_id = town.post("slow")
     model, other = Speaker(100, closing_seconds=30), Speaker(0)
     town.tasks.trouble = lambda verb: away() if verb == "renew" else None
     town.work(model, capacity=1)
@@ -251,7 +255,7 @@ def test_the_lease_of_a_turn_that_is_being_stopped_is_not_renewed(town: Town) ->
 
 
 def test_who_is_stopped_is_told_once_and_may_close_what_it_has_open(town: Town) -> None:
-    town.tasks.post("slow")
+    town.post("slow")
     model = Speaker(100, closing_seconds=3)
     town.tasks.trouble = lambda verb: away() if verb == "renew" else None
     town.work(model)
@@ -259,12 +263,67 @@ def test_who_is_stopped_is_told_once_and_may_close_what_it_has_open(town: Town) 
     assert model.ended[0] >= MAY_WORK_SECONDS + 3
 
 
+@pytest.mark.parametrize("rings", [True, False])
+def test_a_task_that_is_to_be_cancelled_ends_within_seconds(town: Town, rings: bool) -> None:
+    """At once where the ring is heard, with the next renewal where it is not."""
+    task_id, other_id = town.post(), town.post()
+    town.work(Speaker(100))
+    town.pass_time(5.5)
+    town.cancel(task_id)
+    if rings:
+        town.loop.run(town.bell.ring(CancelRequested(task_id)))
+    town.pass_time(0.1 if rings else CANCEL_POLL_SECONDS)
+    assert town.tasks.rows[task_id].task.status == "cancelled"
+    assert town.told(task_id)[-2] == "abort cancelled by owner"
+    assert town.tasks.rows[other_id].task.status == "running"
+
+
+def test_a_renewal_that_fails_delays_no_cancellation_however_long_the_lease(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(virtual, "LEASE_SECONDS", 3600.0)
+    task_id = town.post()
+    answers = iter([away])
+    town.tasks.trouble = lambda verb: next(answers, lambda: None)() if verb == "renew" else None
+    town.work(Speaker(100))
+    town.pass_time(CANCEL_POLL_SECONDS + 0.1)
+    town.cancel(task_id)
+    town.pass_time(CANCEL_POLL_SECONDS)
+    assert town.tasks.rows[task_id].task.status == "cancelled"
+
+
+def test_a_queued_task_that_is_to_be_cancelled_is_ended_by_a_worker_that_is_told(town: Town) -> None:
+    town.work(Speaker(100))
+    town.pass_time(0.5)
+    task_id = town.post()
+    town.cancel(task_id)
+    town.loop.run(town.bell.ring(CancelRequested(task_id)))
+    town.pass_time(0.1)
+    assert town.tasks.rows[task_id].task.status == "cancelled"
+    assert "start-step" not in town.told(task_id)
+
+
+def test_pitfall_25_a_cancelled_turn_is_held_until_its_model_has_let_go(town: Town) -> None:
+    """It ends only then: nobody says "ended" while something of it can still write."""
+    task_id = town.post("slow")
+    model = Speaker(100, closing_seconds=2)
+    town.work(model)
+    town.pass_time(5.5)
+    town.cancel(task_id)
+    town.loop.run(town.bell.ring(CancelRequested(task_id)))
+    town.pass_time(1.9)
+    assert town.tasks.rows[task_id].task.status == "running"
+    town.pass_time(0.2)
+    assert town.tasks.rows[task_id].task.status == "cancelled"
+    assert len(model.ended) == 1
+
+
 def test_a_model_that_says_nothing_any_more_ends_its_turn_as_failed(town: Town) -> None:
-    task_id = town.tasks.post()
+    task_id = town.post()
     town.work(Speaker(10_000, silent=True))
     town.pass_time(MAX_SILENCE_SECONDS - 1)
     assert town.tasks.rows[task_id].task.status == "running"
-    town.pass_time(2)
+    town.pass_time(2 + MAX_RETRIES * (MAX_SILENCE_SECONDS + FIRST_WAIT_SECONDS * 2**MAX_RETRIES))
     task = town.tasks.rows[task_id].task
     assert (task.status, task.error_type) == ("failed", "timeout")
     lines = town.told(task_id)
@@ -278,7 +337,7 @@ def test_a_model_that_says_nothing_any_more_ends_its_turn_as_failed(town: Town) 
 @pytest.mark.parametrize("verb", ["claim", "renew"])
 def test_an_odd_error_at_a_loops_edge_ends_nobodys_turn(town: Town, verb: str) -> None:
     """It is told, with where it came from, and the loop goes on."""
-    town.tasks.post()
+    town.post()
     model = Speaker(6)
     town.work(model)
     town.pass_time(1)
@@ -289,7 +348,7 @@ def test_an_odd_error_at_a_loops_edge_ends_nobodys_turn(town: Town, verb: str) -
     assert failed
     assert all(entry["exc_info"] for entry in failed)
     town.tasks.trouble = lambda _: None
-    late_one = town.tasks.post()
+    late_one = town.post()
     town.pass_time(12)
     assert len(model.calls) == 2
     assert [row.epoch for row in town.tasks.rows.values()] == [1, 1]
@@ -297,19 +356,19 @@ def test_an_odd_error_at_a_loops_edge_ends_nobodys_turn(town: Town, verb: str) -
 
 
 def test_a_doorbell_that_breaks_ends_nobodys_turn_and_is_listened_to_again(town: Town) -> None:
-    town.tasks.post()
+    town.post()
     model = Speaker(3)
     town.work(model)
     town.pass_time(0.3)
     town.bell.broken = RuntimeError("a mistake of ours")
     with structlog.testing.capture_logs() as logs:
-        town.loop.run(town.bell.ring())
+        town.loop.run(town.bell.ring(TaskDue()))
         town.pass_time(POLL_SECONDS)
     assert "doorbell_failed" in [entry["event"] for entry in logs]
     town.bell.broken = None
     town.pass_time(POLL_SECONDS + 0.05)
-    town.tasks.post()
-    town.loop.run(town.bell.ring())
+    town.post()
+    town.loop.run(town.bell.ring(TaskDue()))
     asked = town.loop.time()
     town.pass_time(4)
     assert model.calls[1] == pytest.approx(asked, abs=0.01)
@@ -326,20 +385,20 @@ def test_an_idle_worker_stops_at_once(town: Town) -> None:
 
 
 def test_a_worker_that_is_told_to_stop_finishes_what_runs_and_takes_nothing_new(town: Town) -> None:
-    task_id = town.tasks.post()
+    task_id = town.post()
     working = town.work(Speaker(6))
     town.pass_time(1)
     working[1].set()
     town.pass_time(0)
-    new = town.tasks.post()
-    town.loop.run(town.bell.ring())
+    new = town.post()
+    town.loop.run(town.bell.ring(TaskDue()))
     assert town.stop(*working) == pytest.approx(5, abs=0.1)
     assert town.told(task_id)[-1].startswith("finish stop, succeeded")
     assert town.tasks.rows[new].epoch == 0
 
 
 def test_what_takes_too_long_is_let_go_and_another_goes_on_at_once(town: Town) -> None:
-    tasks = [town.tasks.post() for _ in range(3)]
+    tasks = [town.post() for _ in range(3)]
     first, second = Speaker(100), Speaker(2)
     stopping = town.work(first)
     town.pass_time(1)
@@ -357,7 +416,7 @@ def test_what_takes_too_long_is_let_go_and_another_goes_on_at_once(town: Town) -
 
 def test_pitfall_25_what_has_not_stopped_is_not_let_go(town: Town) -> None:
     """While it still closes what it has open, nobody else begins: its lease has to lapse. Others do not wait for it."""
-    slow, quick = town.tasks.post("slow"), town.tasks.post("quick")
+    slow, quick = town.post("slow"), town.post("quick")
     first, second = Speaker(100, closing_seconds=STOP_SECONDS + 30), Speaker(0)
     _, stop = town.work(first)
     town.pass_time(1)
@@ -371,7 +430,7 @@ def test_pitfall_25_what_has_not_stopped_is_not_let_go(town: Town) -> None:
 @pytest.mark.parametrize("deaf", [False, True], ids=["is interrupted", "is left"])
 def test_what_does_not_stop_does_not_hold_up_the_stop_and_is_named(town: Town, deaf: bool) -> None:
     """It is interrupted; what takes no notice of that either is left. Its lease lapses in both cases."""
-    task_id = town.tasks.post("slow")
+    task_id = town.post("slow")
     model = Speaker(100, closing_seconds=60, deaf=deaf)
     stopping = town.work(model)
     town.pass_time(1)
@@ -391,7 +450,7 @@ def test_what_does_not_stop_does_not_hold_up_the_stop_and_is_named(town: Town, d
 
 
 def test_a_worker_that_is_cancelled_leaves_nothing_running(town: Town) -> None:
-    tasks = [town.tasks.post("slow"), town.tasks.post()]
+    tasks = [town.post("slow"), town.post()]
     model = Speaker(100, closing_seconds=1)
     working, _ = town.work(model)
     town.pass_time(1)
@@ -399,12 +458,12 @@ def test_a_worker_that_is_cancelled_leaves_nothing_running(town: Town) -> None:
     town.loop.run(asyncio.wait([working]))
     assert working.cancelled()
     assert model.ended == pytest.approx([1, 2], abs=0.01)  # the one may close what it has open
-    assert [town.tasks.rows[task_id].lease_until for task_id in tasks] == [0, 0]
+    assert [town.tasks.rows[task_id].lease_until for task_id in tasks] == [LAPSED, LAPSED]
 
 
 def test_a_drain_does_not_tell_a_second_time_who_was_told_to_stop(town: Town) -> None:
     """A second time would interrupt how it closes what it has open."""
-    town.tasks.post("slow")
+    town.post("slow")
     model = Speaker(100, closing_seconds=STOP_SECONDS - 0.1)
     town.tasks.trouble = lambda verb: away() if verb == "renew" else None
     _, stop = town.work(model)
@@ -417,7 +476,7 @@ def test_a_drain_does_not_tell_a_second_time_who_was_told_to_stop(town: Town) ->
 
 @pytest.mark.parametrize("trouble", [away, silence], ids=["away", "mute"])
 def test_a_database_that_is_away_does_not_hold_up_a_stop(town: Town, trouble: object) -> None:
-    task_id = town.tasks.post()
+    task_id = town.post()
     stopping = town.work(Speaker(100))
     town.pass_time(1)
     stopping[1].set()

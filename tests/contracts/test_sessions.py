@@ -1,4 +1,7 @@
-"""The port `SessionStore`: conversations as every PostgreSQL that we support keeps them."""
+"""The port `SessionStore`: conversations wherever they are kept.
+
+What is about locks and pools asks for a `database`, and runs on every PostgreSQL that we support.
+"""
 
 import asyncio
 import re
@@ -9,13 +12,13 @@ import pytest
 
 from service.adapters.postgres import Database, postgres_pool
 from service.adapters.postgres_sessions import PostgresSessions
-from service.adapters.postgres_tasks import PostgresTasks
 from service.model.errors import DatabaseUnavailable, NotFound, SessionBusy, UnknownMessage
 from service.model.events import FilePart, TextPart, Usage
 from service.model.ids import MessageId, SessionId, TaskId
 from service.model.session import HISTORY_BYTES, PAGE_BYTES, PAGE_MESSAGES, Posted
 from service.sessions.ports import SessionStore
-from tests.sessions.databases import say, until_somebody_waits
+from tests.contracts.conversations import Kept
+from tests.sessions.databases import until_somebody_waits
 from tests.sessions.endings import ended_with
 from tests.sessions.texts import ODD_TEXTS
 
@@ -25,15 +28,8 @@ HI = [TextPart("Hi")]
 
 
 @pytest.fixture
-def store(database: Database) -> SessionStore:
-    return PostgresSessions(database)
-
-
-async def rows(database: Database) -> dict[str, int]:
-    return {
-        table: (await database.fetch(f"SELECT count(*) FROM {table}"))[0][0]
-        for table in ("sessions", "tasks", "leases", "messages")
-    }
+def store(kept: Kept) -> SessionStore:
+    return kept.store
 
 
 # --- create, read -----------------------------------------------------------------------------------------------------
@@ -60,18 +56,14 @@ async def test_there_is_no_session_that_was_not_created(store: SessionStore, ses
     assert await store.read(SessionId(session_id)) is None
 
 
-async def test_there_is_no_task_that_was_not_posted(store: SessionStore) -> None:
-    assert await store.task(NOBODYS) is None
-
-
 # --- post -------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_posted_message_is_there_with_its_queued_turn(store: SessionStore) -> None:
+async def test_a_posted_message_is_there_with_its_queued_turn(store: SessionStore, kept: Kept) -> None:
     session = await store.create()
     posted = await store.post(session.id, [TextPart("Hi"), FilePart("image/png", "https://a.test/b.png")])
     now = await store.read(session.id)
-    task = await store.task(posted.task_id)
+    task = await kept.queue.read(posted.task_id)
     assert now is not None
     assert task is not None
     assert UUID7.fullmatch(posted.task_id)
@@ -88,24 +80,24 @@ async def test_a_posted_message_is_there_with_its_queued_turn(store: SessionStor
     assert task.answer_id != task.input_id
 
 
-async def test_posting_to_what_does_not_exist_stores_nothing(store: SessionStore, database: Database) -> None:
-    before = await rows(database)
+async def test_posting_to_what_does_not_exist_stores_nothing(store: SessionStore, kept: Kept) -> None:
+    before = await kept.counts()
     with pytest.raises(NotFound):
         await store.post(SessionId("nobody's"), HI)
-    assert await rows(database) == before
+    assert await kept.counts() == before
 
 
-async def test_one_turn_at_a_time(store: SessionStore, database: Database) -> None:
+async def test_one_turn_at_a_time(store: SessionStore, kept: Kept) -> None:
     session = await store.create()
     await store.post(session.id, HI)
-    queue = PostgresTasks(database)
-    before = await rows(database)
+    queue = kept.queue
+    before = await kept.counts()
     with pytest.raises(SessionBusy):  # while it is queued
         await store.post(session.id, HI)
     (claim,) = await queue.claim(1, 60)
     with pytest.raises(SessionBusy):  # while it runs
         await store.post(session.id, HI)
-    assert await rows(database) == before
+    assert await kept.counts() == before
 
     await queue.end(claim, ended_with(claim, "There."))
     again = await store.read(session.id)  # free from the end on, not only from the log's closing on
@@ -120,7 +112,7 @@ async def test_a_busy_session_is_no_other_sessions_affair(store: SessionStore) -
     assert len({post.task_id for post in posted}) == 3
 
 
-async def test_pitfall_43_twenty_posts_at_once_make_one_turn(dsn: str, database: Database) -> None:
+async def test_pitfall_43_twenty_posts_at_once_make_one_turn(dsn: str, kept: Kept) -> None:
     async with AsyncExitStack() as stack:
         stores = [
             PostgresSessions(Database(await stack.enter_async_context(postgres_pool(dsn, connections=5))))
@@ -132,12 +124,12 @@ async def test_pitfall_43_twenty_posts_at_once_make_one_turn(dsn: str, database:
     accepted = [result for result in results if isinstance(result, Posted)]
     assert len(accepted) == 1
     assert [type(result) for result in results if not isinstance(result, Posted)] == [SessionBusy] * 19
-    assert await rows(database) == {"sessions": 1, "tasks": 1, "leases": 1, "messages": 1}
+    assert await kept.counts() == {"sessions": 1, "tasks": 1, "leases": 1, "messages": 1}
 
 
 @pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
 async def test_pitfall_43_a_post_that_had_to_wait_does_not_make_a_second_turn(
-    dsn: str, database: Database, isolation: str
+    dsn: str, kept: Kept, database: Database, isolation: str
 ) -> None:
     """What was there when it came does not count; and where that is all that it sees, there is a safety net."""
     sign = "&" if "?" in dsn else "?"
@@ -154,7 +146,7 @@ async def test_pitfall_43_a_post_that_had_to_wait_does_not_make_a_second_turn(
             tasks.create_task(_refused_as_busy(store, session.id))
             await until_somebody_waits(database)
             await connection.fetch("SELECT FROM playhead_post($1, $2)", session.id, [])
-    assert await rows(database) == {"sessions": 1, "tasks": 1, "leases": 1, "messages": 1}
+    assert await kept.counts() == {"sessions": 1, "tasks": 1, "leases": 1, "messages": 1}
 
 
 async def _refused_as_busy(store: SessionStore, session_id: SessionId) -> None:
@@ -168,8 +160,8 @@ async def test_posts_to_many_sessions_at_once_do_not_wait_for_each_other_in_a_ci
     assert len({post.task_id for post in posted}) == 40
 
 
-async def test_messages_stand_in_the_order_in_which_they_were_accepted(store: SessionStore, database: Database) -> None:
-    queue = PostgresTasks(database)
+async def test_messages_stand_in_the_order_in_which_they_were_accepted(store: SessionStore, kept: Kept) -> None:
+    queue = kept.queue
     session = await store.create()
     for n in range(5):
         await store.post(session.id, [TextPart(f"question {n}")])
@@ -212,30 +204,28 @@ PAGES = {
 
 @pytest.mark.parametrize(("sizes", "expected"), PAGES.values(), ids=PAGES.keys())
 async def test_a_conversation_is_read_in_bounded_pages(
-    store: SessionStore, database: Database, sizes: list[int], expected: list[int]
+    store: SessionStore, kept: Kept, sizes: list[int], expected: list[int]
 ) -> None:
     session = await store.create()
-    said = await say(database, session.id, sizes)
-    await say(database, (await store.create()).id, [10])
+    said = await kept.say(session.id, sizes)
+    await kept.say((await store.create()).id, [10])
     pages = await whole(store, session.id)
     assert [len(page) for page in pages] == expected
     assert [each for page in reversed(pages) for each in page] == said
 
 
-async def test_there_is_nothing_before_the_first_message(store: SessionStore, database: Database) -> None:
+async def test_there_is_nothing_before_the_first_message(store: SessionStore, kept: Kept) -> None:
     session = await store.create()
-    first, *_ = await say(database, session.id, [10, 10])
+    first, *_ = await kept.say(session.id, [10, 10])
     page = await store.read(session.id, MessageId(first))
     assert page is not None
     assert (page.messages, page.earlier) == ((), False)
 
 
-async def test_before_a_message_that_is_not_of_this_session_there_is_no_page(
-    store: SessionStore, database: Database
-) -> None:
+async def test_before_a_message_that_is_not_of_this_session_there_is_no_page(store: SessionStore, kept: Kept) -> None:
     session, other = await store.create(), await store.create()
-    await say(database, session.id, [10])
-    (foreign,) = await say(database, other.id, [10])
+    await kept.say(session.id, [10])
+    (foreign,) = await kept.say(other.id, [10])
     for unknown in (foreign, NOBODYS, "x", "'; --"):
         with pytest.raises(UnknownMessage):
             await store.read(session.id, MessageId(unknown))
@@ -256,10 +246,10 @@ HISTORIES = {
 
 @pytest.mark.parametrize(("sizes", "expected"), HISTORIES.values(), ids=HISTORIES.keys())
 async def test_a_history_is_the_newest_that_fits(
-    store: SessionStore, database: Database, sizes: list[int], expected: int
+    store: SessionStore, kept: Kept, sizes: list[int], expected: int
 ) -> None:
     session = await store.create()
-    said = await say(database, session.id, sizes)
+    said = await kept.say(session.id, sizes)
     history = await store.history(session.id)
     assert [message.id for message in history] == said[len(said) - expected :]
 
@@ -287,13 +277,12 @@ async def test_what_is_away_is_told_as_that(dsn: str) -> None:
     async with postgres_pool(dsn) as pool:
         store = PostgresSessions(Database(pool))
         session = await store.create()
-        posted = await store.post(session.id, HI)
+        await store.post(session.id, HI)
     for call in (
         store.create(),
         store.read(session.id),
         store.history(session.id),
         store.post(session.id, HI),
-        store.task(posted.task_id),
     ):
         with pytest.raises(DatabaseUnavailable):
             await call

@@ -13,8 +13,9 @@ import structlog
 
 from service.adapters.postgres import Database, postgres_pool
 from service.http import health
-from service.http.app import serving
+from service.http.app import STOP_SECONDS, serving
 from service.model.errors import DatabaseUnavailable, LogUnavailable, PlayheadError, SessionBusy
+from service.registry import hub
 from service.settings import Settings
 from service.wiring import House, StoreUrls, open_app, open_house, open_worker
 from tests.adapters.upstream import SECRET, Upstream
@@ -92,6 +93,29 @@ async def test_a_conversation_by_its_routes(doors: Doors) -> None:
     assert_problem(await post(doors.url, session["id"], "Hi again"), 409, "session_busy")
 
 
+async def test_a_task_is_cancelled_as_often_as_it_is_asked_for(doors: Doors) -> None:
+    session_id = (await ask(doors.url, "POST", "/sessions")).json["id"]
+    path = f"/tasks/{(await post(doors.url, session_id, 'Hi')).json['task_id']}"
+    first, second = [await ask(doors.url, "POST", f"{path}/cancel") for _ in range(2)]
+    assert (first.status, first.headers["cache-control"]) == (202, NO_STORE)
+    assert first.json["status"] == "queued"  # a worker ends it; there is none here yet
+    assert first.json["cancel_requested_at"].endswith("Z")
+    assert (second.status, second.json) == (202, first.json)
+    stop = asyncio.Event()
+    async with open_worker(doors.house, doors.settings) as worker, asyncio.TaskGroup() as tasks:
+        tasks.create_task(worker.run(stop))
+        stream = await ask(doors.url, "GET", f"{path}/stream")
+        stop.set()
+    assert b'"type":"abort"' in stream.body
+    ended = await ask(doors.url, "POST", f"{path}/cancel")
+    assert (ended.status, ended.json["status"]) == (200, "cancelled")
+    assert_problem(await ask(doors.url, "POST", f"/tasks/{NOBODYS}/cancel"), 404, "not_found")
+    assert_problem(await ask(doors.url, "GET", f"{path}/cancel"), 405, "method_not_allowed")
+    assert (await ask(doors.url, "POST", f"{path}/cancel", b'{"because": 1}')).status == 422
+    again = await post(doors.url, session_id, "Hi again")
+    assert again.status == 202  # the session is free
+
+
 async def test_a_long_conversation_is_read_page_by_page(doors: Doors) -> None:
     session_id = (await ask(doors.url, "POST", "/sessions")).json["id"]
     async with postgres_pool(doors.house.urls.postgres, connections=1) as pool:
@@ -139,6 +163,23 @@ async def test_a_page_from_elsewhere_is_not_even_told_how_things_are(doors: Door
         assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
+async def test_pitfall_18_a_stop_cuts_streams_at_once_and_in_the_middle(doors: Doors) -> None:
+    """As a lost connection does, so that every reader comes back: the body's end is not there."""
+    session_id = (await ask(doors.url, "POST", "/sessions")).json["id"]
+    path = (await post(doors.url, session_id, "Hi")).json["stream"]
+    async with open_app(doors.house, doors.settings) as app:
+        async with served(app, doors.settings) as url:
+            address = urlsplit(url)
+            reader, writer = await asyncio.open_connection(address.hostname, address.port)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            await reader.readuntil(b"\r\n\r\n")
+            begun = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - begun < STOP_SECONDS / 2
+    rest = await reader.read()
+    assert not rest.endswith(b"0\r\n\r\n")
+    writer.close()
+
+
 async def test_a_port_that_has_just_been_used_can_be_listened_on_again(doors: Doors) -> None:
     port, settings = 0, doors.settings
     async with open_app(doors.house, settings) as app:
@@ -160,7 +201,7 @@ class Broken:
     async def create(self, *_: object) -> Any:
         raise self._error
 
-    read = post = task = facts = create
+    read = post = cancel = facts = create
 
 
 class NoStatus(PlayheadError):
@@ -169,7 +210,7 @@ class NoStatus(PlayheadError):
 
 @pytest.mark.parametrize("error", [RuntimeError("hunter2"), KeyError("hunter2"), NoStatus()], ids=repr)
 async def test_a_mistake_of_ours_is_a_500_that_shows_nothing(doors: Doors, error: Exception) -> None:
-    house = dataclasses.replace(doors.house, sessions=Broken(error), directory=Broken(error))
+    house = dataclasses.replace(doors.house, sessions=Broken(error), tasks=Broken(error), directory=Broken(error))
     with structlog.testing.capture_logs() as logs:
         async with door(house, doors.settings) as url:
             answers = [
@@ -177,6 +218,7 @@ async def test_a_mistake_of_ours_is_a_500_that_shows_nothing(doors: Doors, error
                 await ask(url, "GET", f"/sessions/{NOBODYS}"),
                 await post(url, NOBODYS, "hush-hush"),
                 await ask(url, "GET", f"/tasks/{NOBODYS}"),
+                await ask(url, "POST", f"/tasks/{NOBODYS}/cancel"),
                 await ask(url, "GET", f"/tasks/{NOBODYS}/stream"),
             ]
     for answer in answers:
@@ -227,21 +269,43 @@ async def test_readiness_says_which_store_is_away_and_life_goes_on(stores: Store
             assert (alive.status, alive.json) == (200, {"status": "ok"})
             return answer.status, answer.json
 
-        def state(redis_state: str, postgres_state: str) -> tuple[int, Any]:
-            good = redis_state == postgres_state == "ok"
-            dependencies = {"redis": redis_state, "postgres": postgres_state}
-            body = {"status": "ok" if good else "unavailable", "dependencies": dependencies}
-            return (200 if good else 503), body
+        def away(**since: str) -> tuple[int, Any]:
+            dependencies: dict[str, dict[str, str]] = {"redis": {"status": "ok"}, "postgres": {"status": "ok"}}
+            dependencies |= {name: {"status": "away", "since": when} for name, when in since.items()}
+            body = {"status": "unavailable" if since else "ok", "dependencies": dependencies}
+            return (503 if since else 200), body
 
-        assert await ready() == state("ok", "ok")
+        assert await ready() == away()
         redis.cut()
-        assert await ready() == state("away", "ok")
+        gone = {"redis": (await ready())[1]["dependencies"]["redis"]["since"]}
+        assert await ready() == away(**gone)  # since then, however often one asks
         postgres.cut()
-        assert await ready() == state("away", "away")
+        gone["postgres"] = (await ready())[1]["dependencies"]["postgres"]["since"]
+        assert await ready() == away(**gone)
+        assert gone["redis"] < gone["postgres"]
         await redis.open()
-        assert await ready() == state("ok", "away")
+        assert await ready() == away(postgres=gone["postgres"])
         await postgres.open()
-        assert await ready() == state("ok", "ok")
+        assert await ready() == away()
+
+
+async def test_that_a_store_is_away_is_seen_though_nobody_asks(
+    stores: StoreUrls, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "WATCH_SECONDS", 0.02)
+    with structlog.testing.capture_logs() as logs:
+        async with behind_lines(stores, dsn) as (_, redis, _):
+
+            async def told(event: str) -> None:
+                async with asyncio.timeout(5):
+                    while event not in [entry["event"] for entry in logs]:  # noqa: ASYNC110 - the watch goes on
+                        await asyncio.sleep(0.01)
+
+            redis.cut()
+            await told("store_is_away")
+            await redis.open()
+            await told("store_is_back")
+    assert [entry["store"] for entry in logs if entry["event"].startswith("store_is")] == ["redis", "redis"]
 
 
 @pytest.mark.parametrize("swallowing", ["redis", "postgres"])
@@ -253,20 +317,24 @@ async def test_readiness_does_not_wait_for_a_store_that_never_answers(
         (redis if swallowing == "redis" else postgres).swallow()
         answer = await ask(url, "GET", "/readyz")
         assert answer.status == 503
-        assert answer.json["dependencies"] == {"redis": "ok", "postgres": "ok"} | {swallowing: "away"}
+        states = {name: state["status"] for name, state in answer.json["dependencies"].items()}
+        assert states == {"redis": "ok", "postgres": "ok"} | {swallowing: "away"}
         assert answer.seconds < 1
         redis.cut()
         postgres.cut()
 
 
-async def test_a_store_that_is_away_is_a_503_that_may_be_tried_again(stores: StoreUrls, dsn: str) -> None:
+async def test_a_store_that_is_away_is_a_503_that_may_be_tried_again(
+    stores: StoreUrls, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "CONFIRM_SECONDS", 0.2)
     async with behind_lines(stores, dsn) as (url, redis, postgres):
         session_id = (await ask(url, "POST", "/sessions")).json["id"]
         redis.cut()
         posted = await post(url, session_id, "Hi")  # the bell is a hint: nothing is lost with it
         assert posted.status == 202
         stream = f"/tasks/{posted.json['task_id']}/stream"
-        answers = [await ask(url, "GET", stream, seconds=8)]
+        answers = [await ask(url, "GET", stream)]
         postgres.cut()
         answers += [
             await ask(url, "POST", "/sessions"),
@@ -307,6 +375,9 @@ async def test_the_model_s_key_is_in_no_answer_and_in_no_log(
                 for text in ("status 401", "status 500", "say hello", "garbage", "cut 1", "stall 1"):
                     session_id = (await ask(doors.url, "POST", "/sessions")).json["id"]
                     task_id = (await post(doors.url, session_id, text)).json["task_id"]
+                    if text in {"status 500", "cut 1", "stall 1"}:  # it would be tried again for a quarter of a minute
+                        await ask(doors.url, "GET", f"/tasks/{task_id}/stream", until=b"data-retry")
+                        await ask(doors.url, "POST", f"/tasks/{task_id}/cancel")
                     paths = (f"/tasks/{task_id}/stream", f"/tasks/{task_id}", f"/sessions/{session_id}")
                     seen += [(await ask(doors.url, "GET", path)).body.decode() for path in paths]
                 stop.set()

@@ -277,7 +277,10 @@ async def test_pitfall_16_a_queued_task_s_stream_has_a_heartbeat(doors: Doors, t
     assert b"data:" not in answer.body
 
 
-async def test_pitfall_64_a_position_in_a_log_that_is_empty_is_told(doors: Doors, turns: Turns) -> None:
+async def test_pitfall_64_a_position_in_a_log_that_is_empty_is_told(
+    doors: Doors, turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "LOST_TAIL_PATIENCE_SECONDS", 0.1)
     path = f"/tasks/{turns.queued}/stream?on_gap=refuse&last_message_id={turns.positions[0]}"
     told, refused = await asyncio.gather(  # both wait, since the tail may be about to be restored
         follow(doors, turns.queued, turns.positions[0], until=b"\n\n"), ask(doors.url, "GET", path)

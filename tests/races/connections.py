@@ -1,37 +1,63 @@
-"""A reader of the one log there is in these worlds, over all its connections."""
+"""A reader of a log, over all its connections."""
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextvars import Context
+from typing import Protocol
 
 from service.model.encoding import unframed
 from service.model.errors import LogUnavailable
 from service.model.ids import TaskId
+from service.model.log import StoredEvent
 from service.model.position import Position
-from service.registry.follow import Begun, Ended, Followed, Frames, Gap
-from tests.races.world import World
+from service.registry.follow import Begun, Ended, Followed, Follower, Frames, Gap, Vanished
+from tests.races.loop import ShuffledLoop
 
 TASK = TaskId("the-task")
 
 
-class Connections:
-    """One reader over all its connections: from a position on, cut and back again."""
+class Door(Protocol):
+    """A process that serves readers."""
 
-    def __init__(self, world: World, after: Position) -> None:
+    follower: Follower
+    context: Context | None
+
+
+class House(Protocol):
+    """What readers need of the world they are in."""
+
+    loop: ShuffledLoop
+    store: "Recorded"
+
+
+class Recorded(Protocol):
+    """A store that remembers whatever it had."""
+
+    ever_stored: set[StoredEvent]
+
+
+class Connections:
+    """One reader over all its connections: from a position on, cut and back again, at any door."""
+
+    def __init__(self, house: House, door: Door, after: Position, task_id: TaskId = TASK) -> None:
+        self.task_id = task_id
         self.after = self.position = after
         self.got = b""
         self.gaps = 0
-        self.ended = False
-        self._world = world
-        self.connect()
+        self.ended = self.vanished = False
+        self.ended_at = 0.0
+        self._house = house
+        self.connect(door)
 
-    def connect(self) -> None:
-        self._task = self._world.loop.create_task(self._read())
+    def connect(self, door: Door) -> None:
+        self.door = door
+        self._task = self._house.loop.create_task(self._read(door), context=door.context)
 
-    async def _read(self) -> None:
+    async def _read(self, door: Door) -> None:
         """Over one connection; over as many as it takes where the store is away before it begins."""
         while True:
             try:
-                return await self._run(self._world.follower.follow(TASK, self.position))
+                return await self._run(door.follower.follow(self.task_id, self.position))
             except LogUnavailable:
                 await asyncio.sleep(0.1)
 
@@ -43,24 +69,31 @@ class Connections:
                     case Begun(gap, end):
                         has_begun = True
                         self.gaps += gap is not None
-                        self.ended = isinstance(end, Ended)
+                        self.ended, self.vanished = isinstance(end, Ended), isinstance(end, Vanished)
                     case Gap():
                         self.gaps += 1
                     case Frames(frames, last):
-                        assert self._world.store.ever_stored.issuperset(unframed(frames)), "shown and never stored"
+                        assert self._house.store.ever_stored.issuperset(unframed(frames)), "shown and never stored"
                         self.got += frames
                         self.position = last
                     case Ended():
-                        self.ended = True
+                        self.ended, self.ended_at = True, self._house.loop.time()
+                    case Vanished():
+                        self.vanished = True
         except LogUnavailable:
             assert not has_begun, "a store that is away is waited for once a reader has begun"
             raise
         finally:
             await items.aclose()
 
-    def cut(self) -> None:
+    def drop(self) -> None:
+        """Cut it; it is gone as soon as its process notices."""
         self._task.cancel()
-        self._world.loop.run(asyncio.wait([self._task]))
+
+    def cut(self) -> None:
+        """Cut it, and wait until it is gone."""
+        self.drop()
+        self._house.loop.run(asyncio.wait([self._task]))
 
     def check_alive(self) -> None:
         if self._task.done() and not self._task.cancelled():

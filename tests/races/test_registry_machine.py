@@ -1,7 +1,6 @@
 """The registry as a whole, in whatever order things happen: against a model that is a list of events."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -18,12 +17,12 @@ from hypothesis.stateful import (
 from service.model.encoding import encode
 from service.model.errors import LogTailLost, TakenOver
 from service.model.events import Finish, FinishMetadata, TextStart, Usage
-from service.model.ids import Epoch, PartId, TaskId
+from service.model.ids import Epoch, PartId
 from service.model.position import BEGINNING, Position
-from service.registry.follow import LOST_TAIL_PATIENCE_SECONDS, Followed, Follower, _Reading
-from service.registry.hub import Channel
+from service.registry.follow import LOST_TAIL_PATIENCE_SECONDS, Follower
 from service.registry.task_log import TaskLog
 from tests.races.connections import TASK, Connections
+from tests.races.planted import ReadsThenSubscribes
 from tests.races.world import HEARTBEAT_SECONDS, SOON_SECONDS, World
 
 SIZES = (0, 0, 0, 70_000, 110_000)
@@ -122,7 +121,7 @@ class RegistryMachine(RuleBasedStateMachine):
         for size in sizes:
             self.append(1, size, 0)
         positions = [BEGINNING, *self.world.store._logs[TASK].positions]
-        self.readers.append(Connections(self.world, positions[int(place * (len(positions) - 1))]))
+        self.readers.append(Connections(self.world, self.world, positions[int(place * (len(positions) - 1))]))
         self.world.pass_time(seconds)
 
     @precondition(lambda self: self.readers)
@@ -131,7 +130,7 @@ class RegistryMachine(RuleBasedStateMachine):
         reader = self.readers[which % len(self.readers)]
         reader.cut()
         self.world.pass_time(seconds)
-        reader.connect()
+        reader.connect(self.world)
 
     @rule(what=st.sampled_from(DISTURBANCES), place=st.floats(0, 1))
     def disturb(self, what: str, place: float) -> None:
@@ -234,20 +233,6 @@ SETTINGS = settings(
 @pytest.mark.timeout(120)
 def test_every_reader_gets_the_log_whatever_happens() -> None:
     run_state_machine_as_test(RegistryMachine, settings=SETTINGS)
-
-
-class ReadsThenSubscribes(Follower):
-    """The planted bug: the store is read before anyone listens."""
-
-    async def follow(self, task_id: TaskId, after: Position) -> AsyncGenerator[Followed]:
-        reading = _Reading(self._pages, self._directory, Channel(task_id, -1), after, self._heartbeat_seconds)
-        items = reading.items()
-        yield await anext(items)
-        async with self._hub.attach(task_id) as channel:
-            reading._channel = channel
-            reading._trusted = channel.generation
-            async for item in items:
-                yield item
 
 
 @pytest.mark.timeout(120)

@@ -44,7 +44,7 @@ class Scene:
         self.world.loop.run(self.world.store.append([batch(TASK, epoch, numbers, text=text)]))
 
     def follow(self) -> Connections:
-        self.readers.append(Connections(self.world, BEGINNING))
+        self.readers.append(Connections(self.world, self.world, BEGINNING))
         return self.readers[-1]
 
     def soon(self, seconds: float = SOON_SECONDS) -> None:

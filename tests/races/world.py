@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from contextvars import Context
 
+from service.adapters.memory_archive import MemoryArchive
+from service.adapters.memory_doorbell import MemoryDoorbell
 from service.adapters.memory_log import MemoryHintFeed, MemoryHints, MemoryLogStore
 from service.model.encoding import unframed
 from service.model.errors import LogUnavailable
@@ -23,11 +26,13 @@ from service.model.log import (
     TaskFacts,
 )
 from service.model.position import Position
+from service.model.task import Rung
 from service.registry.follow import Follower
 from service.registry.hub import Hub, hub
 from service.registry.pages import log_pages
 from service.registry.writer import LogWriter, log_writer
 from tests.races.loop import ShuffledLoop
+from tests.races.wire import at_once
 
 HEARTBEAT_SECONDS = 15.0
 SOON_SECONDS = 3.0
@@ -62,7 +67,7 @@ class SlowFeed(MemoryHintFeed):
 
     def _come_back(self) -> None:
         self._coming_back = None
-        for task_id in self._wanted:
+        for task_id in sorted(self._wanted):
             self._items.put_nowait(Listening(task_id))
 
 
@@ -89,6 +94,22 @@ class SlowHints(MemoryHints):
         self._loop.call_at(self._free_at, super().publish, hint)
         if self.echoing:
             self._loop.call_later(self._loop.random.uniform(0.01, 0.3), super().publish, hint)
+
+
+class SlowBell(MemoryDoorbell):
+    """A ring takes a while, or is lost."""
+
+    def __init__(self, loop: ShuffledLoop) -> None:
+        super().__init__()
+        self.losing = 0.0
+        self._loop = loop
+
+    async def ring(self, rung: Rung) -> None:
+        if self._loop.random.random() >= self.losing:
+            self._loop.call_later(self._loop.random.uniform(0, 0.02), self._arrive, rung, context=Context())
+
+    def _arrive(self, rung: Rung) -> None:
+        at_once(super().ring(rung))
 
 
 class SlowStore(MemoryLogStore):
@@ -177,13 +198,17 @@ class World:
     writer: LogWriter
     hub: Hub
     follower: Follower
+    context = None
 
     async def _run(self) -> None:
         async with AsyncExitStack() as stack:
             self.writer = await stack.enter_async_context(log_writer(self.store, lambda: int(self.loop.now * 1000)))
             self.hub = await stack.enter_async_context(hub(self.hints))
             pages = await stack.enter_async_context(log_pages(self.store, self.loop.time))
-            self.follower = self._follower(pages, self.hub, Directory(), heartbeat_seconds=self._heartbeat_seconds)
+            archived = await stack.enter_async_context(log_pages(MemoryArchive(), self.loop.time))
+            self.follower = self._follower(
+                pages, archived, self.hub, Directory(), heartbeat_seconds=self._heartbeat_seconds
+            )
             self._ready.set()
             await self._stop.wait()
 

@@ -5,11 +5,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from service.adapters.memory_archive import MemoryArchive
 from service.adapters.memory_log import MemoryHints, MemoryLogStore
 from service.model.encoding import frames
 from service.model.ids import Epoch, TaskId
 from service.model.log import Hint, TaskFacts
 from service.model.position import BEGINNING, Position
+from service.registry.archive import Archivist
 from service.registry.follow import Begun, Ended, Followed, Follower, Frames, Gap, Heartbeat, Vanished
 from service.registry.hub import Hub, hub
 from service.registry.pages import Pages, log_pages
@@ -17,6 +19,7 @@ from service.registry.task_log import TaskLog
 from service.registry.writer import LogWriter, log_writer
 
 HEARTBEAT_SECONDS = 0.2
+HOT_TTL_SECONDS = 3600
 
 
 class Swallowing(MemoryHints):
@@ -35,12 +38,15 @@ class Swallowing(MemoryHints):
 
 @dataclass
 class Directory:
-    """What the database would know."""
+    """What the database would know, and how often it was asked."""
 
+    archive: MemoryArchive = field(default_factory=MemoryArchive)
     closed: set[TaskId] = field(default_factory=set)
+    asked: int = 0
 
     async def facts(self, task_id: TaskId) -> TaskFacts | None:
-        return TaskFacts(task_id in self.closed)
+        self.asked += 1
+        return await self.archive.facts(task_id) or TaskFacts(task_id in self.closed)
 
 
 @dataclass(slots=True)
@@ -54,6 +60,8 @@ class Library:
     pages: Pages
     directory: Directory
     follower: Follower
+    archive: MemoryArchive
+    archivist: Archivist
 
     async def open(self, task_id: TaskId, epoch: int = 1) -> TaskLog:
         return await self.writer.open(task_id, Epoch(epoch))
@@ -66,16 +74,18 @@ class Library:
 @asynccontextmanager
 async def library() -> AsyncIterator[Library]:
     hints = Swallowing()
-    store = MemoryLogStore(hints)
     clock = asyncio.get_running_loop().time
+    store, archive = MemoryLogStore(hints, clock), MemoryArchive()
     async with (
         log_writer(store, lambda: int(clock() * 1000) + 1_763_700_000_000) as writer,
         hub(hints, tick_seconds=HEARTBEAT_SECONDS / 8) as ear,
         log_pages(store, clock) as pages,
+        log_pages(archive, clock) as archived,
     ):
-        directory = Directory()
-        follower = Follower(pages, ear, directory, heartbeat_seconds=HEARTBEAT_SECONDS)
-        yield Library(hints, store, writer, ear, pages, directory, follower)
+        directory = Directory(archive)
+        follower = Follower(pages, archived, ear, directory, heartbeat_seconds=HEARTBEAT_SECONDS)
+        archivist = Archivist(store, store, archive, hot_ttl_seconds=HOT_TTL_SECONDS)
+        yield Library(hints, store, writer, ear, pages, directory, follower, archive, archivist)
 
 
 class Reader:
@@ -135,6 +145,11 @@ class Reader:
         last = self.items[-1]
         assert isinstance(last, Begun | Ended | Vanished)
         return last
+
+    async def until_ended(self) -> None:
+        """Wait for the end of the stream, which must be that of the log."""
+        last = await self.end()
+        assert isinstance(last.end if isinstance(last, Begun) else last, Ended), last
 
     async def leave(self) -> None:
         self._task.cancel()

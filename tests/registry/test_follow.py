@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
@@ -321,6 +322,22 @@ class TestGaps:
         assert gap.data == GapData(str(last), f"{last.ms}-1", str(last), 0)
         assert reader.got == await house.log(log.task_id)
         await assert_gone(Reader(house.follower, log.task_id, last), gap.data)
+
+    async def test_pitfall_12_what_only_the_hub_remembers_of_a_closed_log_is_not_waited_for(
+        self, house: Library
+    ) -> None:
+        """The store has lost more than the newest batch, and of that the reader's hub has heard."""
+        log = await house.open(new_task())
+        await log.append(*parts(3))
+        last = await log.append(*parts(1))
+        async with aclosing(house.follower.follow(log.task_id, last)) as listening:
+            assert await anext(listening) == Begun(None, None)
+            await log.append(FINISH)
+            house.store.lose(log.task_id, 3)
+            house.directory.closed.add(log.task_id)
+            reader = Reader(house.follower, log.task_id)
+            assert await reader.end() == Vanished()
+            assert len(reader.gaps) == 1
 
     async def test_a_caught_up_reader_of_a_log_that_is_still_written_waits(self, house: Library) -> None:
         log = await house.open(new_task())

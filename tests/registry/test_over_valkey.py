@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 from redis.asyncio import Redis
 
+from service.adapters.memory_archive import MemoryArchive
 from service.adapters.redis_client import connect
 from service.adapters.redis_hints import RedisHintFeed, RedisHints
 from service.adapters.redis_keys import live_channel, log_key
@@ -80,7 +81,8 @@ async def house(request: pytest.FixtureRequest) -> AsyncIterator[House]:
         writer = await stack.enter_async_context(log_writer(store, lambda: time.time_ns() // 1_000_000))
         ear = await stack.enter_async_context(hub(DroppingHints(subscriber), tick_seconds=HEARTBEAT_SECONDS / 8))
         pages = await stack.enter_async_context(log_pages(store, asyncio.get_running_loop().time))
-        follower = Follower(pages, ear, Directory(), heartbeat_seconds=HEARTBEAT_SECONDS)
+        archived = await stack.enter_async_context(log_pages(MemoryArchive(), asyncio.get_running_loop().time))
+        follower = Follower(pages, archived, ear, Directory(), heartbeat_seconds=HEARTBEAT_SECONDS)
         yield House(redis, ours, store, writer, ear, follower)
 
 

@@ -12,12 +12,19 @@ from service.model.errors import InvalidBatch, LogClosed, LogTailLost, LogUnavai
 from service.model.events import Chunk, Finish, FinishMetadata, StartStep, TextDelta, TextStart, Usage
 from service.model.ids import Epoch, PartId, TaskId
 from service.model.position import BEGINNING, Position
-from service.registry import task_log
+from service.registry import task_log, writer
 from service.registry.task_log import MAX_BUFFERED_BYTES, MAX_KEPT_BYTES, TaskLog
 from service.registry.writer import MAX_LOGS_A_TRIP, MAX_TRIP_BYTES, TRIPS_AT_ONCE
 from tests.contracts.logs import batch, new_task
 from tests.registry.conftest import Desk
 from tests.registry.faulty import Fault
+
+
+@pytest.fixture(autouse=True)
+def _soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long is waited between two tries is nothing that these tests are about."""
+    for module in (task_log, writer):
+        monkeypatch.setattr(module, "RETRY_WAITS", (0.001,))
 
 
 def delta(text: str, part: str = "p") -> TextDelta:

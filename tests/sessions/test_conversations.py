@@ -7,26 +7,33 @@ import pytest
 
 from service.adapters.postgres import Database
 from service.adapters.postgres_sessions import PostgresSessions
+from service.adapters.postgres_tasks import PostgresTasks
 from service.model.errors import NotFound, PlayheadError, SessionBusy
 from service.model.events import TextPart
 from service.model.ids import SessionId, TaskId
+from service.model.task import CancelRequested, Rung, TaskDue
 from service.sessions.conversations import BlankMessage, Conversations, MessageTooLarge
 
 KIB = 1024
 
 
 class Bell:
-    """The port `Doorbell`: notes what the database held when it rang."""
+    """The port `Doorbell`: notes what was rung, and what the database held then."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.queued: list[int] = []
+        self.to_be_cancelled: list[int] = []
+        self.rung: list[Rung] = []
 
-    async def ring(self) -> None:
+    async def ring(self, rung: Rung) -> None:
+        self.rung.append(rung)
+        rows = await self._database.fetch("SELECT count(*) FROM tasks WHERE cancel_requested_at IS NOT NULL")
+        self.to_be_cancelled.append(rows[0][0])
         rows = await self._database.fetch("SELECT count(*) FROM tasks WHERE status = 'queued'")
         self.queued.append(rows[0][0])
 
-    def listen(self) -> AbstractAsyncContextManager[AsyncGenerator[None]]:
+    def listen(self) -> AbstractAsyncContextManager[AsyncGenerator[Rung]]:
         raise NotImplementedError
 
 
@@ -37,7 +44,7 @@ def bell(database: Database) -> Bell:
 
 @pytest.fixture
 def conversations(database: Database, bell: Bell) -> Conversations:
-    return Conversations(PostgresSessions(database), bell)
+    return Conversations(PostgresSessions(database), PostgresTasks(database), bell)
 
 
 async def test_workers_are_told_after_the_message_is_stored(conversations: Conversations, bell: Bell) -> None:
@@ -104,3 +111,21 @@ async def test_what_does_not_exist_is_not_found(conversations: Conversations, be
     with pytest.raises(NotFound):
         await conversations.task(TaskId("01890000-0000-7000-8000-000000000000"))
     assert bell.queued == []
+
+
+async def test_workers_are_told_of_a_cancellation_after_it_is_stored(conversations: Conversations, bell: Bell) -> None:
+    session = await conversations.create()
+    posted = await conversations.post(session.id, [TextPart("Hi")])
+    await conversations.cancel(posted.task_id)
+    assert bell.rung == [TaskDue(), CancelRequested(posted.task_id)]
+    assert bell.to_be_cancelled == [0, 1]
+
+
+async def test_nobody_is_told_to_cancel_what_has_ended(
+    conversations: Conversations, bell: Bell, database: Database
+) -> None:
+    session = await conversations.create()
+    posted = await conversations.post(session.id, [TextPart("Hi")])
+    await database.fetch("UPDATE tasks SET status = 'succeeded', ending = '[]'")
+    assert (await conversations.cancel(posted.task_id)).has_ended
+    assert bell.rung == [TaskDue()]

@@ -109,17 +109,20 @@ def no_descriptors_left() -> Iterator[None]:
 async def test_a_server_that_dies_while_there_are_no_descriptors_is_started_when_there_are(
     ground: Ground,
 ) -> None:
+    starts = ground.data / "starts"
+    starts.touch()
     script = "echo x >> starts; exec sleep 60"
     server = SupervisedServer(shell(script), ground, yes, pauses=(0.0, *[0.05] * 200))
     with capture_logs() as logs:
         await server.start()
         await eventually(lambda: pid_in(ground.data / "server.pid") != 0, "the pid file")
+        await eventually(lambda: starts.read_text().split() == ["x"], "it has said so")
         pid = pid_in(ground.data / "server.pid")
         with no_descriptors_left():
             os.kill(pid, signal.SIGKILL)
             await eventually(lambda: [e["event"] for e in logs].count("embedded_server_restart_failed") > 2, "tries")
         await eventually(lambda: logs[-1]["event"] == "embedded_server_restarted", "it is back")
-        await eventually(lambda: (ground.data / "starts").read_text().split() == ["x"] * 2, "once")
+        await eventually(lambda: starts.read_text().split() == ["x"] * 2, "once")
         await server.stop()
     assert [e["event"] for e in logs].count("embedded_server_died") == 1
     assert "Too many open files" in logs[1]["reason"]

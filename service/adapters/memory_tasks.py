@@ -1,0 +1,120 @@
+"""Tasks in memory: who works on what, how it ended, and what its log is owed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, islice
+
+from service.adapters.memory_database import LAPSED, MemoryDatabase, TaskRow
+from service.model.errors import TakenOver
+from service.model.events import Chunk
+from service.model.ids import Epoch, TaskId
+from service.model.log import TaskFacts
+from service.model.task import Claim, End, Held, Task
+
+
+class MemoryTasks:
+    """The ports `TaskQueue`, `TaskStore` and `TaskDirectory`. Every call is atomic, since nothing in it waits."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self._database = database
+
+    async def read(self, task_id: TaskId) -> Task | None:
+        row = self._database.tasks.get(task_id)
+        return None if row is None else row.task
+
+    async def cancel(self, task_id: TaskId) -> Task | None:
+        row = self._database.tasks.get(task_id)
+        if row is None:
+            return None
+        if not row.task.has_ended and row.task.cancel_requested_at is None:
+            row.task = replace(row.task, cancel_requested_at=self._database.now())
+        return row.task
+
+    async def claim(self, limit: int, lease_seconds: float) -> Sequence[Claim]:
+        waiting = sum(
+            1 for _ in islice((row for row in self._database.unclosed.values() if _is_to_run(row)), limit // 2)
+        )
+        due = list(islice(chain(islice(self._lapsed(), limit - waiting), self._queued()), limit))
+        return [self._take(row, lease_seconds) for row in due]
+
+    def _lapsed(self) -> Iterator[TaskRow]:
+        """Those whose holder is gone, and the queued ones that are only to be ended."""
+        now = self._database.seconds()
+        for row in self._database.unclosed.values():
+            if not _is_to_run(row) and row.lease_until < now:
+                yield row
+
+    def _queued(self) -> Iterator[TaskRow]:
+        """The queued ones of sessions that run nothing; a session has one at most."""
+        for row in self._database.unclosed.values():
+            if _is_to_run(row) and not self._database.runs(row.task.session_id):
+                yield row
+
+    def _take(self, row: TaskRow, lease_seconds: float) -> Claim:
+        task = row.task
+        row.lost_attempts += task.status == "running" and row.lease_until > LAPSED
+        if _is_to_run(row):
+            row.task = replace(task, status="running", started_at=task.started_at or self._database.now())
+        self._hold(row, lease_seconds)
+        return row.claim
+
+    def _hold(self, row: TaskRow, lease_seconds: float) -> None:
+        row.epoch, row.lease_until = Epoch(row.epoch + 1), self._database.seconds() + lease_seconds
+
+    async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[Held]:
+        now = self._database.seconds()
+        held = [row for claim in claims if (row := self._held(claim)) is not None and row.lease_until > now]
+        for row in held:
+            row.lease_until = now + lease_seconds if lease_seconds > 0 else LAPSED
+        return [Held(row.task.id, row.epoch, row.task.cancel_requested_at is not None) for row in held]
+
+    async def retake(self, claim: Claim, lease_seconds: float) -> Claim:
+        row = self._held(claim)
+        if row is None or row.lease_until <= self._database.seconds():
+            raise TakenOver
+        self._hold(row, lease_seconds)
+        return row.claim
+
+    async def end(self, claim: Claim, end: End) -> tuple[Chunk, ...]:
+        row = self._held(claim)
+        if row is None:
+            raise TakenOver
+        if row.ending is None:
+            row.ending = end.ending
+            row.task = replace(
+                row.task,
+                status=end.status,
+                usage=end.usage,
+                error_type=end.error_type,
+                finished_at=end.finished_at,
+                started_at=row.task.started_at or end.finished_at,
+            )
+            self._store_messages(row.task, end)
+        return row.ending
+
+    def _store_messages(self, task: Task, end: End) -> None:
+        if end.answer is not None:
+            self._database.add_message(task.answer_id, "assistant", end.answer, task)
+        if end.bounced:
+            session = self._database.sessions[task.session_id]
+            session.messages[:] = [message for message in session.messages if message.id != task.input_id]
+
+    async def close(self, claim: Claim) -> None:
+        row = self._held(claim)
+        if row is not None and row.ending is not None:
+            row.log_closed, row.lease_until = True, LAPSED
+            self._database.unclosed.pop(row.task.id, None)
+
+    def _held(self, claim: Claim) -> TaskRow | None:
+        """The row, where nobody has taken the task since this claim."""
+        row = self._database.tasks.get(claim.task.id)
+        return row if row is not None and row.epoch == claim.epoch else None
+
+    async def facts(self, task_id: TaskId) -> TaskFacts | None:
+        row = self._database.tasks.get(task_id)
+        return None if row is None else TaskFacts(row.log_closed)
+
+
+def _is_to_run(row: TaskRow) -> bool:
+    """Whether it waits for a worker, and not only for its end."""
+    return row.task.status == "queued" and row.task.cancel_requested_at is None

@@ -1,0 +1,182 @@
+"""Mistakes that such systems have had, one a part: the simulation must see each of them."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from service.adapters.memory_log import MemoryLogStore
+from service.adapters.memory_tasks import MemoryTasks
+from service.agent.cancellation import Cancellation
+from service.agent.ending import closing
+from service.agent.recorder import Recorder
+from service.agent.step import Steps
+from service.agent.turn import Turns
+from service.model.encoding import framed, unframed
+from service.model.events import Chunk, FinishReason
+from service.model.generation import Utterance
+from service.model.ids import Epoch, TaskId
+from service.model.log import AppendResult, Batch, Closed, Hint, Interrupted, Listening, Page
+from service.model.position import BEGINNING, Position
+from service.model.task import Claim, End
+from service.registry.follow import Followed, Follower, _Reading
+from service.registry.hub import Channel, Hub, hub
+from service.registry.ports import HintFeed, Hints, LogStore
+from service.registry.replay import fold_log
+from service.registry.task_log import TaskLog
+from service.registry.writer import LogWriter
+
+
+class ReadsThenSubscribes(Follower):
+    """Pitfall 1: the store is read before anyone listens."""
+
+    async def follow(self, task_id: TaskId, after: Position) -> AsyncGenerator[Followed]:
+        reading = _Reading(
+            (self._pages, self._archived), self._directory, Channel(task_id, -1), after, self._heartbeat_seconds
+        )
+        items = reading.items()
+        yield await anext(items)
+        async with self._hub.attach(task_id) as channel:
+            reading._channel = channel
+            reading._trusted = channel.generation
+            async for item in items:
+                yield item
+
+
+class ShowsBeforeItStores(MemoryLogStore):
+    """Pitfall 10: readers get an event live, and the store may still refuse it."""
+
+    def _append(self, batch: Batch) -> AppendResult:
+        frames = batch.hinted_frames
+        self._hints.publish(Hint(batch.task_id, batch.epoch, batch.before, batch.last, batch.terminal, frames))
+        return super()._append(batch)
+
+
+class _DeafFeed:
+    """Says nothing of lost connections: neither that one broke, nor that it is back."""
+
+    def __init__(self, feed: HintFeed) -> None:
+        self._feed = feed
+        self.subscribe, self.unsubscribe = feed.subscribe, feed.unsubscribe
+
+    async def items(self) -> AsyncGenerator[Hint | Listening | Interrupted]:
+        confirmed = set()
+        async with aclosing(self._feed.items()) as items:
+            async for item in items:
+                match item:
+                    case Hint():
+                        yield item
+                    case Listening(task_id) if task_id not in confirmed:
+                        confirmed.add(task_id)
+                        yield item
+
+
+class _DeafHints:
+    def __init__(self, hints: Hints) -> None:
+        self._hints = hints
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[HintFeed]:
+        async with self._hints.connect() as feed:
+            yield _DeafFeed(feed)
+
+
+@asynccontextmanager
+async def deaf_hub(hints: Hints, *, tick_seconds: float) -> AsyncIterator[Hub]:
+    """Pitfall 11: a connection that broke is nobody's concern."""
+    async with hub(_DeafHints(hints), tick_seconds=tick_seconds) as made:
+        yield made
+
+
+class EndsTwice(MemoryTasks):
+    """Pitfall 19: the last one that ends a task wins."""
+
+    async def end(self, claim: Claim, end: End) -> tuple[Chunk, ...]:
+        if (row := self._held(claim)) is not None:
+            row.ending = None
+        return await super().end(claim, end)
+
+
+class Unfenced(MemoryLogStore):
+    """Pitfall 22: whoever comes may append."""
+
+    def _append(self, batch: Batch) -> AppendResult:
+        self._logs.setdefault(batch.task_id, self._there(batch.task_id)).epoch = batch.epoch
+        return super()._append(batch)
+
+
+class StoresTwice(MemoryLogStore):
+    """Pitfall 24: what comes again is appended again, as by a plain XADD."""
+
+    def _append(self, batch: Batch) -> AppendResult:
+        log = self._there(batch.task_id)
+        if log.epoch == batch.epoch and log.last.n >= batch.last.n and not log.closed:
+            data = [event[1] for event in unframed(batch.frames)]
+            last = Position(log.last.ms, log.last.n + len(data))
+            frames = framed(log.last.ms, log.last.n + 1, data)
+            batch = replace(batch, before=log.last, last=last, frames=frames)
+        return super()._append(batch)
+
+
+class GoesOnWriting(Steps):
+    """Pitfall 25: a turn that is cancelled has ended, and its coroutine writes on."""
+
+    async def make(self, claim: Claim, recorder: Recorder, conversation: Sequence[Utterance]) -> FinishReason:
+        making = asyncio.create_task(super().make(claim, recorder, conversation))
+        making.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(making)
+
+
+class _Early:
+    """The log as it was before it was opened."""
+
+    def __init__(self, writer: LogWriter, logs: LogStore) -> None:
+        self._writer = writer
+        self._logs = logs
+        self._pages: dict[TaskId, Page] = {}
+
+    async def open(self, task_id: TaskId, epoch: Epoch, **named: Any) -> TaskLog:
+        self._pages[task_id] = await self._logs.read(task_id, BEGINNING, 1000)
+        return await self._writer.open(task_id, epoch, **named)
+
+    async def read(self, task_id: TaskId, after: Position, count: int) -> Page:
+        page = self._pages[task_id]
+        return replace(page, events=[event for event in page.events if Position.stored(event[0]) > after])
+
+
+class ReadsBeforeItOpens(Turns):
+    """Pitfall 61: the new holder looks at the log before the old one is fenced."""
+
+    def __init__(self, *, writer: LogWriter, logs: LogStore, **named: Any) -> None:
+        early = _Early(writer, logs)
+        super().__init__(writer=early, logs=early, **named)  # type: ignore[arg-type]
+
+
+class ClosedComesFirst(MemoryLogStore):
+    """Pitfall 62: the last batch that comes again is told that the log is closed."""
+
+    def _append(self, batch: Batch) -> AppendResult:
+        log = self._there(batch.task_id)
+        return Closed() if log.closed and log.epoch == batch.epoch else super()._append(batch)
+
+
+class FinishesBeforeItCommits(Turns):
+    """Pitfall 69: the log says that the task has ended before the database knows how."""
+
+    async def _attempt(self, claim: Claim, task_log: TaskLog, decide: Any, cancellation: Cancellation) -> None:
+        if claim.owed is not None or task_log.was_closed:
+            return await super()._attempt(claim, task_log, decide, cancellation)
+        fold = await fold_log(self._logs, claim.task.id, task_log.last)
+        end = await decide(claim, Recorder(task_log, fold), cancellation)
+        await task_log.append(*closing(claim, fold, end.ending))
+        await self._queue.end(claim, end)
+        await self._queue.close(claim)
+        return None
+
+
+class EndsWhatIsNotHis(MemoryTasks):
+    """Pitfall 70: a worker that was paused before its commit commits over its successor."""
+
+    async def end(self, claim: Claim, end: End) -> tuple[Chunk, ...]:
+        return await super().end(replace(claim, epoch=self._database.tasks[claim.task.id].epoch), end)
