@@ -87,8 +87,7 @@ async def _p99(bench: Bench, door: Member) -> float:
 
 @asynccontextmanager
 async def _stalled(bench: Bench, door: Member, count: int = STALLED) -> AsyncGenerator[None]:
-    """Readers that took the beginning of a log and nothing more, for whom the kernel takes no more, and one that reads all
-    of it, while it goes on."""
+    """Readers of a log that took its beginning, whose kernels take no more; it goes on, and one reader has it all."""
     turn = await post(door.service.url, FAT)
     async with AsyncExitStack() as stack:
 
