@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service.adapters.redis_keys import CANCEL_CHANNEL, READY_CHANNEL
-from service.adapters.redis_subscriber import RedisSubscriber
+from service.adapters.redis_subscriber import Broken, Confirmed, Published, RedisSubscriber
 from service.model.ids import TaskId
 from service.model.task import CancelRequested, Rung, TaskDue
 
@@ -41,7 +41,7 @@ class RedisDoorbell:
         subscriber = RedisSubscriber(self._redis, "doorbell", READY_CHANNEL, CANCEL_CHANNEL)
         async with aclosing(subscriber.messages()) as messages:
             async for message in messages:
-                if message is not None and (rung := _rung(message)) is not None:
+                if not isinstance(message, Broken) and (rung := _rung(message)) is not None:
                     yield rung
 
 
@@ -55,9 +55,8 @@ def _message(rung: Rung) -> tuple[str, bytes]:
             assert_never(other)
 
 
-def _rung(message: dict[str, Any]) -> Rung | None:
+def _rung(message: Confirmed | Published) -> Rung | None:
     """The confirmation of one channel is a ring too, since what rang before it is unknown; the other is none."""
-    if message["channel"] == READY_CHANNEL.encode():
+    if message.channel == READY_CHANNEL.encode():
         return TaskDue()
-    is_ring = message["type"] == "message"
-    return CancelRequested(TaskId(message["data"].decode(errors="replace"))) if is_ring else None
+    return CancelRequested(TaskId(message.data.decode(errors="replace"))) if isinstance(message, Published) else None

@@ -2,18 +2,21 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Final
 
 import structlog
 from redis.asyncio import Redis
 
 from service.adapters.redis_keys import PULSE_CHANNEL, live_channel, task_of
-from service.adapters.redis_subscriber import RedisSubscriber
+from service.adapters.redis_subscriber import Broken, Confirmed, Published, RedisSubscriber
 from service.model.ids import Epoch, TaskId
 from service.model.log import Hint, Interrupted, Listening
 from service.model.position import InvalidPosition, Position
 
 log = structlog.get_logger()
+
+_PULSE: Final = PULSE_CHANNEL.encode()
+"""Belongs to no task."""
 
 
 class RedisHintFeed:
@@ -31,9 +34,13 @@ class RedisHintFeed:
     async def items(self) -> AsyncGenerator[Hint | Listening | Interrupted]:
         async with aclosing(self._subscriber.messages()) as messages:
             async for message in messages:
-                item = Interrupted() if message is None else _read(message)
-                if item is not None:
-                    yield item
+                match message:
+                    case Broken():
+                        yield Interrupted()
+                    case Published(channel, data) if channel != _PULSE:
+                        yield _read(channel, data)
+                    case Confirmed(channel) if channel != _PULSE:
+                        yield Listening(_task(channel))
 
 
 class RedisHints:
@@ -47,15 +54,14 @@ class RedisHints:
         yield RedisHintFeed(self._redis)
 
 
-def _read(message: dict[str, Any]) -> Hint | Listening | None:
-    """What a message says; nothing for what belongs to no task."""
-    channel = message["channel"]
-    if channel == PULSE_CHANNEL.encode():
-        return None
-    task_id = task_of(channel.decode())
-    if message["type"] == "subscribe":
-        return Listening(task_id)
-    head, _, frames = message["data"].partition(b"\n")
+def _task(channel: bytes) -> TaskId:
+    return task_of(channel.decode())
+
+
+def _read(channel: bytes, data: bytes) -> Hint | Listening:
+    """What was published about a log."""
+    task_id = _task(channel)
+    head, _, frames = data.partition(b"\n")
     try:
         epoch, before, last, terminal = head.decode().split(" ")
         return Hint(task_id, Epoch(int(epoch)), Position.parse(before), Position.parse(last), terminal == "1", frames)

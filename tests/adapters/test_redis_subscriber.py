@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import structlog
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 
 from service.adapters import redis_subscriber
 from service.adapters.redis_client import connect
 from service.adapters.redis_doorbell import RedisDoorbell
-from service.adapters.redis_subscriber import RedisSubscriber
+from service.adapters.redis_subscriber import Broken, Confirmed, Published, RedisSubscriber
 from service.model.task import TaskDue
 from tests.adapters.shared_redis import OurConnections, our_connections
 from tests.adapters.valkeys import own_redis7
@@ -107,14 +108,14 @@ async def test_a_connection_that_went_deaf_is_noticed_and_replaced(redis: Redis,
         subscriber = RedisSubscriber(client, "test", channel, probe_seconds=0.2)
         async with aclosing(subscriber.messages()) as messages:
             with structlog.testing.capture_logs() as logs:
-                assert (await next_of(messages))["type"] == "subscribe"
+                assert await next_of(messages) == Confirmed(channel.encode())
                 line.is_cut = True
-                assert await next_of(messages) is None
-                assert (await next_of(messages))["type"] == "subscribe"
+                assert await next_of(messages) == Broken()
+                assert await next_of(messages) == Confirmed(channel.encode())
             assert [entry["event"] for entry in logs] == ["test_interrupted"]
             assert line.connections == 2
             await redis.publish(channel, b"heard")
-            assert (await next_of(messages))["data"] == b"heard"
+            assert await next_of(messages) == Published(channel.encode(), b"heard")
         await client.aclose()
 
 
@@ -122,12 +123,12 @@ async def test_a_connection_that_is_only_silent_is_kept(redis: Redis, channel: s
     """Its answers to probes are signs of life, and nobody is told of them."""
     subscriber = RedisSubscriber(redis, "test", channel, probe_seconds=0.5)
     async with aclosing(subscriber.messages()) as messages:
-        assert (await next_of(messages))["type"] == "subscribe"
+        assert await next_of(messages) == Confirmed(channel.encode())
         waiting = asyncio.ensure_future(anext(messages))
         await asyncio.wait([waiting], timeout=1.2)
         await redis.publish(channel, b"heard")
         async with asyncio.timeout(PATIENCE_SECONDS):
-            assert (await waiting)["data"] == b"heard"
+            assert await waiting == Published(channel.encode(), b"heard")
 
 
 async def test_a_connection_that_takes_nothing_more_is_replaced(
@@ -139,14 +140,14 @@ async def test_a_connection_that_takes_nothing_more_is_replaced(
         client = connect(line.url)
         subscriber = RedisSubscriber(client, "test", channel, probe_seconds=1.0)
         async with aclosing(subscriber.messages()) as messages:
-            assert (await next_of(messages))["type"] == "subscribe"
+            assert await next_of(messages) == Confirmed(channel.encode())
             line.is_stuck = True
             waiting = asyncio.ensure_future(next_of(messages))
             await subscriber.unsubscribe("x" * PILE_BYTES)
-            assert await waiting is None
-            assert (await next_of(messages))["channel"] == channel.encode()
+            assert await waiting == Broken()
+            assert await next_of(messages) == Confirmed(channel.encode())
             await redis.publish(channel, b"heard")
-            assert (await next_of(messages))["data"] == b"heard"
+            assert await next_of(messages) == Published(channel.encode(), b"heard")
         await client.aclose()
 
 
@@ -155,7 +156,7 @@ async def test_a_message_that_comes_in_the_turn_of_a_failure_is_told_and_then_th
 ) -> None:
     subscriber = RedisSubscriber(redis, "test", channel)
     async with aclosing(subscriber.messages()) as messages:
-        assert (await next_of(messages))["type"] == "subscribe"
+        assert await next_of(messages) == Confirmed(channel.encode())
         waiting = asyncio.ensure_future(anext(messages))
         await asyncio.sleep(0)  # it reads
 
@@ -163,14 +164,14 @@ async def test_a_message_that_comes_in_the_turn_of_a_failure_is_told_and_then_th
             await connection.disconnect(nowait=True)  # as the library does
             raise ConnectionError
 
-        connection = subscriber._pubsub.connection
+        connection = subscriber._connection
         with monkeypatch.context() as patch:
             patch.setattr(connection, "send_packed_command", fail)
             connection._reader.feed_data(published(channel, b"heard"))
             await subscriber.subscribe(f"{channel}-2")
-        assert (await waiting)["data"] == b"heard"
-        assert await next_of(messages) is None
-        confirmed = {(await next_of(messages))["channel"] for _ in range(2)}
+        assert await waiting == Published(channel.encode(), b"heard")
+        assert await next_of(messages) == Broken()
+        confirmed = {(await next_of(messages)).channel for _ in range(2)}
         assert confirmed == {channel.encode(), f"{channel}-2".encode()}
 
 
@@ -180,17 +181,21 @@ def published(channel: str, data: bytes) -> bytes:
     return b"*3\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
 
 
-async def test_what_is_wanted_no_more_while_a_connection_is_made_is_not_listened_to(redis: Redis, channel: str) -> None:
+async def test_what_is_wanted_no_more_while_a_connection_is_made_is_not_listened_to(
+    redis: Redis, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     passing = f"{channel}-2"
     subscriber = RedisSubscriber(redis, "test", channel, passing)
+    send = redis_subscriber._send
+
+    async def change_of_mind(connection: AbstractConnection, *words: str) -> None:
+        await send(connection, *words)
+        if passing in words and words[0] == "SUBSCRIBE":
+            await subscriber.unsubscribe(passing)
+
+    monkeypatch.setattr(redis_subscriber, "_send", change_of_mind)
     async with aclosing(subscriber.messages()) as messages:
-        waiting = asyncio.ensure_future(anext(messages))
-        await asyncio.sleep(0)  # it asks for both
-        await subscriber.unsubscribe(passing)
-        assert {(await waiting)["channel"], (await next_of(messages))["channel"]} == {
-            channel.encode(),
-            passing.encode(),
-        }
+        assert {(await next_of(messages)).channel for _ in range(2)} == {channel.encode(), passing.encode()}
         async with asyncio.timeout(PATIENCE_SECONDS):
             while (await redis.pubsub_numsub(passing))[0][1]:
                 pass  # each look is a round trip
