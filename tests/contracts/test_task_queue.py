@@ -6,8 +6,8 @@ A lease of no time (LAPSED) has ended as soon as it is given: so is "the holder 
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -282,17 +282,33 @@ async def test_pitfall_69_a_task_that_ends_while_it_is_claimed_is_taken_over_as_
     """Not as it was when the claim began: the model would be asked again for what is answered."""
     lost = await claimed(store, queue, LAPSED)
     end = ended_with(lost, "There.")
-    gate = "FROM (SELECT pg_advisory_xact_lock(7)) gate, tasks t JOIN leases l"  # between the beginning and the locks
-    gated = statements("tasks")["claim"].replace("FROM tasks t JOIN leases l", gate, 1)
-    assert gate in gated
-    async with database.connection() as connection, asyncio.TaskGroup() as tasks:
-        async with connection.transaction():
-            await connection.fetch("SELECT pg_advisory_xact_lock(7)")
-            claim = tasks.create_task(database.fetch(gated, 1, timedelta(seconds=LEASE), []))
-            await until_somebody_waits(database)
-            await queue.end(lost, end)
-        (row,) = await claim
+    async with claim_under_way(database) as under_way:
+        await queue.end(lost, end)
+    (row,) = await under_way
     assert (row["status"], row["ending"]) == ("succeeded", [plain(chunk) for chunk in end.ending])
+
+
+async def test_pitfall_69_a_lapsed_task_that_another_takes_while_it_is_claimed_is_left_to_that_one(
+    store: SessionStore, queue: Tasks, database: Database
+) -> None:
+    await claimed(store, queue, LAPSED)
+    async with claim_under_way(database) as under_way:
+        (taken,) = await queue.claim(1, LEASE)
+    assert await under_way == []
+    assert [held.task_id for held in await queue.renew([taken], LEASE)] == [taken.task.id]
+
+
+@asynccontextmanager
+async def claim_under_way(database: Database) -> AsyncGenerator[asyncio.Task[list[asyncpg.Record]]]:
+    """A claim that has begun and locks nothing until the block is over."""
+    gate = "FROM (SELECT pg_advisory_xact_lock(7)) gate, tasks t\n    WHERE (t"
+    gated = statements("tasks")["claim"].replace("FROM tasks t\n    WHERE (t", gate, 1)
+    assert gate in gated
+    async with database.connection() as connection, asyncio.TaskGroup() as tasks, connection.transaction():
+        await connection.fetch("SELECT pg_advisory_xact_lock(7)")
+        claim = tasks.create_task(database.fetch(gated, 1, timedelta(seconds=LEASE), []))
+        await until_somebody_waits(database)
+        yield claim
 
 
 async def test_an_ended_task_that_is_still_held_is_left_to_its_holder(store: SessionStore, queue: Tasks) -> None:

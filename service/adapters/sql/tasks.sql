@@ -21,29 +21,39 @@ SELECT log_closed, log_archived FROM tasks WHERE id = $1;
 -- ended while their log is not closed, but for those in $3: running ones, ended ones whose log is owed its ending, and
 -- queued ones that are to be cancelled, whatever their session runs; those stay queued. They are half of it at most where
 -- others wait: the oldest queued tasks whose sessions run nothing; a session has one at most. What another statement has
--- locked is left to that one. A lapsed task is locked with its lease, so that it is looked at again as it stands then: its
--- holder may have ended it since this statement began. A running task's lease that lapsed was lost, unless it was let go.
+-- locked is left to that one. Of a lapsed task first the task is locked and then its lease, and each is looked at again as
+-- it stands then: its holder may have ended it since this statement began. A running task's lease that lapsed was lost,
+-- unless it was let go.
 -- What is due is one materialized list, since an UPDATE that meets a row newer than its snapshot looks at what it joins
 -- anew: in a union it would read on in the parts of it, and take more than was asked for.
+-- There are few open tasks and many leases, but statistics may have been gathered while all that there was ran: so open
+-- tasks are ordered as their index is, and the lease of each is asked for, where a join could begin with all leases.
 WITH lapsed AS MATERIALIZED (
     SELECT t.*
-    FROM tasks t JOIN leases l ON l.task_id = ANY (ARRAY[t.id])  -- with = the planner may walk over all leases there are
-    WHERE (t.status <> 'queued' OR t.cancel_requested_at IS NOT NULL) AND NOT t.log_closed
-      AND l.lease_until < now() AND t.id <> ALL ($3::uuid[])
+    FROM tasks t
+    WHERE (t.status <> 'queued' OR t.cancel_requested_at IS NOT NULL) AND NOT t.log_closed AND t.id <> ALL ($3::uuid[])
+      AND (SELECT l.lease_until FROM leases l WHERE l.task_id = t.id) < now()
+    ORDER BY t.id
     LIMIT $1::bigint - (SELECT count(*) FROM (
         SELECT FROM tasks WHERE status = 'queued' AND cancel_requested_at IS NULL LIMIT $1::bigint / 2
     ) waiting)
-    FOR UPDATE OF t, l SKIP LOCKED
+    FOR UPDATE OF t SKIP LOCKED
+), lost AS MATERIALIZED (
+    SELECT l.task_id
+    FROM leases l
+    WHERE l.task_id = ANY (ARRAY(SELECT id FROM lapsed)) AND l.lease_until < now()
+    FOR UPDATE SKIP LOCKED
 ), queued AS MATERIALIZED (
     SELECT t.id
     FROM tasks t JOIN sessions s ON s.id = t.session_id
     WHERE t.status = 'queued' AND t.cancel_requested_at IS NULL
       AND NOT EXISTS (SELECT FROM tasks r WHERE r.session_id = t.session_id AND r.status = 'running')
     ORDER BY t.created_at, t.id
-    LIMIT $1::bigint - (SELECT count(*) FROM lapsed)
+    LIMIT $1::bigint - (SELECT count(*) FROM lost)
     FOR UPDATE OF t, s SKIP LOCKED
 ), due AS MATERIALIZED (
-    SELECT id, status = 'running' AS ran FROM lapsed UNION ALL SELECT id, false FROM queued
+    SELECT id, status = 'running' AS ran FROM lapsed JOIN lost ON lost.task_id = lapsed.id
+    UNION ALL SELECT id, false FROM queued
 ), lease AS (
     UPDATE leases l SET epoch = l.epoch + 1, lease_until = now() + $2,
                         lost_attempts = l.lost_attempts + (due.ran AND l.lease_until > '-infinity')::int
@@ -63,10 +73,10 @@ FROM claimed t JOIN lease ON lease.task_id = t.id;
 
 -- :renew
 -- Keep what is still held; which ones that are is the answer. With no time they are let go: then no renewal that is under
--- way beside it can find its lease alive.
+-- way beside it can find its lease alive. Their ids are named once more, as what an index finds: a join may read all leases.
 UPDATE leases l SET lease_until = CASE WHEN $3 > interval '0' THEN now() + $3 ELSE '-infinity' END
 FROM unnest($1::uuid[], $2::bigint[]) AS held (task_id, epoch) JOIN tasks t ON t.id = held.task_id
-WHERE l.task_id = held.task_id AND l.epoch = held.epoch AND l.lease_until > now()
+WHERE l.task_id = held.task_id AND l.epoch = held.epoch AND l.lease_until > now() AND l.task_id = ANY ($1::uuid[])
 RETURNING l.task_id::text, l.epoch, t.cancel_requested_at IS NOT NULL AS cancel_requested;
 
 -- :retake
