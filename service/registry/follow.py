@@ -4,19 +4,23 @@ One loop, one path. A reader is a cursor: it subscribes first and reads after (t
 is hinted at only where it joins the cursor exactly, and looks into the store in every other case. Who stops reading is
 not waited for and costs nothing here: it goes on from its cursor when it comes back.
 
-The hot store is asked first, and the database only about a log of which the hot store lacks something. If the log is
-archived, the reader goes on in the archive, which has it to its end: the same events, the same rules for gaps.
+The hot store is asked first, and the database only about a log of which the hot store lacks something, or with which
+it does not answer a reader who comes. If the log is archived, the reader goes on in the archive, which has it to its
+end: the same events, the same rules for gaps.
+
+Once a reader has begun, it never waits for a store itself: what is to be asked is asked in a task of the reading's own,
+beside which the heartbeats go on. What the channel says needs no such task.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, assert_never
 
 from service.model.encoding import encode
-from service.model.errors import DatabaseUnavailable, StoreUnavailable
+from service.model.errors import DatabaseUnavailable, LogUnavailable, NotFound, StoreUnavailable
 from service.model.events import DataGap, GapData
 from service.model.ids import TaskId
 from service.model.log import TaskFacts
@@ -33,6 +37,9 @@ RETRY_SECONDS: Final = 0.25
 
 STILL_WRITTEN: Final = TaskFacts(log_closed=False)
 """What is taken for granted of a log that the database was not asked about."""
+
+GONE: Final = TaskFacts(log_closed=True)
+"""What is true of a log that has lost its task while it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +104,9 @@ class Follower:
     async def follow(self, task_id: TaskId, after: Position) -> AsyncGenerator[Followed]:
         """A log from a position on: Begun, then frames as they come, until Ended or Vanished; or Begun alone.
 
-        Every gap is told once, before the frames behind it. Raises StoreUnavailable only in place of Begun; later on
-        a store that is away is waited for, with heartbeats.
+        Every gap is told once, before the frames behind it. Raises only in place of Begun: NotFound where the hot store
+        has nothing and there is no such task, StoreUnavailable where the log cannot be read now. Later on a store that
+        is away or hangs is waited for, and the heartbeats go on.
         """
         async with self._hub.attach(task_id) as channel:
             sources = (self._pages, self._archived)
@@ -133,44 +141,83 @@ class _Reading:
         """Whether the last look brought anything."""
         self._told = False
         """Whether the reader knows that what it gets next does not join what it has."""
+        self._has_begun = False
+        self._asking: asyncio.Task[None] | None = None
+        """What the stores are being asked. Until it is answered nothing else is looked at."""
+        self._unsure = False
+        """Whether a heartbeat went out since the database was asked whether there will be more."""
 
     async def items(self) -> AsyncGenerator[Followed]:
         self._rest()
-        await self._look()
-        if not self._ready and self._cursor != BEGINNING:
-            await self._ask_for_more()
-            if self._trusted is None and not self._ready:
-                await self._look()
+        await self._open()
         gap = self._ready[0] if self._ready and isinstance(self._ready[0], Gap) else None
         if gap is not None:
             self._ready.popleft()
         end = self._ready[0] if self._ready and isinstance(self._ready[0], Ended | Vanished) else None
-        yield Begun(gap, end)
-        over = end is not None
-        while not over:
-            item = await self._next()
-            yield item
-            over = isinstance(item, Ended | Vanished)
+        self._has_begun = True
+        try:
+            yield Begun(gap, end)
+            over = end is not None
+            while not over:
+                item = await self._next()
+                yield item
+                over = isinstance(item, Ended | Vanished)
+        finally:
+            if self._asking is not None:
+                self._asking.cancel()
+                await asyncio.gather(self._asking, return_exceptions=True)
+
+    async def _open(self) -> None:
+        """Find out where the reader stands; nothing is said before that is known."""
+        try:
+            await self._channel.confirmed()
+            await self._look()
+        except LogUnavailable:
+            if not self._turns_to_archive(await self._facts()):
+                raise
+            await self._look()
+        if not self._ready and self._cursor != BEGINNING:
+            await self._ask_for_more()
+            if self._trusted is None and not self._ready:
+                await self._look()
 
     async def _next(self) -> Followed:
         while not self._ready:
-            try:
-                if self._trusted == self._channel.generation:
-                    await self._listen()
-                else:
-                    await self._look()
-            except StoreUnavailable:
-                await self._idle()
+            if self._asking is not None:
+                await self._hear(self._asking)
+            elif self._trusted == self._channel.generation:
+                await self._listen()
+            else:
+                self._ask(self._look)
         return self._ready.popleft()
+
+    def _ask(self, question: Callable[[], Awaitable[None]]) -> None:
+        self._asking = asyncio.create_task(self._answered(question), name="reading")
+
+    async def _answered(self, question: Callable[[], Awaitable[None]]) -> None:
+        """The question asked; with a pause behind it where a store is away."""
+        try:
+            await question()
+        except StoreUnavailable:
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _hear(self, asking: asyncio.Task[None]) -> None:
+        """Wait until the stores have answered, or until the next heartbeat is due."""
+        answered, _ = await asyncio.wait([asking], timeout=self._beat_at - asyncio.get_running_loop().time())
+        if answered:
+            self._asking = None
+            asking.result()
+        else:
+            self._beat()
 
     async def _look(self) -> None:
         """Take the next page from the store, and trust the channel once the cursor stands where the store ends."""
         generation = self._channel.generation
         page = await self._page()
         missing = None if self._told else _missing(page, self._cursor)
-        facts: TaskFacts | None = STILL_WRITTEN
+        facts = STILL_WRITTEN
         if missing is not None or page.head.last == BEGINNING:
-            facts = await self._facts(must_know=missing is not None)
+            facts = await self._facts()  # nothing is said to be lost that may well be archived
             if self._turns_to_archive(facts):
                 await self._look()
                 return
@@ -210,22 +257,29 @@ class _Reading:
                 self._cursor, self._moved, self._told = last, True, False
                 self._deliver(frames, ended=terminal)
             case Unconnected():
-                if not self._moved:  # the store did not know better a moment ago
-                    await self._idle()
-                    if self._ready:  # a heartbeat: what the channel knows of may be lost, or archived
-                        await self._ask_for_more()
                 self._trusted = None
+                if not self._moved:
+                    self._ask(self._give_time)
             case Nothing():
                 if not await self._channel.changed(self._beat_at):
                     self._beat()
-                    # A hint may have been lost, the last one too: seen here at the latest.
-                    head = await self._pages.head(self._channel.task_id)
-                    if head.last != self._cursor or head.closed:
-                        self._trusted = None
-                    else:
-                        await self._ask_for_more()
+                    self._ask(self._make_sure)
             case other:
                 assert_never(other)
+
+    async def _give_time(self) -> None:
+        """The store did not know better a moment ago. What the channel knows of may be lost in it, or archived."""
+        await asyncio.sleep(RETRY_SECONDS)
+        if self._unsure:
+            await self._ask_for_more()
+
+    async def _make_sure(self) -> None:
+        """A hint may have been lost, the last one too: seen here at the latest."""
+        head = await self._pages.head(self._channel.task_id)
+        if head.last != self._cursor or head.closed:
+            self._trusted = None
+        else:
+            await self._ask_for_more()
 
     def _deliver(self, frames: bytes, *, ended: bool) -> None:
         self._rest()
@@ -257,42 +311,39 @@ class _Reading:
 
     async def _ask_for_more(self) -> None:
         """The cursor stands at the end of an open log, which is still written, or archived whole, or gone for good."""
-        facts = await self._facts(must_know=False)
+        self._unsure = False
+        try:
+            facts = await self._facts()
+        except DatabaseUnavailable:
+            facts = STILL_WRITTEN
         if not self._turns_to_archive(facts) and await self._is_gone(facts):
             await self._vanish()
 
-    async def _facts(self, *, must_know: bool) -> TaskFacts | None:
-        """What the database knows. While it is away a log is still written, or with `must_know` that is raised."""
-        try:
-            return await self._directory.facts(self._channel.task_id)
-        except DatabaseUnavailable:
-            if must_know:  # nothing is said to be lost that may well be archived
-                raise
-            return STILL_WRITTEN
+    async def _facts(self) -> TaskFacts:
+        """What the database knows. Raises DatabaseUnavailable; and NotFound in place of Begun."""
+        facts = await self._directory.facts(self._channel.task_id)
+        if facts is None and not self._has_begun:
+            raise NotFound
+        return facts or GONE
 
-    def _turns_to_archive(self, facts: TaskFacts | None) -> bool:
+    def _turns_to_archive(self, facts: TaskFacts) -> bool:
         """Whether the reader goes on in the archive, where it did not read so far."""
-        turns = facts is not None and facts.log_archived and self._pages is not self._archived
+        turns = facts.log_archived and self._pages is not self._archived
         if turns:
             self._pages, self._trusted = self._archived, None
         return turns
 
-    async def _is_gone(self, facts: TaskFacts | None) -> bool:
+    async def _is_gone(self, facts: TaskFacts) -> bool:
         """Whether a log whose end the store does not have will never be written again."""
-        if facts is not None and not facts.log_closed:
+        if not facts.log_closed:
             return False
         # It may have been written and closed since the store was looked at.
         head = await self._pages.head(self._channel.task_id)
         return not head.closed and head.last <= self._cursor
 
-    async def _idle(self) -> None:
-        """Wait a little before the next look, and give the reader its heartbeat if one is due."""
-        await asyncio.sleep(RETRY_SECONDS)
-        if asyncio.get_running_loop().time() >= self._beat_at:
-            self._beat()
-
     def _beat(self) -> None:
         self._ready.append(Heartbeat())
+        self._unsure = True
         self._rest()
 
     def _rest(self) -> None:

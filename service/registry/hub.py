@@ -79,6 +79,13 @@ class Channel:
             self._joined[position] = fresh
         return fresh
 
+    async def confirmed(self) -> None:
+        """Wait until the log is listened to. Raises LogUnavailable when that takes longer than CONFIRM_SECONDS."""
+        deadline = asyncio.get_running_loop().time() + CONFIRM_SECONDS
+        while not self.listening:
+            if not await self.changed(deadline) and not self.listening:
+                raise LogUnavailable
+
     async def changed(self, deadline: float) -> bool:
         """Wait for news; False where there was none until `deadline`, in the loop's time and kept coarsely."""
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -136,14 +143,13 @@ class Hub:
 
     @asynccontextmanager
     async def attach(self, task_id: TaskId) -> AsyncGenerator[Channel]:
-        """Listen to a log; confirmed when the block begins. Raises LogUnavailable when that takes too long."""
+        """Listen to a log while the block runs, from when the channel is confirmed."""
         channel = self._channels.get(task_id)
         if channel is None:
             channel = self._channels[task_id] = Channel(task_id, self._next_generation())
             self._tell(task_id)
         channel.readers += 1
         try:
-            await self._confirmed(channel)
             yield channel
         finally:
             channel.readers -= 1
@@ -167,12 +173,6 @@ class Hub:
                     await self._feed.subscribe(task_id)
                 else:
                     await self._feed.unsubscribe(task_id)
-
-    async def _confirmed(self, channel: Channel) -> None:
-        deadline = asyncio.get_running_loop().time() + CONFIRM_SECONDS
-        while not channel.listening:
-            if not await channel.changed(deadline) and not channel.listening:
-                raise LogUnavailable
 
     async def listen_for_ever(self) -> None:
         """Take in what the feed brings."""

@@ -6,7 +6,7 @@ from contextvars import Context
 from typing import Protocol
 
 from service.model.encoding import unframed
-from service.model.errors import LogUnavailable
+from service.model.errors import StoreUnavailable
 from service.model.ids import TaskId
 from service.model.log import StoredEvent
 from service.model.position import Position
@@ -58,7 +58,7 @@ class Connections:
         while True:
             try:
                 return await self._run(door.follower.follow(self.task_id, self.position))
-            except LogUnavailable:
+            except StoreUnavailable:
                 await asyncio.sleep(0.1)
 
     async def _run(self, items: AsyncGenerator[Followed]) -> None:
@@ -80,7 +80,7 @@ class Connections:
                         self.ended, self.ended_at = True, self._house.loop.time()
                     case Vanished():
                         self.vanished = True
-        except LogUnavailable:
+        except StoreUnavailable:
             assert not has_begun, "a store that is away is waited for once a reader has begun"
             raise
         finally:

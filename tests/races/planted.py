@@ -32,12 +32,12 @@ class ReadsThenSubscribes(Follower):
     """Pitfall 1: the store is read before anyone listens."""
 
     async def follow(self, task_id: TaskId, after: Position) -> AsyncGenerator[Followed]:
-        reading = _Reading(
-            (self._pages, self._archived), self._directory, Channel(task_id, -1), after, self._heartbeat_seconds
-        )
+        nobody = Channel(task_id, -1, listening=True)
+        reading = _Reading((self._pages, self._archived), self._directory, nobody, after, self._heartbeat_seconds)
         items = reading.items()
         yield await anext(items)
         async with self._hub.attach(task_id) as channel:
+            await channel.confirmed()
             reading._channel = channel
             reading._trusted = channel.generation
             async for item in items:
