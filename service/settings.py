@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[float, Field(ge=0.5, le=3600)] = 15
     """How long a worker holds a task without a sign of life; another one takes over after it."""
     heartbeat_seconds: Annotated[float, Field(ge=0.1, le=300)] = 15
-    """A stream is not silent for longer, but for the seconds of a call to a Redis that hangs."""
+    """A stream is silent for half a second longer at most, whatever the stores do."""
     hot_ttl_seconds: Annotated[int, Field(ge=10, le=30 * 24 * 3600)] = 3600
     """How long a log stays in Redis once it is archived; then it is read from PostgreSQL."""
     write_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30

@@ -154,7 +154,7 @@ async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Appli
         facts = SharedFacts(house.directory)
         follower = Follower(pages, archived, ear, facts, heartbeat_seconds=settings.heartbeat_seconds)
         conversations = Conversations(house.sessions, house.tasks, house.doorbell)
-        tasks = TaskRoutes(conversations, facts, follower, write_timeout_seconds=settings.write_timeout_seconds)
+        tasks = TaskRoutes(conversations, follower, write_timeout_seconds=settings.write_timeout_seconds)
         yield make_app(SessionRoutes(conversations), tasks, house.health)
 
 

@@ -9,25 +9,15 @@ from aiohttp import web
 from service.http import bodies, paths
 from service.http.problems import Problem
 from service.http.sse import answer_stream
-from service.model.errors import NotFound
 from service.registry.follow import Follower
-from service.registry.ports import TaskDirectory
 from service.sessions.conversations import Conversations
 
 
 class TaskRoutes:
     """Read, follow, cancel."""
 
-    def __init__(
-        self,
-        conversations: Conversations,
-        directory: TaskDirectory,
-        follower: Follower,
-        *,
-        write_timeout_seconds: float,
-    ) -> None:
+    def __init__(self, conversations: Conversations, follower: Follower, *, write_timeout_seconds: float) -> None:
         self._conversations = conversations
-        self._directory = directory
         self._follower = follower
         self._write_timeout_seconds = write_timeout_seconds
         self._streaming: set[asyncio.Task[object]] = set()
@@ -46,8 +36,6 @@ class TaskRoutes:
         on_gap = request.query.getall("on_gap", ["tell"])
         if on_gap not in (["tell"], ["refuse"]):
             raise Problem(422, "validation_error", "on_gap is `tell` or `refuse`.")
-        if await self._directory.facts(task_id) is None:
-            raise NotFound
         with self._cut_at_the_end():
             return await answer_stream(
                 request,

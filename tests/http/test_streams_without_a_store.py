@@ -1,0 +1,174 @@
+"""Streams that are opened while a store is away: on a real socket, over stores in memory."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from service.adapters.memory_archive import MemoryArchive
+from service.adapters.memory_database import MemoryDatabase
+from service.adapters.memory_doorbell import MemoryDoorbell
+from service.adapters.memory_log import MemoryHints, MemoryLogStore
+from service.adapters.memory_sessions import MemorySessions
+from service.adapters.memory_tasks import MemoryTasks
+from service.http.health import HealthRoutes
+from service.model.errors import DatabaseUnavailable, LogUnavailable, StoreUnavailable
+from service.model.ids import Epoch, TaskId
+from service.model.position import BEGINNING
+from service.registry.archive import Archivist
+from service.registry.task_log import TaskLog
+from service.registry.writer import log_writer
+from service.settings import Settings
+from service.wiring import House, StoreUrls, open_app
+from tests.contracts.archives import now_ms, task_made_at
+from tests.http.conftest import served
+from tests.http.test_positions import ids
+from tests.http.wire import Answer, Header, ask
+from tests.registry.test_follow import FINISH, parts
+
+
+class Switched:
+    """A port that can be away."""
+
+    def __init__(self, port: object, error: type[StoreUnavailable]) -> None:
+        self._port = port
+        self._error = error
+        self.is_away = False
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        async def call(*arguments: object) -> Any:
+            if self.is_away:
+                raise self._error
+            return await getattr(self._port, verb)(*arguments)
+
+        return call
+
+
+@dataclass(frozen=True)
+class Doors:
+    """A service, and what it stands on."""
+
+    url: str
+    store: MemoryLogStore
+    archive: MemoryArchive
+    redis: Switched
+    postgres: Switched
+
+    async def log(self, *, closed: bool) -> tuple[TaskId, list[str]]:
+        """A hot log of a task that is known, and its positions."""
+        task_id = task_made_at(now_ms())
+        self.archive.know(task_id, log_closed=closed)
+        async with log_writer(self.store, now_ms) as writer:
+            log: TaskLog = await writer.open(task_id, Epoch(1))
+            await log.append(*parts(5), *([FINISH] if closed else []))
+        return task_id, [position.decode() for position, _ in (await self.store.read(task_id, BEGINNING, 100)).events]
+
+    async def archived(self) -> tuple[TaskId, list[str]]:
+        """A log of which only the archive has anything."""
+        task_id, positions = await self.log(closed=True)
+        await Archivist(self.store, self.store, self.archive, hot_ttl_seconds=3600).archive_some()
+        self.store.forget(task_id)
+        return task_id, positions
+
+    async def stream(self, task_id: str, after: str | None = None, **more: Any) -> Answer:
+        headers: list[Header] = [] if after is None else [("Last-Event-ID", after)]
+        return await ask(self.url, "GET", f"/tasks/{task_id}/stream{more.pop('query', '')}", None, headers, **more)
+
+
+@pytest.fixture
+async def doors() -> AsyncIterator[Doors]:
+    hints, archive, database = MemoryHints(), MemoryArchive(), MemoryDatabase()
+    store, tasks = MemoryLogStore(hints), MemoryTasks(database)
+    redis, postgres = Switched(store, LogUnavailable), Switched(archive, DatabaseUnavailable)
+    house = House(
+        StoreUrls("redis://memory", "postgresql://memory"),
+        logs=redis,
+        hot=store,
+        archive=archive,
+        archived=postgres,
+        hints=hints,
+        sessions=MemorySessions(database),
+        tasks=tasks,
+        queue=tasks,
+        directory=postgres,
+        doorbell=MemoryDoorbell(),
+        health=HealthRoutes({}, lambda: datetime.now(UTC)),
+    )
+    settings = Settings(_env_file=None)
+    async with open_app(house, settings) as app, served(app, settings) as url:
+        yield Doors(url, store, archive, redis, postgres)
+
+
+def assert_problem(answer: Answer, status: int, error_type: str) -> None:
+    assert (answer.status, answer.json["error_type"]) == (status, error_type)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers.get("retry-after") == ("1" if status == 503 else None)
+
+
+class TestWithoutPostgres:
+    async def test_a_log_that_redis_has_is_streamed(self, doors: Doors) -> None:
+        running, positions = await doors.log(closed=False)
+        doors.postgres.is_away = True
+        answer = await doors.stream(running, until=b"p4")
+        assert (answer.status, ids(answer)) == (200, positions)
+        refusing = await doors.stream(running, positions[1], query="?on_gap=refuse", until=b"p4")
+        assert (refusing.status, ids(refusing)) == (200, positions[2:])
+        assert (await doors.stream(running, positions[-1], until=b"\r\n\r\n")).status == 200
+
+    async def test_a_log_that_has_ended_is_streamed_to_its_end(self, doors: Doors) -> None:
+        ended, positions = await doors.log(closed=True)
+        doors.postgres.is_away = True
+        assert ids(await doors.stream(ended, positions[2])) == positions[3:]
+        assert (await doors.stream(ended, positions[-1])).status == 204
+
+    async def test_of_what_redis_has_not_nothing_is_said(self, doors: Doors) -> None:
+        running, positions = await doors.log(closed=False)
+        emptied, _ = await doors.log(closed=False)
+        archived, _ = await doors.archived()
+        doors.store.forget(emptied)
+        doors.postgres.is_away = True
+        for task_id in (emptied, archived, task_made_at(now_ms())):
+            for after in (None, positions[2], "5-5"):
+                assert_problem(await doors.stream(task_id, after), 503, "service_unavailable")
+        for query in ("", "?on_gap=refuse"):
+            assert_problem(await doors.stream(running, "5-5", query=query), 503, "service_unavailable")
+
+    async def test_what_cannot_be_a_task_or_a_position_is_refused_as_ever(self, doors: Doors) -> None:
+        running, _ = await doors.log(closed=False)
+        doors.postgres.is_away = True
+        assert_problem(await doors.stream("no-task"), 404, "not_found")
+        assert_problem(await doors.stream(running, "yesterday"), 400, "validation_error")
+        assert_problem(await doors.stream(running, query="?on_gap=perhaps"), 422, "validation_error")
+
+
+class TestWithPostgres:
+    @pytest.mark.parametrize("redis_is_away", [False, True])
+    async def test_a_task_that_nobody_knows_is_none(self, doors: Doors, redis_is_away: bool) -> None:
+        doors.redis.is_away = redis_is_away
+        for after in (None, "5-5"):
+            for query in ("", "?on_gap=refuse"):
+                answer = await doors.stream(task_made_at(now_ms()), after, query=query)
+                assert_problem(answer, 404, "not_found")
+                assert answer.seconds < 1
+
+
+class TestWithoutRedis:
+    async def test_a_log_that_is_archived_is_streamed(self, doors: Doors) -> None:
+        archived, positions = await doors.archived()
+        doors.redis.is_away = True
+        for after in (None, positions[2]):
+            answer = await doors.stream(archived, after)
+            assert (answer.status, ids(answer)) == (200, positions[3 if after else 0 :])
+        assert (await doors.stream(archived, positions[-1])).status == 204
+        gap = await doors.stream(archived, "5-5", query="?on_gap=refuse")
+        assert_problem(gap, 410, "gap")
+
+    async def test_of_any_other_one_nothing_is_said(self, doors: Doors) -> None:
+        for closed in (False, True):
+            hot, positions = await doors.log(closed=closed)
+            doors.redis.is_away = True
+            for after in (None, positions[2]):
+                assert_problem(await doors.stream(hot, after), 503, "service_unavailable")
+            doors.redis.is_away = False
