@@ -9,7 +9,7 @@ it does not answer a reader who comes. If the log is archived, the reader goes o
 end: the same events, the same rules for gaps.
 
 Once a reader has begun, it never waits for a store itself: what is to be asked is asked in a task of the reading's own,
-beside which the heartbeats go on. What the channel says needs no such task.
+beside which the heartbeats go on. What the channel says and what pages are at hand need no such task.
 """
 
 import asyncio
@@ -187,7 +187,7 @@ class _Reading:
                 await self._hear(self._asking)
             elif self._trusted == self._channel.generation:
                 await self._listen()
-            else:
+            elif not self._turn_page():
                 self._ask(self._look)
         return self._ready.popleft()
 
@@ -209,6 +209,14 @@ class _Reading:
             asking.result()
         else:
             self._beat()
+
+    def _turn_page(self) -> bool:
+        """Take the next page if it is at hand and joins the cursor: then nobody is asked for it."""
+        page = self._pages.kept(self._channel.task_id, self._cursor, self._channel.generation)
+        if page is None or not (self._told or _missing(page, self._cursor) is None):
+            return False
+        self._take(page, self._channel.generation)
+        return True
 
     async def _look(self) -> None:
         """Take the next page from the store, and trust the channel once the cursor stands where the store ends."""

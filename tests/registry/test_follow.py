@@ -287,6 +287,15 @@ class TestGaps:
         assert [gap.data.lost for gap in reader.gaps] == [2]
         assert reader.got.count(b"id: ") == 7
 
+    async def test_a_hole_in_front_of_a_page_that_is_kept_is_told_to_all(self, house: Library) -> None:
+        log = await house.open(new_task())
+        await log.append(*parts(5 * FIRST_PAGE_EVENTS, "x" * 1900), FINISH)
+        _trim(house, log.task_id, slice(FIRST_PAGE_EVENTS, 2 * FIRST_PAGE_EVENTS))
+        for _ in range(2):
+            reader = Reader(house.follower, log.task_id)
+            await reader.end()
+            assert [gap.data.lost for gap in reader.gaps] == [FIRST_PAGE_EVENTS]
+
     async def test_pitfall_12_a_log_that_vanished_has_no_made_up_end(
         self, house: Library, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -185,28 +185,44 @@ def test_who_leaves_while_a_store_hangs_leaves_nothing_behind(seed: int, leaves:
     run(scene, seed)
 
 
-def test_what_is_heard_costs_no_task() -> None:
-    """Nor does what is looked up for a thousand readers cost more than one each."""
+def counted() -> Callable[[], int]:
+    """How many tasks readers have made from here on."""
+    tasks: list[asyncio.Task[Any]] = []
 
+    def made(loop: asyncio.AbstractEventLoop, coroutine: Any, **named: Any) -> asyncio.Task[Any]:
+        tasks.append(asyncio.Task(coroutine, loop=loop, **named))
+        return tasks[-1]
+
+    asyncio.get_running_loop().set_task_factory(made)
+    return lambda: sum(task.get_name() == "reading" for task in tasks)
+
+
+def test_what_is_heard_costs_no_task() -> None:
     async def scene(house: Library, trouble: Trouble) -> None:
         log = await house.open(TaskId("t"))
         reader = Reader(house.follower, log.task_id)
         await reader.reached(await log.append(*parts(1)))
-        tasks: list[asyncio.Task[Any]] = []
-
-        def made(loop: asyncio.AbstractEventLoop, coroutine: Any, **named: Any) -> asyncio.Task[Any]:
-            tasks.append(asyncio.Task(coroutine, loop=loop, **named))
-            return tasks[-1]
-
-        def readings() -> int:
-            return sum(task.get_name() == "reading" for task in tasks)
-
-        asyncio.get_running_loop().set_task_factory(made)
+        readings = counted()
         for i in range(50):
             await reader.reached(await log.append(*parts(2, f"{i}-")))
         assert readings() == 0
         await reader.reached(await log.append(TextDelta(PartId("p"), "x" * MAX_HINTED_BYTES)))
         assert readings() == 1
         await reader.leave()
+
+    run(scene)
+
+
+def test_pages_that_are_at_hand_cost_no_task() -> None:
+    async def scene(house: Library, trouble: Trouble) -> None:
+        log = await house.open(TaskId("t"))
+        await log.append(*parts(5 * FIRST_PAGE_EVENTS, "x" * 1900), FINISH)
+        await Reader(house.follower, log.task_id).until_ended()
+        readings = counted()
+        reader = Reader(house.follower, log.task_id)
+        await reader.until_ended()
+        assert sum(isinstance(item, Frames) for item in reader.items) > 5
+        assert readings() == 1, "for the last page, which may have become longer"
+        assert reader.got == await house.log(log.task_id)
 
     run(scene)
