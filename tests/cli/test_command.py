@@ -177,6 +177,21 @@ async def test_a_dotenv_file_in_the_working_directory_is_read(playhead: Playhead
     assert_one_line(await playhead(tmp_path, "serve"), "HTTP_PORT")
 
 
+@pytest.mark.parametrize("part", ["http", "tasks", "archiver"])
+async def test_a_part_alone_is_refused_without_stores_that_others_share(
+    playhead: Playhead, tmp_path: Path, part: str
+) -> None:
+    """And before what is set is asked: nobody answers there."""
+    redis, postgres = "PLAYHEAD_REDIS_URL", "PLAYHEAD_POSTGRES_URL"
+    given = {redis: f"redis://u:{SECRET}@127.0.0.1:1/0", postgres: f"postgresql://u:{SECRET}@127.0.0.1:1/d"}
+    settings = [{}, *({name.removeprefix("PLAYHEAD_"): url} for name, url in given.items())]
+    runs = await asyncio.gather(*(playhead(tmp_path, "serve", "--only", part, settings=each) for each in settings))
+    for ran, missing in zip(runs, (f"{redis} and {postgres}", postgres, redis), strict=True):
+        told = f"playhead: {missing}: needed with --only: a part alone shares its stores with the others\n"
+        assert (ran.code, ran.out, ran.err) == (2, "", told)
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_port_in_use_is_one_line(
     playhead: Playhead, tmp_path: Path, stores: StoreUrls, postgres_url: str
 ) -> None:
