@@ -234,12 +234,14 @@ async def test_a_database_that_there_is_not_is_one_line(
         assert_one_line(ran, "POSTGRES_URL")
 
 
-async def test_a_redis_that_does_not_answer_is_one_line_whatever_part_starts(tmp_path: Path, postgres_url: str) -> None:
+async def test_a_redis_that_does_not_answer_is_one_line_whatever_part_starts(
+    playhead: Playhead, tmp_path: Path, postgres_url: str
+) -> None:
     """All kinds of stores that do not do: tests/adapters/test_redis_check.py."""
     settings = {"REDIS_URL": f"redis://u:{SECRET}@127.0.0.1:{closed_port()}/0", "POSTGRES_URL": postgres_url}
     for ran in await asyncio.gather(
-        from_the_start(tmp_path, "service", "serve", settings=settings),
-        from_the_start(tmp_path, "service", "serve", "--only", "http", settings=settings),
+        playhead(tmp_path, "serve", settings=settings),
+        playhead(tmp_path, "serve", "--only", "http", settings=settings),
         from_the_start(tmp_path, "consumers", "tasks", settings=settings),
         from_the_start(tmp_path, "consumers", "archiver", settings=settings),
     ):
