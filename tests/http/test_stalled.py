@@ -203,8 +203,8 @@ async def test_clients_are_let_be_that_take_less_in_their_time_than_waits_for_th
                 assert await client.receive_some(1024)
             await asyncio.sleep(WRITE_TIMEOUT_SECONDS / 8)  # the slowness itself: nothing is waited for
             assert all(client.is_served() for client in clients)
-        for client, end in zip(clients, ends.values(), strict=True):
-            received = await client.receive()
+        rests = await asyncio.gather(*(client.receive() for client in clients))
+        for received, end in zip(rests, ends.values(), strict=True):
             assert len(received) > LARGE - 1024 * 8 * SLOW_TIMES
             assert received.endswith(end)
 
