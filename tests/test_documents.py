@@ -9,9 +9,15 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from annotated_types import Ge, Gt, Le
+from pydantic.fields import FieldInfo
 
+from service.adapters.demo_model import ACTS
 from service.adapters.redis_client import connect
 from service.adapters.redis_keys import log_key, meta_key
+from service.http import problems
+from service.http.problems import STATUSES
+from service.model.failures import MESSAGES
 from service.model.ids import TaskId
 from service.settings import PREFIX, Settings
 from service.wiring import StoreUrls
@@ -28,6 +34,67 @@ def test_every_setting_stands_in_the_example_with_its_default() -> None:
     shown = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     defaults = {PREFIX + name.upper(): field.default for name, field in Settings.model_fields.items()}
     assert shown == {name: "" if default is None else str(default) for name, default in defaults.items()}
+
+
+def test_every_bound_of_a_setting_stands_over_it() -> None:
+    paragraphs = (REPOSITORY / "deploy" / "env.example").read_text().split("\n\n")
+    bounded = {PREFIX + name.upper(): bounds_of(field) for name, field in Settings.model_fields.items()}
+    assert sum(map(bool, bounded.values())) >= 6
+    missing = {
+        name: bounds
+        for name, bounds in bounded.items()
+        if not any(f"\n{name}=" in paragraph and bounds in paragraph for paragraph in paragraphs)
+    }
+    assert missing == {}
+
+
+def bounds_of(field: FieldInfo) -> str:
+    """`(0 to 9)`, `(above 0, at most 9)`, or nothing."""
+    bounds = {type(bound): bound for bound in field.metadata}
+    match bounds.get(Ge), bounds.get(Gt), bounds.get(Le):
+        case Ge(least), None, Le(most):
+            return f"({least} to {most})"
+        case None, Gt(least), Le(most):
+            return f"(above {least}, at most {most})"
+    assert not bounds
+    return ""
+
+
+def readme(section: str) -> str:
+    """A section of the README."""
+    text = (REPOSITORY / "README.md").read_text().partition(f"\n## {section}\n")[2].partition("\n## ")[0]
+    assert text, section
+    return text
+
+
+def first_column(section: str) -> set[str]:
+    """What stands as code in the first column of a section's tables."""
+    cells = re.findall(r"^\| (`[^|]*) \|", readme(section), re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+
+
+def sources(*rooms: str) -> str:
+    return "\n".join(file.read_text() for room in rooms for file in sorted((REPOSITORY / room).rglob("*.py")))
+
+
+def test_every_error_type_is_told_and_no_other() -> None:
+    raised = re.findall(r"""[Pp]roblem\(\s*\d{3}, "(\w+)\"""", sources("service/http"))
+    known = {kind.error_type for kind in STATUSES} | set(problems._TYPES.values()) | {"http_error"}
+    assert {"gap", "forbidden_host", "malformed_json", "unexpected_error"} < set(raised)
+    assert first_column("When a request is refused") == known | set(raised)
+    assert first_column("When a task fails") == set(MESSAGES) | {"unexpected_error"}
+
+
+def test_every_log_line_that_is_named_is_logged() -> None:
+    named = first_column("Log lines")
+    assert len(named) > 15
+    text = sources("service", "consumers")
+    assert sorted(name for name in named if f'"{name}"' not in text) == []
+
+
+def test_everything_that_the_demo_model_can_be_told_is_told() -> None:
+    acts = [line.partition(":")[0] for line in ACTS.splitlines()]
+    assert first_column("What the demo model does") == set(acts)
 
 
 def test_the_constraints_name_no_place_to_download_from() -> None:

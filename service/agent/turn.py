@@ -5,7 +5,6 @@ For the first holder that is everything. The order of writes is the promise: the
 database decides how the task ended; only then the log says that it ended; then the task owes nothing.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, ParamSpec, TypeAlias, TypeVar
@@ -86,7 +85,7 @@ class Turns:
                 cancellation.request()
             task_log: TaskLog | None = None
             try:
-                task_log = await _persistently(
+                task_log = await self._persistently(
                     claim.task.id, self._writer.open, claim.task.id, claim.epoch, later_than_ms=given_ms
                 )
                 return await self._attempt(claim, task_log, decide, cancellation)
@@ -104,11 +103,11 @@ class Turns:
                 if task_log is not None:
                     given_ms = max(given_ms, task_log.last.ms)
                     task_log.fail(NotTheHolder())
-            claim = await _persistently(claim.task.id, retake, claim)
+            claim = await self._persistently(claim.task.id, retake, claim)
 
     async def _attempt(self, claim: Claim, task_log: TaskLog, decide: _Decision, cancellation: Cancellation) -> None:
         try:
-            fold = await _persistently(claim.task.id, fold_log, self._logs, claim.task.id, task_log.last)
+            fold = await self._persistently(claim.task.id, fold_log, self._logs, claim.task.id, task_log.last)
         except (BrokenLog, BrokenEvent):
             # What it holds is kept; the task can only be ended.
             log.exception("log_not_understood", task_id=claim.task.id, epoch=claim.epoch)
@@ -119,10 +118,10 @@ class Turns:
                 end = as_told(claim, fold, self._clock.now())
             else:
                 end = await decide(claim, Recorder(task_log, fold), cancellation)
-            ending = await _persistently(claim.task.id, self._queue.end, claim, end)
+            ending = await self._persistently(claim.task.id, self._queue.end, claim, end)
         if not task_log.was_closed:
             await task_log.append(*closing(claim, fold, ending))
-        await _persistently(claim.task.id, self._queue.close, claim)
+        await self._persistently(claim.task.id, self._queue.close, claim)
 
     async def _give_up(self, claim: Claim, recorder: Recorder, cancellation: Cancellation) -> End:
         """A task that cannot be run has failed."""
@@ -171,10 +170,35 @@ class Turns:
         await recorder.put(e.DataAttempt(e.AttemptData(claim.epoch)))
 
     async def _history(self, claim: Claim) -> "_History":
-        messages = await _persistently(claim.task.id, self._sessions.history, claim.task.session_id)
+        messages = await self._persistently(claim.task.id, self._sessions.history, claim.task.session_id)
         asked = next((input_parts(m.parts) for m in messages if m.id == claim.task.input_id), ())
         said = [Utterance(m.role, input_parts(m.parts)) for m in messages]
         return _History(asked, [utterance for utterance in said if utterance.parts])
+
+    async def _persistently(
+        self,
+        task_id: TaskId,
+        call: Callable[_Arguments, Awaitable[_Result]],
+        *arguments: _Arguments.args,
+        **named: _Arguments.kwargs,
+    ) -> _Result:
+        """The call's result, as soon as its store is there: until then it is tried again, as long as the caller runs.
+
+        That it waits is told once, and that it goes on.
+        """
+        away: str | None = None
+        while True:
+            try:
+                result = await call(*arguments, **named)
+            except StoreUnavailable as error:
+                if away is None:
+                    away = type(error).__name__
+                    log.warning("turn_waits", task_id=task_id, because=away, cause=type(error.__cause__).__name__)
+                await self._clock.sleep(STORE_RETRY_SECONDS)
+            else:
+                if away is not None:
+                    log.info("turn_goes_on", task_id=task_id, because=away)
+                return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,28 +225,3 @@ async def _settle(recorder: Recorder) -> None:
     """What was said is in the log when this returns, with nothing left open that grows."""
     await recorder.close_parts()
     await recorder.flush()
-
-
-async def _persistently(
-    task_id: TaskId,
-    call: Callable[_Arguments, Awaitable[_Result]],
-    *arguments: _Arguments.args,
-    **named: _Arguments.kwargs,
-) -> _Result:
-    """The call's result, as soon as its store is there: until then it is tried again, as long as the caller runs.
-
-    That it waits is told once, and that it goes on.
-    """
-    away: str | None = None
-    while True:
-        try:
-            result = await call(*arguments, **named)
-        except StoreUnavailable as error:
-            if away is None:
-                away = type(error).__name__
-                log.warning("turn_waits", task_id=task_id, because=away, cause=type(error.__cause__).__name__)
-            await asyncio.sleep(STORE_RETRY_SECONDS)
-        else:
-            if away is not None:
-                log.info("turn_goes_on", task_id=task_id, because=away)
-            return result

@@ -17,7 +17,8 @@ from consumers.archiver import Archiver
 from consumers.tasks import DRAIN_SECONDS, Worker
 from service.cli.streams import tell
 from service.http.app import serving
-from service.settings import Settings, load_settings
+from service.model.errors import ConfigurationError
+from service.settings import PREFIX, Settings, load_settings
 from service.wiring import House, make_archiver, open_app, open_house, open_worker
 
 OPEN_FILES: Final = 65_536
@@ -40,10 +41,24 @@ class Part(StrEnum):
 
 
 def serve(only: Annotated[Part | None, typer.Option(help="Run this part alone.")] = None) -> None:
-    """Run the service until it is told to stop (Ctrl-C, SIGTERM, or a closed terminal)."""
+    """Run the service until it is told to stop (Ctrl-C, SIGTERM, or a closed terminal).
+
+    A part alone needs PLAYHEAD_REDIS_URL and PLAYHEAD_POSTGRES_URL: the stores that it shares with the others.
+    """
     settings = load_settings()
+    if only is not None:
+        _refuse_private_stores(settings)
     _raise_open_files()
     asyncio.run(_run_and_leave(settings, set(Part) if only is None else {only}))
+
+
+def _refuse_private_stores(settings: Settings) -> None:
+    """Embedded stores are one process's own: what a part alone wrote there, no other part would ever see."""
+    urls = {"REDIS_URL": settings.redis_url, "POSTGRES_URL": settings.postgres_url}
+    if missing := [PREFIX + name for name, url in urls.items() if url is None]:
+        raise ConfigurationError(
+            f"{' and '.join(missing)}: needed with --only: a part alone shares its stores with the others"
+        )
 
 
 async def _run_and_leave(settings: Settings, parts: set[Part]) -> None:

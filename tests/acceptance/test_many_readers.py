@@ -1,4 +1,4 @@
-"""A thousand readers of one log; readers that stop reading; readers that are slow."""
+"""A thousand readers of one log; readers that stop reading. Those that are slow: tests/http/test_stalled.py."""
 
 import asyncio
 import re
@@ -117,33 +117,6 @@ async def test_pitfall_14_readers_of_a_long_ended_log_that_stop_reading_cost_the
             await stream.receive_until(1)
         grown = _peak_bytes(http) - quiet
     assert grown < STALLED * STALLED_READER_BYTES + SHARED_BYTES, f"{grown / 2**20:.0f} MiB"
-
-
-async def test_a_slow_reader_that_goes_on_reading_is_not_disconnected(
-    impatient_service: Service, impatient_client: Client
-) -> None:
-    """Only one that takes nothing for WRITE_TIMEOUT_SECONDS (2) is. This one takes a little twenty times a second, in
-    two seconds less than what waits for it in the service alone; and after four it makes haste."""
-    http, client = impatient_service, impatient_client
-    task_id = await client.post(f"/count 80 size={DELTA_BYTES}")
-    await _read_whole(http, task_id)
-    async with raw_stream(http.url, task_id, receive_buffer=4096) as stream:
-        for _ in range(80):
-            assert await _receive_at_a_pace(stream, 1024), f"cut off after {len(stream.body)} bytes"
-            assert _connected([stream])
-        await stream.receive_all()
-    assert stream.ended, f"cut off after {len(stream.body)} bytes"
-    assert kept(bytes(stream.body)) == frames(await client.stored(task_id))
-
-
-async def _receive_at_a_pace(stream: RawStream, piece_bytes: int) -> bool:
-    """Take a piece, and then nothing for a twentieth of a second: the slowness itself, nothing is waited for."""
-    taken = stream.wire_bytes + piece_bytes
-    while stream.wire_bytes < taken:
-        if not await stream.receive(taken - stream.wire_bytes):
-            return False
-    await asyncio.sleep(0.05)
-    return True
 
 
 async def _have_long_log_read(http: Service, client: Client) -> str:

@@ -8,7 +8,7 @@ from playwright.async_api import Browser
 
 from tests.acceptance.browser import NO_CHROMIUM, follow_in_browser, page_of
 from tests.acceptance.client import Client, assert_whole, frames
-from tests.acceptance.readers import DONE, RawReader, SseReader, raw_stream, stream_has_no_body
+from tests.acceptance.readers import DONE, RawReader, SseReader, kept, raw_stream, stream_has_no_body
 from tests.processes import Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -53,12 +53,14 @@ async def test_the_stream_ends_with_done_and_the_server_closes_the_connection(se
     assert stream.body.count(DONE) == 1
 
 
-async def test_pitfall_06_and_07_every_event_has_its_id_and_nothing_else_has_one(
+async def test_pitfall_02_06_and_07_a_reader_that_waits_gets_every_event_with_its_id_and_nothing_else_with_one(
     service: Service, client: Client
 ) -> None:
+    """And ends with the log, over its first connection."""
     task_id = await client.post("/say one", "/wait 0.7", "/say two")
     async with raw_stream(service.url, task_id) as stream:
         await stream.receive_all()
+    assert stream.ended
     assert WHOLE_STREAM.fullmatch(stream.body)
     assert b": hb\n" in stream.body
     log = await client.stored(task_id)
@@ -66,6 +68,7 @@ async def test_pitfall_06_and_07_every_event_has_its_id_and_nothing_else_has_one
     ids = re.findall(rb"^id: (.*)$", stream.body, re.MULTILINE)
     assert ids == [event.position.encode() for event in log]
     assert re.findall(rb"\n\n(data: .*)\n\n", stream.body) == [DONE.strip()]
+    assert kept(bytes(stream.body)) == frames(log)
 
 
 async def test_pitfall_16_heartbeats_while_nothing_happens_are_no_events_to_two_parsers(
@@ -119,16 +122,6 @@ async def test_pitfall_02_a_reader_that_has_the_end_of_a_finished_log_is_not_kep
         assert not stream.header("Transfer-Encoding")
         assert stream.header("Content-Length") in ([], ["0"])
         await stream_has_no_body(stream)
-
-
-async def test_pitfall_02_a_reader_that_is_caught_up_when_the_log_ends_ends_with_it(
-    service: Service, client: Client
-) -> None:
-    task_id = await client.post("/say one", "/wait 0.7", "/say two")
-    reader = RawReader(task_id)
-    await reader.read_to_the_end(service.url)
-    assert (reader.connections, reader.cuts) == (1, 0)
-    assert reader.log == frames(await client.stored(task_id))
 
 
 async def test_pitfall_15_an_event_source_does_not_come_back_after_the_end(

@@ -13,6 +13,7 @@ from service.adapters.memory_log import MemoryLogStore
 from service.adapters.postgres import Database
 from service.agent.cancellation import Cancellation
 from service.agent.ports import Model
+from service.agent.turn import STORE_RETRY_SECONDS
 from service.model import events as e
 from service.model.encoding import encode, framed
 from service.model.errors import DatabaseUnavailable, LogUnavailable
@@ -325,6 +326,7 @@ async def test_that_a_turn_waits_for_a_store_is_told_once_and_that_it_goes_on(ho
         await house.run(await house.claim(), logs=Watched(house.logs, away), queue=Watched(house.queue, away))
     house.sessions = sessions
     assert away.calls.count(verb) >= 3
+    assert house.waits == [STORE_RETRY_SECONDS] * 2
     name = error.__name__
     waits = {"task_id": task_id, "because": name, "cause": "ConnectionResetError", "log_level": "warning"}
     assert [entry for entry in logs if entry["event"] in {"turn_waits", "turn_goes_on"}] == [

@@ -177,6 +177,21 @@ async def test_a_dotenv_file_in_the_working_directory_is_read(playhead: Playhead
     assert_one_line(await playhead(tmp_path, "serve"), "HTTP_PORT")
 
 
+@pytest.mark.parametrize("part", ["http", "tasks", "archiver"])
+async def test_a_part_alone_is_refused_without_stores_that_others_share(
+    playhead: Playhead, tmp_path: Path, part: str
+) -> None:
+    """And before what is set is asked: nobody answers there."""
+    redis, postgres = "PLAYHEAD_REDIS_URL", "PLAYHEAD_POSTGRES_URL"
+    given = {redis: f"redis://u:{SECRET}@127.0.0.1:1/0", postgres: f"postgresql://u:{SECRET}@127.0.0.1:1/d"}
+    settings = [{}, *({name.removeprefix("PLAYHEAD_"): url} for name, url in given.items())]
+    runs = await asyncio.gather(*(playhead(tmp_path, "serve", "--only", part, settings=each) for each in settings))
+    for ran, missing in zip(runs, (f"{redis} and {postgres}", postgres, redis), strict=True):
+        told = f"playhead: {missing}: needed with --only: a part alone shares its stores with the others\n"
+        assert (ran.code, ran.out, ran.err) == (2, "", told)
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_port_in_use_is_one_line(
     playhead: Playhead, tmp_path: Path, stores: StoreUrls, postgres_url: str
 ) -> None:
@@ -219,12 +234,14 @@ async def test_a_database_that_there_is_not_is_one_line(
         assert_one_line(ran, "POSTGRES_URL")
 
 
-async def test_a_redis_that_does_not_answer_is_one_line_whatever_part_starts(tmp_path: Path, postgres_url: str) -> None:
+async def test_a_redis_that_does_not_answer_is_one_line_whatever_part_starts(
+    playhead: Playhead, tmp_path: Path, postgres_url: str
+) -> None:
     """All kinds of stores that do not do: tests/adapters/test_redis_check.py."""
     settings = {"REDIS_URL": f"redis://u:{SECRET}@127.0.0.1:{closed_port()}/0", "POSTGRES_URL": postgres_url}
     for ran in await asyncio.gather(
-        from_the_start(tmp_path, "service", "serve", settings=settings),
-        from_the_start(tmp_path, "service", "serve", "--only", "http", settings=settings),
+        playhead(tmp_path, "serve", settings=settings),
+        playhead(tmp_path, "serve", "--only", "http", settings=settings),
         from_the_start(tmp_path, "consumers", "tasks", settings=settings),
         from_the_start(tmp_path, "consumers", "archiver", settings=settings),
     ):

@@ -94,13 +94,19 @@ async def test_the_service_goes_on_without_its_streams(
     assert "Error" not in err
 
 
-@pytest.mark.parametrize("redirection", [">/dev/full", ">&-", "> >(exec true)"])
-async def test_a_command_whose_output_cannot_be_written_says_so(tmp_path: Path, redirection: str) -> None:
-    code, err = await ended(await shell(tmp_path, f"exec playhead schema print {redirection}", {}))
-    assert (code, err.count("\n")) == (2, 1), err
-    assert err.startswith("playhead: standard output: ")
+async def test_a_command_whose_output_cannot_be_written_says_so(tmp_path: Path) -> None:
+    commands = [f"exec playhead schema print {gone}" for gone in (">/dev/full", ">&-", "> >(exec true)")]
+    for code, err in await ran(tmp_path, commands, {}):
+        assert (code, err.count("\n")) == (2, 1), err
+        assert err.startswith("playhead: standard output: ")
 
 
-@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "2> >(exec true)"])
-async def test_a_line_that_cannot_be_written_changes_no_exit_code(tmp_path: Path, redirection: str) -> None:
-    assert await ended(await shell(tmp_path, f"exec playhead serve {redirection}", {"HTTP_PORT": "x"})) == (2, "")
+async def test_a_line_that_cannot_be_written_changes_no_exit_code(tmp_path: Path) -> None:
+    commands = [f"exec playhead serve {gone}" for gone in ("2>/dev/full", "2>&-", "2> >(exec true)")]
+    assert await ran(tmp_path, commands, {"HTTP_PORT": "x"}) == [(2, "")] * 3
+
+
+async def ran(folder: Path, commands: list[str], settings: dict[str, str]) -> list[tuple[int | None, str]]:
+    """How each of them ended; they run at the same time."""
+    processes = [await shell(folder, command, settings) for command in commands]
+    return await asyncio.gather(*map(ended, processes))

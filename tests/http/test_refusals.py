@@ -4,12 +4,13 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
+import pytest_asyncio
 import structlog
 
 from service.adapters.postgres import Database, postgres_pool
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 NOBODYS = "01890000-0000-7000-8000-000000000000"
 SESSION = f"/sessions/{NOBODYS}"
 JSON_TYPE = "application/json"
+
+Counts = Callable[[], Awaitable[list[int]]]
 
 
 class Bad(NamedTuple):
@@ -189,12 +192,19 @@ ERROR_TYPES = {
 INSIDE = (b"Traceback", b"asyncpg", b"redis", b"pydantic", b"aiohttp", b".py", b"postgres", b"/work", b"Python")
 
 
-async def counts(doors: Doors) -> list[int]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def counts(doors: Doors) -> AsyncIterator[Counts]:
+    """How many sessions, tasks and messages there are, whenever it is asked."""
     async with postgres_pool(doors.house.urls.postgres, connections=1) as pool:
-        rows = await Database(pool).fetch(
-            "SELECT count(*) FROM sessions UNION ALL SELECT count(*) FROM tasks UNION ALL SELECT count(*) FROM messages"
-        )
-    return [row[0] for row in rows]
+
+        async def count() -> list[int]:
+            rows = await Database(pool).fetch(
+                "SELECT count(*) FROM sessions"
+                " UNION ALL SELECT count(*) FROM tasks UNION ALL SELECT count(*) FROM messages"
+            )
+            return [row[0] for row in rows]
+
+        yield count
 
 
 async def test_there_are_enough_of_them() -> None:
@@ -202,8 +212,8 @@ async def test_there_are_enough_of_them() -> None:
 
 
 @pytest.mark.parametrize("bad", [bad for _, _, bad in CASES], ids=[f"{name} {n}" for name, n, _ in CASES])
-async def test_a_bad_request_is_a_problem_and_nothing_else(doors: Doors, bad: Bad) -> None:
-    before = await counts(doors)
+async def test_a_bad_request_is_a_problem_and_nothing_else(doors: Doors, counts: Counts, bad: Bad) -> None:
+    before = await counts()
     host = doors.url.removeprefix("http://")
     headers = [(name, value.replace("HOST", host) if isinstance(value, str) else value) for name, value in bad.headers]
     answer = await ask(doors.url, bad.method, bad.path, bad.body, headers)
@@ -218,7 +228,7 @@ async def test_a_bad_request_is_a_problem_and_nothing_else(doors: Doors, bad: Ba
         assert problem["status"] == bad.status
         assert problem["type"] == "about:blank"
         assert all(isinstance(problem[name], str) and problem[name] for name in ("title", "detail"))
-    assert await counts(doors) == before
+    assert await counts() == before
 
 
 # --- what the parser of HTTP refuses by itself ------------------------------------------------------------------------
@@ -246,9 +256,9 @@ MALFORMED = {
 
 @pytest.mark.parametrize("request_bytes", MALFORMED.values(), ids=MALFORMED.keys())
 async def test_what_is_not_http_is_refused_without_a_word_of_it_or_of_our_inside(
-    doors: Doors, request_bytes: bytes, caplog: pytest.LogCaptureFixture
+    doors: Doors, counts: Counts, request_bytes: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = await counts(doors)
+    before = await counts()
     caplog.set_level(0)
     with structlog.testing.capture_logs() as logs:
         answer = await send(doors.url, request_bytes, seconds=1)
@@ -257,7 +267,7 @@ async def test_what_is_not_http_is_refused_without_a_word_of_it_or_of_our_inside
     for word in re.findall(rb"[A-Za-z]{3,}", request_bytes.replace(b"HTTP", b"")):
         assert word not in answer.body
         assert word.decode() not in caplog.text + str(logs)
-    assert await counts(doors) == before
+    assert await counts() == before
 
 
 def assert_refused_and_closed(answer: Answer, status: int, error_type: str) -> None:
@@ -389,13 +399,13 @@ BROKEN = {
 
 @pytest.mark.parametrize("request_bytes", BROKEN.values(), ids=BROKEN.keys())
 async def test_pitfall_57_a_body_is_not_waited_for_for_ever(
-    doors: Doors, request_bytes: bytes, monkeypatch: pytest.MonkeyPatch
+    doors: Doors, counts: Counts, request_bytes: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.2)
-    before = await counts(doors)
+    before = await counts()
     answer = await send(doors.url, request_bytes, until=b"}\n", seconds=2)
     assert_refused_and_closed(answer, 408, "request_timeout")
-    assert await counts(doors) == before
+    assert await counts() == before
 
 
 async def test_pitfall_57_a_head_is_not_waited_for_for_ever(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:

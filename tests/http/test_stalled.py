@@ -4,7 +4,7 @@ import asyncio
 import re
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -60,6 +60,18 @@ async def stream(request: web.Request) -> web.StreamResponse:
     return await answer_stream(request, items(), refuse_gaps=False, write_timeout_seconds=60)
 
 
+async def long(request: web.Request) -> web.StreamResponse:
+    """As much as `large`, as a log."""
+
+    async def items() -> AsyncGenerator[Followed]:
+        yield Begun(None, None)
+        for _ in range(LARGE // 1000 + 1):
+            yield _frames(1000)
+        yield Ended()
+
+    return await answer_stream(request, items(), refuse_gaps=False, write_timeout_seconds=WRITE_TIMEOUT_SECONDS)
+
+
 async def endless(request: web.Request) -> web.StreamResponse:
     async def items() -> AsyncGenerator[Followed]:
         yield Begun(None, None)
@@ -81,7 +93,13 @@ def _waiting(request: web.Request) -> int:
 async def url() -> AsyncIterator[str]:
     app = web.Application(middlewares=[problems])
     app.add_routes(
-        [web.get("/limits", limits), web.get("/large", large), web.get("/stream", stream), web.get("/endless", endless)]
+        [
+            web.get("/limits", limits),
+            web.get("/large", large),
+            web.get("/stream", stream),
+            web.get("/long", long),
+            web.get("/endless", endless),
+        ]
     )
     async with serving(app, "127.0.0.1", 0, write_timeout_seconds=WRITE_TIMEOUT_SECONDS) as made:
         yield made
@@ -131,30 +149,30 @@ async def asking(url: str, *requests: str) -> AsyncIterator[Client]:
         yield Client(connection, asyncio.all_tasks() - before)
 
 
-@pytest.mark.parametrize(
-    "requests",
-    [
-        ["GET /large HTTP/1.1"],
-        ["GET /large HTTP/1.1"] * 40,
-        ["GET /stream HTTP/1.1"],
-        ["GET /stream HTTP/1.0"],
-        ["GET /endless HTTP/1.1"],
-        ["GET /endless HTTP/1.0"],
-    ],
-    ids=lambda requests: ", ".join(requests[:2]),
-)
-async def test_pitfall_14_a_client_that_takes_nothing_is_let_go_whatever_it_is_answered(
-    url: str, requests: list[str]
-) -> None:
-    async with asking(url, *requests) as client:
-        assert client.is_served()
-        assert client.serving
-        await asyncio.wait(client.serving, timeout=LATEST_SECONDS)
-        assert not client.is_served()
-        assert not client.serving & asyncio.all_tasks()
-        received = await client.receive()
-        assert len(received) < LARGE
-        assert not received.endswith(b"0\r\n\r\n"), "what was cut off does not look as if it had ended"
+TAKING_NOTHING = [
+    ["GET /large HTTP/1.1"],
+    ["GET /large HTTP/1.1"] * 40,
+    ["GET /stream HTTP/1.1"],
+    ["GET /stream HTTP/1.0"],
+    ["GET /endless HTTP/1.1"],
+    ["GET /endless HTTP/1.0"],
+]
+
+
+async def test_pitfall_14_and_57_clients_that_take_nothing_are_let_go_whatever_they_are_answered(url: str) -> None:
+    """Little of an answer is held by the kernel: what it still had when they were cut off, all of it, arrives."""
+    async with AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(asking(url, *requests)) for requests in TAKING_NOTHING]
+        for requests, client in zip(TAKING_NOTHING, clients, strict=True):
+            assert client.is_served(), requests[:2]
+            assert client.serving
+        await asyncio.wait(set[asyncio.Task[object]]().union(*(c.serving for c in clients)), timeout=LATEST_SECONDS)
+        for requests, client in zip(TAKING_NOTHING, clients, strict=True):
+            assert not client.is_served(), requests[:2]
+            assert not client.serving & asyncio.all_tasks(), requests[:2]
+            received = await client.receive()
+            assert len(received) < KERNEL_BYTES, requests[:2]
+            assert not received.endswith(b"0\r\n\r\n"), "what was cut off does not look as if it had ended"
 
 
 async def test_a_client_that_goes_on_taking_gets_all_of_it_however_long_it_takes(url: str) -> None:
@@ -172,22 +190,26 @@ async def test_a_client_that_goes_on_taking_gets_all_of_it_however_long_it_takes
     assert loop.time() - began > 2 * WRITE_TIMEOUT_SECONDS
 
 
-@pytest.mark.parametrize("path", ["/large", "/endless"])
-async def test_pitfall_57_little_of_an_answer_is_held_by_the_kernel(url: str, path: str) -> None:
-    async with asking(url, f"GET {path} HTTP/1.1") as client:
-        await asyncio.wait(client.serving, timeout=LATEST_SECONDS)
-        assert not client.is_served()
-        assert len(await client.receive()) < KERNEL_BYTES  # what it still had when it was cut off: all of it arrives
+async def test_clients_are_let_be_that_take_less_in_their_time_than_waits_for_them(url: str) -> None:
+    """Of a buffer of 64 KiB here and one of twice that in the kernel they take 8 KiB in the time that they have.
 
+    Later they make haste, and have all of it.
+    """
 
-@pytest.mark.parametrize("path", ["/large", "/endless"])
-async def test_a_client_is_let_be_that_takes_less_in_its_time_than_waits_for_it(url: str, path: str) -> None:
-    """Of a buffer of 64 KiB here and one of twice that in the kernel it takes 8 KiB in the time that it has."""
-    async with asking(url, f"GET {path} HTTP/1.1") as client:
-        for _ in range(8 * SLOW_TIMES):
-            assert await client.receive_some(1024)
-            await asyncio.sleep(WRITE_TIMEOUT_SECONDS / 8)  # the slowness itself: nothing is waited for
-            assert client.is_served()
+    async def haste_after_slowness(request: str) -> bytes:
+        async with asking(url, request) as client:
+            received = b""
+            for _ in range(8 * SLOW_TIMES):
+                received += (taken := await client.receive_some(1024))
+                assert taken
+                await asyncio.sleep(WRITE_TIMEOUT_SECONDS / 8)  # the slowness itself: nothing is waited for
+                assert client.is_served()
+            return received + await client.receive()
+
+    answer, log = await asyncio.gather(*map(haste_after_slowness, ("GET /large HTTP/1.0", "GET /long HTTP/1.1")))
+    assert len(answer) > LARGE
+    assert len(log) > LARGE
+    assert log.endswith(b"0\r\n\r\n")
 
 
 async def test_a_connection_that_was_waited_for_is_afterwards_as_it_was(url: str) -> None:
