@@ -10,7 +10,7 @@ import structlog
 
 from service.agent.cancellation import Cancellation
 from service.agent.turn import Turns
-from service.model.errors import StoreUnavailable
+from service.model.errors import StoreUnavailable, cause_of
 from service.model.ids import TaskId
 from service.model.task import CancelRequested, Claim, TaskDue
 from service.sessions.ports import Doorbell, TaskQueue
@@ -244,7 +244,7 @@ def _loop_edge(event: str) -> Iterator[None]:
     try:
         yield
     except StoreUnavailable as error:
-        log.warning(event, cause=type(error.__cause__ or error).__name__)
+        log.warning(event, cause=cause_of(error))
     except TimeoutError:
         log.warning(event, cause="TimeoutError")
     except Exception:

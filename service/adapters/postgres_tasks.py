@@ -11,7 +11,7 @@ import structlog
 
 from service.adapters.postgres import Database, statements
 from service.model.encoding import BrokenEvent, decode, plain
-from service.model.errors import StoreUnavailable, TakenOver
+from service.model.errors import StoreUnavailable, TakenOver, cause_of
 from service.model.events import Chunk, Unknown, Usage
 from service.model.ids import Epoch, MessageId, SessionId, TaskId
 from service.model.log import TaskFacts
@@ -65,7 +65,7 @@ class PostgresTasks:
         try:
             await self._database.fetch(_SQL["renew"], ids, epochs, timedelta(0))
         except StoreUnavailable as error:  # their leases lapse; what else was claimed is not held up
-            log.warning("release_failed", cause=type(error.__cause__).__name__)
+            log.warning("release_failed", cause=cause_of(error))
 
     async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[Held]:
         rows = await self._database.fetch(

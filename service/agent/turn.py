@@ -18,7 +18,7 @@ from service.agent.recorder import Recorder
 from service.agent.step import Clock, Steps
 from service.model import events as e
 from service.model.encoding import BrokenEvent
-from service.model.errors import LogTailLost, NotTheHolder, StoreUnavailable
+from service.model.errors import LogTailLost, NotTheHolder, StoreUnavailable, cause_of
 from service.model.failures import ModelCallFailed
 from service.model.fold import BrokenLog, LogFold, Part
 from service.model.generation import Utterance
@@ -220,7 +220,7 @@ async def _persistently(
         except StoreUnavailable as error:
             if away is None:
                 away = type(error).__name__
-                log.warning("turn_waits", task_id=task_id, because=away, cause=type(error.__cause__).__name__)
+                log.warning("turn_waits", task_id=task_id, because=away, cause=cause_of(error))
             await asyncio.sleep(STORE_RETRY_SECONDS)
         else:
             if away is not None:
