@@ -1,7 +1,8 @@
 """A worker in virtual time: when it claims, how long it may work, how it stops."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, MutableMapping, Sequence
+from typing import Any
 
 import pytest
 import structlog
@@ -329,6 +330,46 @@ def test_a_model_that_says_nothing_any_more_ends_its_turn_as_failed(town: Town) 
     lines = town.told(task_id)
     assert (lines[-4], lines[-3]) == ("finish-step", "task failed timeout")
     assert lines[-1] == "finish error, failed: Well: "
+
+
+# --- what is told -----------------------------------------------------------------------------------------------------
+
+
+def ends_told(logs: Sequence[MutableMapping[str, Any]]) -> list[tuple[str, int, str, float]]:
+    ends = [entry for entry in logs if entry["event"] == "turn_ended"]
+    assert all(entry["log_level"] == "info" for entry in ends)
+    return [
+        (entry["task_id"], entry["epoch"], entry["how"], pytest.approx(entry["seconds"], abs=0.1)) for entry in ends
+    ]
+
+
+def test_each_turn_that_ends_has_a_line_with_how_and_how_long_it_took(town: Town) -> None:
+    with structlog.testing.capture_logs() as logs:
+        said = town.post()
+        town.work(Speaker(3), capacity=1)
+        town.pass_time(4)
+        cancelled = town.post()
+        town.pass_time(2.5)
+        town.cancel(cancelled)
+        town.loop.run(town.bell.ring(CancelRequested(cancelled)))
+        town.pass_time(1)
+        given_up = town.post()
+        town.sessions.history = lambda _: mistake()  # type: ignore[method-assign,assignment,return-value]
+        town.pass_time(2)
+    assert ends_told(logs) == [(said, 1, "succeeded", 3), (cancelled, 1, "cancelled", 1.5), (given_up, 2, "failed", 0)]
+
+
+def test_whoever_appends_an_ending_that_is_owed_tells_of_the_end(town: Town) -> None:
+    """Once, and as it was decided: the worker before was cut off between the decision and the closing."""
+    task_id = town.post()
+    town.tasks.trouble = lambda verb: silence() if verb in ("close", "renew") else None
+    town.work(Speaker(3))
+    with structlog.testing.capture_logs() as logs:
+        town.pass_time(LEASE_SECONDS - 1)
+        assert ends_told(logs) == []
+        town.tasks.trouble = lambda _: None
+        town.pass_time(2 * POLL_SECONDS)
+    assert ends_told(logs) == [(task_id, 2, "succeeded", 0)]
 
 
 # --- mistakes of ours -------------------------------------------------------------------------------------------------
