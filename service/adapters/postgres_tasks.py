@@ -40,10 +40,10 @@ class PostgresTasks:
         row = await self._database.fetchrow(_SQL["cancel"], task_id)
         return await self.read(task_id) if row is None else _task_from(row)
 
-    async def claim(self, limit: int, lease_seconds: float) -> Sequence[Claim]:
+    async def claim(self, limit: int, lease_seconds: float, *, counts_lost: bool = True) -> Sequence[Claim]:
         try:
             rows = await self._database.fetch(
-                _SQL["claim"], limit, timedelta(seconds=lease_seconds), list(self._foreign)
+                _SQL["claim"], limit, timedelta(seconds=lease_seconds), list(self._foreign), counts_lost
             )
         except asyncpg.UniqueViolationError:  # another worker was faster with one of these sessions
             rows = []
