@@ -1,7 +1,7 @@
 """A worker in virtual time: when it claims, how long it may work, how it stops."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any
 
 import pytest
@@ -11,61 +11,13 @@ from consumers.tasks import ABORT_SECONDS, CANCEL_POLL_SECONDS, DRAIN_SECONDS, P
 from service.adapters.memory_database import LAPSED
 from service.agent.model_call import MAX_SILENCE_SECONDS
 from service.agent.retry import FIRST_WAIT_SECONDS, MAX_RETRIES
-from service.model.errors import DatabaseUnavailable
-from service.model.events import Usage
-from service.model.generation import CallEnded, Piece, TextPiece, Utterance
-from service.model.ids import TaskId
 from service.model.task import CancelRequested, TaskDue
 from tests.consumers import virtual
-from tests.consumers.virtual import LEASE_SECONDS, Town
+from tests.consumers.virtual import LEASE_SECONDS, Speaker, Town, away, late, mistake, silence
 
 MAY_WORK_SECONDS = LEASE_SECONDS * 2 / 3
 LOOK_SECONDS = LEASE_SECONDS / 30
 RENEW_SECONDS = CANCEL_POLL_SECONDS
-
-
-class Speaker:
-    """A model that speaks for so long, a word a second; where it is asked `slow` it takes so long to stop.
-
-    A `deaf` one takes as long however often it is told. `calls` says when each call began, `ended` when it was over.
-    """
-
-    provider = "the speaker"
-
-    def __init__(self, seconds: int, *, closing_seconds: float = 0, silent: bool = False, deaf: bool = False) -> None:
-        self._seconds = seconds
-        self._closing_seconds = closing_seconds
-        self._silent = silent
-        self._deaf = deaf
-        self.calls: list[float] = []
-        self.ended: list[float] = []
-
-    async def stream(self, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
-        now = asyncio.get_running_loop().time
-        self.calls.append(now())
-        try:
-            yield TextPiece("Well: ")
-            for second in range(self._seconds):
-                await asyncio.sleep(1)
-                if not self._silent:
-                    yield TextPiece(f"{second} ")
-            yield CallEnded("stop", Usage(1, 1))
-        finally:
-            if getattr(conversation[0].parts[0], "text", "") == "slow":
-                try:
-                    await self._close(now() + self._closing_seconds)
-                finally:
-                    self.ended.append(now())
-            else:
-                self.ended.append(now())
-
-    async def _close(self, until: float) -> None:
-        while (left := until - asyncio.get_running_loop().time()) > 0:
-            try:
-                await asyncio.sleep(left)
-            except asyncio.CancelledError:
-                if not self._deaf:
-                    raise
 
 
 @pytest.fixture(params=range(5))
@@ -73,26 +25,6 @@ def town(request: pytest.FixtureRequest) -> Iterator[Town]:
     town = Town(request.param)
     yield town
     town.leave()
-
-
-def away() -> "asyncio.Future[None]":
-    raise DatabaseUnavailable
-
-
-def mistake() -> "asyncio.Future[None]":
-    raise RuntimeError("a mistake of ours")
-
-
-def silence() -> "asyncio.Future[None]":
-    return asyncio.get_running_loop().create_future()
-
-
-def late(seconds: float) -> "asyncio.Future[None]":
-    """Answered after so long, in the same turn of the loop in which everything else is that is due then."""
-    loop = asyncio.get_running_loop()
-    answer = loop.create_future()
-    loop.call_later(seconds, lambda: answer.done() or answer.set_result(None))
-    return answer
 
 
 # --- claiming ---------------------------------------------------------------------------------------------------------
@@ -176,7 +108,8 @@ def test_two_renewals_that_get_no_answer_cost_no_lease(town: Town) -> None:
     town.work(Speaker(30))
     with structlog.testing.capture_logs() as logs:
         town.pass_time(32)
-    assert [entry["event"] for entry in logs if entry["log_level"] != "info"] == ["renewal_failed"] * 2
+    assert [entry["event"] for entry in logs if entry["log_level"] != "info"] == ["renewal_failed"]
+    assert [entry["after_seconds"] for entry in logs if entry["event"] == "renewal_goes_on"] == [6.0]
     assert (town.tasks.rows[task_id].log_closed, town.tasks.rows[task_id].epoch) == (True, 1)
 
 
