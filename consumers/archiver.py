@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from service.model.errors import StoreUnavailable
+from service.model.errors import StoreUnavailable, cause_of
 from service.registry.archive import Archivist
 
 log = structlog.get_logger()
@@ -52,9 +52,7 @@ async def _repeat(name: str, act: Callable[[], Awaitable[bool]], pause: float) -
         except Exception as error:
             # The edge of a loop that ends with its process only.
             if failures == 0 and isinstance(error, StoreUnavailable):
-                log.warning(
-                    "archiver_waits", loop=name, because=type(error).__name__, cause=type(error.__cause__).__name__
-                )
+                log.warning("archiver_waits", loop=name, because=type(error).__name__, cause=cause_of(error))
             elif failures == 0:
                 log.exception("archiver_failed", loop=name)
             failures += 1

@@ -1,16 +1,16 @@
 """The worker: claims tasks, keeps their leases, and has their turns run."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 import structlog
 
+from consumers.outage import Answers, Edge
 from service.agent.cancellation import Cancellation
 from service.agent.turn import Turns
-from service.model.errors import StoreUnavailable
 from service.model.ids import TaskId
 from service.model.task import CancelRequested, Claim, TaskDue
 from service.sessions.ports import Doorbell, TaskQueue
@@ -35,6 +35,13 @@ STOP_SECONDS: Final = 2.0
 ABORT_SECONDS: Final = 1.0
 """How long a turn that is interrupted is waited for; a process that ends is not held up by it."""
 
+LOG_PATIENCE_SECONDS: Final = 60.0
+"""How long turns wait for a log store that does not answer this process; then they are let go for one that it answers.
+
+Longer than a restart or a failover takes, since whoever goes on with a turn asks its model again; no longer than people
+would wait for a cancellation.
+"""
+
 
 @dataclass(slots=True, eq=False)
 class _Holding:
@@ -49,6 +56,9 @@ class _Holding:
 class Worker:
     """Works on up to `capacity` tasks at once.
 
+    `logs_away_seconds` says for how long the log store has not answered this process, None while it answers. Until it
+    does, nothing is claimed; after LOG_PATIENCE_SECONDS what runs is stopped and let go for others whom it may answer.
+
     The turns are tasks of the loop that this keeps itself: a TaskGroup would wait without a limit for one that does
     not stop.
     """
@@ -59,6 +69,7 @@ class Worker:
         turns: Turns,
         doorbell: Doorbell,
         monotonic: Callable[[], float],
+        logs_away_seconds: Callable[[], float | None],
         *,
         lease_seconds: float,
         capacity: int = 256,
@@ -67,8 +78,12 @@ class Worker:
         self._turns = turns
         self._doorbell = doorbell
         self._monotonic = monotonic
+        self._logs_away_seconds = logs_away_seconds
         self._lease_seconds = lease_seconds
         self._capacity = capacity
+        self._answers = Answers(lease_seconds, monotonic)
+        self._holds_back = False
+        self._letting_go = asyncio.Lock()
         self._wake = asyncio.Event()
         self._held: dict[asyncio.Task[None], _Holding] = {}
 
@@ -85,25 +100,30 @@ class Worker:
                     tasks.create_task(self._listen(), name="doorbell"),
                     tasks.create_task(self._keep_leases(), name="leases"),
                     tasks.create_task(self._stop_the_lapsed(), name="lapsed"),
+                    tasks.create_task(self._let_go_without_logs(stop), name="patience"),
                     tasks.create_task(self._wake_at(stop), name="stop"),
                 ]
+                claiming = Edge("claim", self._monotonic)
                 while not stop.is_set():
-                    with _loop_edge("claim_failed"):
-                        await self._claim(stop)
+                    if self._may_claim():
+                        with claiming.round():
+                            await self._claim(stop)
                     await self._rest()
                 if self._held:
                     await asyncio.wait(self._held, timeout=DRAIN_SECONDS)
-                for helper in helpers:
-                    helper.cancel()
+                async with self._letting_go:
+                    for helper in helpers:
+                        helper.cancel()
         finally:
             await self._stop_the_rest()
 
     async def _claim(self, stop: asyncio.Event) -> None:
         """Take what is due, as long as there is room and something comes."""
-        while not stop.is_set() and (room := self._capacity - len(self._held)) > 0:
-            asked = self._monotonic()
-            limit = min(room, MAX_CLAIMS)
-            claims = await self._queue.claim(limit, self._lease_seconds)
+        while not stop.is_set() and self._may_claim():
+            asked, counts_lost = self._monotonic(), self._answers.have_lasted()
+            limit = min(self._capacity - len(self._held), MAX_CLAIMS)
+            with self._answers.asking():
+                claims = await self._queue.claim(limit, self._lease_seconds, counts_lost=counts_lost)
             until = self._until(asked)
             if claims and self._monotonic() >= until:
                 log.warning("claims_came_late", task_ids=[claim.task.id for claim in claims])  # their leases lapse
@@ -116,6 +136,18 @@ class Worker:
                 work.add_done_callback(self._forget)
             if len(claims) < limit:
                 return
+
+    def _may_claim(self) -> bool:
+        """Whether there is room, and the log store answers; told where that changes."""
+        away_seconds = self._logs_away_seconds()
+        if away_seconds is None and self._holds_back:
+            log.info("claims_go_on")
+        elif away_seconds is not None:
+            self._answers.expect()  # of the database nothing is heard either, unless by renewals
+            if not self._holds_back:
+                log.warning("claims_held_back", because="LogUnavailable")
+        self._holds_back = away_seconds is not None
+        return not self._holds_back and len(self._held) < self._capacity
 
     async def _work(self, holding: _Holding) -> None:
         async def retake(claim: Claim) -> Claim:
@@ -147,7 +179,7 @@ class Worker:
 
     async def _listen(self) -> None:
         while True:
-            with _loop_edge("doorbell_failed"):
+            with Edge("doorbell", self._monotonic).round():
                 async with self._doorbell.listen() as rings, aclosing(rings):
                     async for rung in rings:
                         match rung:
@@ -173,13 +205,15 @@ class Worker:
         """Renew all leases at once; where it fails, again soon: at the usual pace there is time for one failure."""
         usual = min(self._lease_seconds / 5, CANCEL_POLL_SECONDS)
         soon = min(self._lease_seconds / 30, usual)
-        pause = usual
+        pause, renewing = usual, Edge("renewal", self._monotonic)
         while True:
             await asyncio.sleep(pause)
+            if not (holdings := self._renewable()) and not renewing.is_failing:
+                continue
             sent, pause = self._monotonic(), soon
-            with _loop_edge("renewal_failed"):
+            with renewing.round():
                 async with asyncio.timeout(self._lease_seconds / 6):
-                    await self._renew(sent)
+                    await self._renew(holdings, sent)
                 pause = usual
 
     async def _stop_the_lapsed(self) -> None:
@@ -191,15 +225,33 @@ class Worker:
                     log.warning("lease_lapsed", task_id=holding.claim.task.id, epoch=holding.claim.epoch)
                     _tell_to_stop(work, holding)
 
-    async def _renew(self, sent: float) -> None:
+    async def _let_go_without_logs(self, stop: asyncio.Event) -> None:
+        """Stop what has waited for the log store for too long, and let it go. What has not stopped keeps its lease."""
+        while not stop.is_set():
+            await asyncio.sleep(POLL_SECONDS)
+            away_seconds = self._logs_away_seconds()
+            if away_seconds is None or away_seconds < LOG_PATIENCE_SECONDS:
+                continue
+            held = {work: holding for work, holding in self._held.items() if not holding.is_stopping}
+            if held:
+                ids = [holding.claim.task.id for holding in held.values()]
+                log.warning("turns_without_logs", task_ids=ids, after_seconds=round(away_seconds, 1))
+                async with self._letting_go:
+                    await self._stop(held)
+
+    def _renewable(self) -> Sequence[_Holding]:
         """What is being stopped is not renewed: another may have it as soon as its lease has lapsed."""
-        holdings = {(h.claim.task.id, h.claim.epoch): h for h in self._held.values() if not h.is_stopping}
-        if holdings:
-            for held in await self._queue.renew([h.claim for h in holdings.values()], self._lease_seconds):
-                holding = holdings[held.task_id, held.epoch]
-                holding.until = self._until(sent)
-                if held.cancel_requested:
-                    holding.cancellation.request()
+        return [holding for holding in self._held.values() if not holding.is_stopping]
+
+    async def _renew(self, holdings: Sequence[_Holding], sent: float) -> None:
+        by_claim = {(holding.claim.task.id, holding.claim.epoch): holding for holding in holdings}
+        with self._answers.asking():
+            renewed = await self._queue.renew([holding.claim for holding in holdings], self._lease_seconds)
+        for held in renewed:
+            holding = by_claim[held.task_id, held.epoch]
+            holding.until = self._until(sent)
+            if held.cancel_requested:
+                holding.cancellation.request()
 
     def _until(self, asked: float) -> float:
         """A third of the lease is left as a margin between this clock and the database's."""
@@ -208,23 +260,27 @@ class Worker:
     async def _stop_the_rest(self) -> None:
         """Stop what still runs; let go what has stopped; abort what has not."""
         held = {work: holding for work, holding in self._held.items() if not work.done()}
-        if not held:
-            return
-        for work, holding in held.items():
-            _tell_to_stop(work, holding)
-        stopped, stuck = await asyncio.wait(held, timeout=STOP_SECONDS)
-        if stopped:
-            await self._let_go([held[work].claim for work in stopped])
-        if stuck:
+        if stuck := await self._stop(held):
             for work in stuck:
                 work.cancel()
             _, left = await asyncio.wait(stuck, timeout=ABORT_SECONDS)
             aborted, running = ([held[work].claim.task.id for work in works] for works in (stuck, left))
             log.error("turns_aborted", task_ids=aborted, still_running=running)
 
+    async def _stop(self, held: Mapping[asyncio.Task[None], _Holding]) -> set[asyncio.Task[None]]:
+        """Stop these within STOP_SECONDS and let go what has stopped; answers what has not."""
+        if not held:
+            return set()
+        for work, holding in held.items():
+            _tell_to_stop(work, holding)
+        stopped, stuck = await asyncio.wait(held, timeout=STOP_SECONDS)
+        if stopped:
+            await self._let_go([held[work].claim for work in stopped])
+        return stuck
+
     async def _let_go(self, claims: Sequence[Claim]) -> None:
         """Have others take these at once. Only what has stopped: nobody may take what is still being written."""
-        with _loop_edge("release_failed"):  # then their leases lapse
+        with Edge("release", self._monotonic).round():  # then their leases lapse
             async with asyncio.timeout(self._lease_seconds / 6):
                 released = await self._queue.renew(claims, 0)
             log.info("tasks_released", task_ids=[held.task_id for held in released])
@@ -236,16 +292,3 @@ def _tell_to_stop(work: asyncio.Task[None], holding: _Holding) -> None:
     if not holding.is_stopping:
         holding.is_stopping = True
         work.cancel()
-
-
-@contextmanager
-def _loop_edge(event: str) -> Iterator[None]:
-    """Whatever goes wrong inside is told as `event`, and ends nothing but this round of a loop."""
-    try:
-        yield
-    except StoreUnavailable as error:
-        log.warning(event, cause=type(error.__cause__ or error).__name__)
-    except TimeoutError:
-        log.warning(event, cause="TimeoutError")
-    except Exception:
-        log.exception(event)

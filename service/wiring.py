@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ from service.registry.follow import Follower
 from service.registry.hub import hub
 from service.registry.pages import log_pages
 from service.registry.ports import Hints, HotLogs, LogArchive, LogSource, LogStore, TaskDirectory
+from service.registry.watch import StoreWatch
 from service.registry.writer import log_writer
 from service.sessions.conversations import Conversations
 from service.sessions.ports import Doorbell, SessionStore, TaskQueue, TaskStore
@@ -82,6 +84,7 @@ class House:
     queue: TaskQueue
     directory: TaskDirectory
     doorbell: Doorbell
+    watch: StoreWatch
     health: HealthRoutes
 
 
@@ -104,7 +107,7 @@ async def store_urls(settings: Settings) -> AsyncGenerator[StoreUrls]:
 
 @asynccontextmanager
 async def open_house(settings: Settings) -> AsyncGenerator[House]:
-    """All stores, connected. Raises ConfigurationError, DatabaseUnavailable."""
+    """All stores, connected and watched. Raises ConfigurationError, DatabaseUnavailable."""
     await _check_stores(settings)
     async with AsyncExitStack() as stack:
         urls = await stack.enter_async_context(store_urls(settings))
@@ -112,6 +115,8 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
         database = Database(await stack.enter_async_context(postgres_pool(urls.postgres)))
         logs = RedisLogStore(redis)
         tasks, archive = PostgresTasks(database), PostgresArchive(database)
+        watch = StoreWatch({"redis": logs.ping, "postgres": database.ping}, _now, time.monotonic)
+        await stack.enter_async_context(watch.watching())
         yield House(
             urls,
             logs=logs,
@@ -124,7 +129,8 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             queue=tasks,
             directory=tasks,
             doorbell=RedisDoorbell(subscriber),
-            health=HealthRoutes({"redis": logs.ping, "postgres": database.ping}, _now),
+            watch=watch,
+            health=HealthRoutes(watch),
         )
 
 
@@ -149,7 +155,6 @@ async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Appli
         hub(house.hints, tick_seconds=min(0.5, settings.heartbeat_seconds / 4)) as ear,
         log_pages(house.logs, time.monotonic) as pages,
         log_pages(house.archived, time.monotonic) as archived,
-        house.health.watching(),
     ):
         facts = SharedFacts(house.directory)
         follower = Follower(pages, archived, ear, facts, heartbeat_seconds=settings.heartbeat_seconds)
@@ -171,7 +176,14 @@ async def open_worker(house: House, settings: Settings) -> AsyncGenerator[Worker
             steps=Steps(model, clock, random.random),
             clock=clock,
         )
-        yield Worker(house.queue, turns, house.doorbell, time.monotonic, lease_seconds=settings.lease_seconds)
+        yield Worker(
+            house.queue,
+            turns,
+            house.doorbell,
+            time.monotonic,
+            partial(house.watch.away_seconds, "redis"),
+            lease_seconds=settings.lease_seconds,
+        )
 
 
 def make_archiver(house: House, settings: Settings) -> Archiver:

@@ -30,12 +30,12 @@ class MemoryTasks:
             row.task = replace(row.task, cancel_requested_at=self._database.now())
         return row.task
 
-    async def claim(self, limit: int, lease_seconds: float) -> Sequence[Claim]:
+    async def claim(self, limit: int, lease_seconds: float, *, counts_lost: bool = True) -> Sequence[Claim]:
         waiting = sum(
             1 for _ in islice((row for row in self._database.unclosed.values() if _is_to_run(row)), limit // 2)
         )
         due = list(islice(chain(islice(self._lapsed(), limit - waiting), self._queued()), limit))
-        return [self._take(row, lease_seconds) for row in due]
+        return [self._take(row, lease_seconds, counts_lost=counts_lost) for row in due]
 
     def _lapsed(self) -> Iterator[TaskRow]:
         """Those whose holder is gone, and the queued ones that are only to be ended."""
@@ -50,9 +50,9 @@ class MemoryTasks:
             if _is_to_run(row) and not self._database.runs(row.task.session_id):
                 yield row
 
-    def _take(self, row: TaskRow, lease_seconds: float) -> Claim:
+    def _take(self, row: TaskRow, lease_seconds: float, *, counts_lost: bool) -> Claim:
         task = row.task
-        row.lost_attempts += task.status == "running" and row.lease_until > LAPSED
+        row.lost_attempts += counts_lost and task.status == "running" and row.lease_until > LAPSED
         if _is_to_run(row):
             row.task = replace(task, status="running", started_at=task.started_at or self._database.now())
         self._hold(row, lease_seconds)

@@ -11,7 +11,7 @@ import structlog
 
 from service.adapters.postgres import Database, statements
 from service.model.encoding import BrokenEvent, decode, plain
-from service.model.errors import StoreUnavailable, TakenOver
+from service.model.errors import StoreUnavailable, TakenOver, cause_of
 from service.model.events import Chunk, Unknown, Usage
 from service.model.ids import Epoch, MessageId, SessionId, TaskId
 from service.model.log import TaskFacts
@@ -40,10 +40,10 @@ class PostgresTasks:
         row = await self._database.fetchrow(_SQL["cancel"], task_id)
         return await self.read(task_id) if row is None else _task_from(row)
 
-    async def claim(self, limit: int, lease_seconds: float) -> Sequence[Claim]:
+    async def claim(self, limit: int, lease_seconds: float, *, counts_lost: bool = True) -> Sequence[Claim]:
         try:
             rows = await self._database.fetch(
-                _SQL["claim"], limit, timedelta(seconds=lease_seconds), list(self._foreign)
+                _SQL["claim"], limit, timedelta(seconds=lease_seconds), list(self._foreign), counts_lost
             )
         except asyncpg.UniqueViolationError:  # another worker was faster with one of these sessions
             rows = []
@@ -65,7 +65,7 @@ class PostgresTasks:
         try:
             await self._database.fetch(_SQL["renew"], ids, epochs, timedelta(0))
         except StoreUnavailable as error:  # their leases lapse; what else was claimed is not held up
-            log.warning("release_failed", cause=type(error.__cause__).__name__)
+            log.warning("release_failed", cause=cause_of(error))
 
     async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[Held]:
         rows = await self._database.fetch(

@@ -13,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from service.adapters.redis_client import CALL_SECONDS, FOREIGN
-from service.model.errors import LogUnavailable, translate
+from service.model.errors import LogUnavailable, cause_of, translate
 
 log = structlog.get_logger()
 
@@ -82,7 +82,7 @@ class RedisSubscriber:
                         yield message
             except LogUnavailable as error:
                 if failures == 0:
-                    log.warning(self._interrupted, cause=type(error.__cause__).__name__)
+                    log.warning(self._interrupted, cause=cause_of(error))
                 yield Broken()
             await asyncio.sleep(_WAITS[min(failures, len(_WAITS) - 1)])
             failures += 1

@@ -17,12 +17,12 @@ from service.agent.recorder import Recorder
 from service.agent.step import Clock, Steps
 from service.model import events as e
 from service.model.encoding import BrokenEvent
-from service.model.errors import LogTailLost, NotTheHolder, StoreUnavailable
+from service.model.errors import LogTailLost, NotTheHolder, StoreUnavailable, cause_of
 from service.model.failures import ModelCallFailed
 from service.model.fold import BrokenLog, LogFold, Part
 from service.model.generation import Utterance
 from service.model.ids import TaskId
-from service.model.task import Claim, End
+from service.model.task import Claim, End, TaskStatus
 from service.registry.ports import LogStore
 from service.registry.replay import fold_log
 from service.registry.task_log import TaskLog
@@ -79,7 +79,7 @@ class Turns:
 
         Of the one before nothing more is sent, and what is on its way still is fenced when the next one opens the log.
         """
-        decide, given_ms = self._work, 0
+        decide, given_ms, begun = self._work, 0, self._clock.monotonic()
         while True:
             if claim.task.cancel_requested_at is not None:
                 cancellation.request()
@@ -88,7 +88,10 @@ class Turns:
                 task_log = await self._persistently(
                     claim.task.id, self._writer.open, claim.task.id, claim.epoch, later_than_ms=given_ms
                 )
-                return await self._attempt(claim, task_log, decide, cancellation)
+                how = await self._attempt(claim, task_log, decide, cancellation)
+                seconds = round(self._clock.monotonic() - begun, 3)
+                log.info("turn_ended", task_id=claim.task.id, epoch=claim.epoch, how=how, seconds=seconds)
+                return
             except NotTheHolder:
                 raise
             except LogTailLost:
@@ -105,23 +108,27 @@ class Turns:
                     task_log.fail(NotTheHolder())
             claim = await self._persistently(claim.task.id, retake, claim)
 
-    async def _attempt(self, claim: Claim, task_log: TaskLog, decide: _Decision, cancellation: Cancellation) -> None:
+    async def _attempt(
+        self, claim: Claim, task_log: TaskLog, decide: _Decision, cancellation: Cancellation
+    ) -> TaskStatus:
+        """Answers how the task ended."""
         try:
             fold = await self._persistently(claim.task.id, fold_log, self._logs, claim.task.id, task_log.last)
         except (BrokenLog, BrokenEvent):
             # What it holds is kept; the task can only be ended.
             log.exception("log_not_understood", task_id=claim.task.id, epoch=claim.epoch)
             fold, decide = LogFold(message_id=claim.task.answer_id), self._give_up
-        ending = claim.owed
+        ending, how = claim.owed, claim.task.status
         if ending is None:
             if task_log.was_closed:
                 end = as_told(claim, fold, self._clock.now())
             else:
                 end = await decide(claim, Recorder(task_log, fold), cancellation)
-            ending = await self._persistently(claim.task.id, self._queue.end, claim, end)
+            ending, how = await self._persistently(claim.task.id, self._queue.end, claim, end), end.status
         if not task_log.was_closed:
             await task_log.append(*closing(claim, fold, ending))
         await self._persistently(claim.task.id, self._queue.close, claim)
+        return how
 
     async def _give_up(self, claim: Claim, recorder: Recorder, cancellation: Cancellation) -> End:
         """A task that cannot be run has failed."""
@@ -193,7 +200,7 @@ class Turns:
             except StoreUnavailable as error:
                 if away is None:
                     away = type(error).__name__
-                    log.warning("turn_waits", task_id=task_id, because=away, cause=type(error.__cause__).__name__)
+                    log.warning("turn_waits", task_id=task_id, because=away, cause=cause_of(error))
                 await self._clock.sleep(STORE_RETRY_SECONDS)
             else:
                 if away is not None:

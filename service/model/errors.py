@@ -79,6 +79,11 @@ class LogTailLost(PlayheadError):
     """The log store lost events that it had acknowledged, and its writer has them no more. Take a new epoch, go on."""
 
 
+def cause_of(error: BaseException) -> str:
+    """What a log line names as the cause of an error: the class of what it was raised from, or else its own."""
+    return type(error.__cause__ or error).__name__
+
+
 @contextmanager
 def translate(table: Mapping[type[BaseException], type[PlayheadError]]) -> Iterator[None]:
     """Raise the house's error for a foreign one: `with translate({RedisError: LogUnavailable}): …`.

@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from service.model.errors import LogUnavailable, TakenOver
+from service.model.errors import LogUnavailable, TakenOver, cause_of
 from service.model.ids import Epoch, TaskId
 from service.model.log import AppendResult, Batch, Fenced
 from service.model.position import BEGINNING, Position
@@ -84,7 +84,7 @@ class LogWriter:
                 results = await self._store.append([batch for _, batch in trip])
             except LogUnavailable as error:
                 if failures == 0:
-                    log.warning("append_waits_for_store", cause=type(error.__cause__).__name__)
+                    log.warning("append_waits_for_store", cause=cause_of(error))
                 await asyncio.sleep(RETRY_WAITS[min(failures, len(RETRY_WAITS) - 1)])
                 failures += 1
                 for task_log, _ in trip:

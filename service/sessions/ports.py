@@ -52,11 +52,14 @@ class SessionStore(Protocol):
 class TaskQueue(Protocol):
     """Who works on what. All times are the database's; every write of a holder is refused once its epoch has passed."""
 
-    async def claim(self, limit: int, lease_seconds: float) -> Sequence[Claim]:
+    async def claim(self, limit: int, lease_seconds: float, *, counts_lost: bool = True) -> Sequence[Claim]:
         """Take up to `limit` tasks: lapsed ones, and queued ones of sessions that run nothing, oldest first.
 
         Atomic. Each is given to one claimer; each claim has a higher epoch than all before it. A queued task that is to
         be cancelled is given out whatever its session runs, and stays queued: it is never run, only ended.
+
+        The lapsed lease of a running task is a lost attempt of it, unless the claimer does not count: one that was
+        itself without the database cannot tell a holder that was lost from one that could not renew.
         """
 
     async def renew(self, claims: Sequence[Claim], lease_seconds: float) -> Sequence[Held]:

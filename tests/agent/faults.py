@@ -103,10 +103,10 @@ class Watched:
     def __getattr__(self, verb: str) -> Any:
         call = getattr(self._port, verb)
 
-        async def watched(*arguments: Any) -> Any:
+        async def watched(*arguments: Any, **named: Any) -> Any:
             name = label(verb, arguments)
             await self._fault.before(name)
-            result = await call(*arguments)
+            result = await call(*arguments, **named)
             await self._fault.behind(name)
             return result
 

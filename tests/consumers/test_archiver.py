@@ -69,6 +69,7 @@ def test_a_store_that_is_away_is_told_once_and_asked_less_and_less_often(loop: S
     with structlog.testing.capture_logs() as told:
         run_for(loop, work, 400)
     assert [line["event"] for line in told] == ["archiver_waits", "archiver_goes_on"]
+    assert told[0]["cause"] == "DatabaseUnavailable"
     pauses = [after - before for before, after in zip(work.archived_at, work.archived_at[1:], strict=False)]
     assert pauses[:12] == [pytest.approx(min(MAX_PAUSE_SECONDS, POLL_SECONDS * 2**n)) for n in range(1, 13)]
     assert pauses[12] == pytest.approx(POLL_SECONDS)

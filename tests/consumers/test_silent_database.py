@@ -64,7 +64,7 @@ async def test_pitfall_55_a_worker_keeps_its_leases_over_connections_that_fall_s
         with structlog.testing.capture_logs() as logs:
             async with house.turns(model, queue=far) as turns:
                 bell = Bell(asyncio.get_running_loop())
-                async with working(Worker(far, turns, bell, time.monotonic, lease_seconds=LEASE_SECONDS)):
+                async with working(Worker(far, turns, bell, time.monotonic, lambda: None, lease_seconds=LEASE_SECONDS)):
                     await renewals.answered(1)
                     line.fall_silent()
                     await renewals.answered(2)

@@ -1,7 +1,8 @@
 """A worker in virtual time: when it claims, how long it may work, how it stops."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import Any
 
 import pytest
 import structlog
@@ -10,61 +11,13 @@ from consumers.tasks import ABORT_SECONDS, CANCEL_POLL_SECONDS, DRAIN_SECONDS, P
 from service.adapters.memory_database import LAPSED
 from service.agent.model_call import MAX_SILENCE_SECONDS
 from service.agent.retry import FIRST_WAIT_SECONDS, MAX_RETRIES
-from service.model.errors import DatabaseUnavailable
-from service.model.events import Usage
-from service.model.generation import CallEnded, Piece, TextPiece, Utterance
-from service.model.ids import TaskId
 from service.model.task import CancelRequested, TaskDue
 from tests.consumers import virtual
-from tests.consumers.virtual import LEASE_SECONDS, Town
+from tests.consumers.virtual import LEASE_SECONDS, Speaker, Town, away, late, mistake, silence
 
 MAY_WORK_SECONDS = LEASE_SECONDS * 2 / 3
 LOOK_SECONDS = LEASE_SECONDS / 30
 RENEW_SECONDS = CANCEL_POLL_SECONDS
-
-
-class Speaker:
-    """A model that speaks for so long, a word a second; where it is asked `slow` it takes so long to stop.
-
-    A `deaf` one takes as long however often it is told. `calls` says when each call began, `ended` when it was over.
-    """
-
-    provider = "the speaker"
-
-    def __init__(self, seconds: int, *, closing_seconds: float = 0, silent: bool = False, deaf: bool = False) -> None:
-        self._seconds = seconds
-        self._closing_seconds = closing_seconds
-        self._silent = silent
-        self._deaf = deaf
-        self.calls: list[float] = []
-        self.ended: list[float] = []
-
-    async def stream(self, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
-        now = asyncio.get_running_loop().time
-        self.calls.append(now())
-        try:
-            yield TextPiece("Well: ")
-            for second in range(self._seconds):
-                await asyncio.sleep(1)
-                if not self._silent:
-                    yield TextPiece(f"{second} ")
-            yield CallEnded("stop", Usage(1, 1))
-        finally:
-            if getattr(conversation[0].parts[0], "text", "") == "slow":
-                try:
-                    await self._close(now() + self._closing_seconds)
-                finally:
-                    self.ended.append(now())
-            else:
-                self.ended.append(now())
-
-    async def _close(self, until: float) -> None:
-        while (left := until - asyncio.get_running_loop().time()) > 0:
-            try:
-                await asyncio.sleep(left)
-            except asyncio.CancelledError:
-                if not self._deaf:
-                    raise
 
 
 @pytest.fixture(params=range(5))
@@ -72,26 +25,6 @@ def town(request: pytest.FixtureRequest) -> Iterator[Town]:
     town = Town(request.param)
     yield town
     town.leave()
-
-
-def away() -> "asyncio.Future[None]":
-    raise DatabaseUnavailable
-
-
-def mistake() -> "asyncio.Future[None]":
-    raise RuntimeError("a mistake of ours")
-
-
-def silence() -> "asyncio.Future[None]":
-    return asyncio.get_running_loop().create_future()
-
-
-def late(seconds: float) -> "asyncio.Future[None]":
-    """Answered after so long, in the same turn of the loop in which everything else is that is due then."""
-    loop = asyncio.get_running_loop()
-    answer = loop.create_future()
-    loop.call_later(seconds, lambda: answer.done() or answer.set_result(None))
-    return answer
 
 
 # --- claiming ---------------------------------------------------------------------------------------------------------
@@ -175,7 +108,8 @@ def test_two_renewals_that_get_no_answer_cost_no_lease(town: Town) -> None:
     town.work(Speaker(30))
     with structlog.testing.capture_logs() as logs:
         town.pass_time(32)
-    assert [entry["event"] for entry in logs if entry["log_level"] != "info"] == ["renewal_failed"] * 2
+    assert [entry["event"] for entry in logs if entry["log_level"] != "info"] == ["renewal_failed"]
+    assert [entry["after_seconds"] for entry in logs if entry["event"] == "renewal_goes_on"] == [6.0]
     assert (town.tasks.rows[task_id].log_closed, town.tasks.rows[task_id].epoch) == (True, 1)
 
 
@@ -329,6 +263,46 @@ def test_a_model_that_says_nothing_any_more_ends_its_turn_as_failed(town: Town) 
     lines = town.told(task_id)
     assert (lines[-4], lines[-3]) == ("finish-step", "task failed timeout")
     assert lines[-1] == "finish error, failed: Well: "
+
+
+# --- what is told -----------------------------------------------------------------------------------------------------
+
+
+def ends_told(logs: Sequence[MutableMapping[str, Any]]) -> list[tuple[str, int, str, float]]:
+    ends = [entry for entry in logs if entry["event"] == "turn_ended"]
+    assert all(entry["log_level"] == "info" for entry in ends)
+    return [
+        (entry["task_id"], entry["epoch"], entry["how"], pytest.approx(entry["seconds"], abs=0.1)) for entry in ends
+    ]
+
+
+def test_each_turn_that_ends_has_a_line_with_how_and_how_long_it_took(town: Town) -> None:
+    with structlog.testing.capture_logs() as logs:
+        said = town.post()
+        town.work(Speaker(3), capacity=1)
+        town.pass_time(4)
+        cancelled = town.post()
+        town.pass_time(2.5)
+        town.cancel(cancelled)
+        town.loop.run(town.bell.ring(CancelRequested(cancelled)))
+        town.pass_time(1)
+        given_up = town.post()
+        town.sessions.history = lambda _: mistake()  # type: ignore[method-assign,assignment,return-value]
+        town.pass_time(2)
+    assert ends_told(logs) == [(said, 1, "succeeded", 3), (cancelled, 1, "cancelled", 1.5), (given_up, 2, "failed", 0)]
+
+
+def test_whoever_appends_an_ending_that_is_owed_tells_of_the_end(town: Town) -> None:
+    """Once, and as it was decided: the worker before was cut off between the decision and the closing."""
+    task_id = town.post()
+    town.tasks.trouble = lambda verb: silence() if verb in ("close", "renew") else None
+    town.work(Speaker(3))
+    with structlog.testing.capture_logs() as logs:
+        town.pass_time(LEASE_SECONDS - 1)
+        assert ends_told(logs) == []
+        town.tasks.trouble = lambda _: None
+        town.pass_time(2 * POLL_SECONDS)
+    assert ends_told(logs) == [(task_id, 2, "succeeded", 0)]
 
 
 # --- mistakes of ours -------------------------------------------------------------------------------------------------

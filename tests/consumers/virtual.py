@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import count
 
 from consumers.tasks import Worker
@@ -16,16 +18,84 @@ from service.agent.ports import Model
 from service.agent.step import Clock, Steps
 from service.agent.turn import Turns
 from service.model.encoding import decode
-from service.model.events import Chunk, TextPart
+from service.model.errors import DatabaseUnavailable, LogUnavailable, StoreUnavailable
+from service.model.events import Chunk, TextPart, Usage
+from service.model.generation import CallEnded, Piece, TextPiece, Utterance
 from service.model.ids import TaskId
 from service.model.position import BEGINNING
 from service.model.task import Claim, End, Held, Rung
+from service.registry.watch import StoreWatch
 from service.registry.writer import log_writer
+from tests.agent.faults import Fault, Watched
 from tests.agent.house import told
 from tests.races.loop import ShuffledLoop
 
 LEASE_SECONDS = 15.0
 _MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Speaker:
+    """A model that speaks for so long, a word a second; where it is asked `slow` it takes so long to stop.
+
+    A `deaf` one takes as long however often it is told. `calls` says when each call began, `ended` when it was over.
+    """
+
+    provider = "the speaker"
+
+    def __init__(self, seconds: int, *, closing_seconds: float = 0, silent: bool = False, deaf: bool = False) -> None:
+        self._seconds = seconds
+        self._closing_seconds = closing_seconds
+        self._silent = silent
+        self._deaf = deaf
+        self.calls: list[float] = []
+        self.ended: list[float] = []
+
+    async def stream(self, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
+        now = asyncio.get_running_loop().time
+        self.calls.append(now())
+        try:
+            yield TextPiece("Well: ")
+            for second in range(self._seconds):
+                await asyncio.sleep(1)
+                if not self._silent:
+                    yield TextPiece(f"{second} ")
+            yield CallEnded("stop", Usage(1, 1))
+        finally:
+            if getattr(conversation[0].parts[0], "text", "") == "slow":
+                try:
+                    await self._close(now() + self._closing_seconds)
+                finally:
+                    self.ended.append(now())
+            else:
+                self.ended.append(now())
+
+    async def _close(self, until: float) -> None:
+        while (left := until - asyncio.get_running_loop().time()) > 0:
+            try:
+                await asyncio.sleep(left)
+            except asyncio.CancelledError:
+                if not self._deaf:
+                    raise
+
+
+def away() -> "asyncio.Future[None]":
+    raise DatabaseUnavailable
+
+
+def mistake() -> "asyncio.Future[None]":
+    raise RuntimeError("a mistake of ours")
+
+
+def silence() -> "asyncio.Future[None]":
+    return asyncio.get_running_loop().create_future()
+
+
+def late(seconds: float) -> "asyncio.Future[None]":
+    """Answered after so long, in the same turn of the loop in which everything else is that is due then."""
+    loop = asyncio.get_running_loop()
+    answer = loop.create_future()
+    loop.call_later(seconds, lambda: answer.done() or answer.set_result(None))
+    return answer
 
 
 class Tasks(MemoryTasks):
@@ -39,8 +109,8 @@ class Tasks(MemoryTasks):
         self.rows = database.tasks
         self.trouble: Callable[[str], asyncio.Future[None] | None] = lambda _: None
 
-    async def claim(self, limit: int, lease_seconds: float) -> Sequence[Claim]:
-        claims = await super().claim(limit, lease_seconds)
+    async def claim(self, limit: int, lease_seconds: float, *, counts_lost: bool = True) -> Sequence[Claim]:
+        claims = await super().claim(limit, lease_seconds, counts_lost=counts_lost)
         await self._meet("claim")
         return claims
 
@@ -90,6 +160,26 @@ class Bell(MemoryDoorbell):
                 raise self.broken
 
 
+@dataclass
+class Cut(Fault):
+    """While `is_cut` is set, a store does not answer one worker."""
+
+    error: type[StoreUnavailable] = LogUnavailable
+    is_cut: bool = False
+
+    async def before(self, verb: str) -> None:
+        if self.is_cut:
+            raise self.error
+
+
+@dataclass
+class Line:
+    """One worker's way to the stores."""
+
+    logs: Cut = field(default_factory=Cut)
+    database: Cut = field(default_factory=lambda: Cut(error=DatabaseUnavailable))
+
+
 class Town:
     """Workers over the same stores, on a loop whose time is virtual."""
 
@@ -107,27 +197,46 @@ class Town:
         self._working: set[asyncio.Task[None]] = set()
 
     def work(
-        self, model: Model, *, capacity: int = 8, monotonic: Callable[[], float] | None = None
+        self,
+        model: Model,
+        *,
+        capacity: int = 8,
+        monotonic: Callable[[], float] | None = None,
+        line: Line | None = None,
     ) -> tuple[asyncio.Task[None], asyncio.Event]:
-        """A worker that runs, by a clock of its own where one is given, and what stops it."""
+        """A worker that runs, by a clock and over a line of its own where they are given, and what stops it."""
         stop = asyncio.Event()
-        working = self.loop.create_task(self._work(model, stop, capacity, monotonic or self.loop.time))
+        working = self.loop.create_task(
+            self._work(model, stop, capacity, monotonic or self.loop.time, line or Line()),
+        )
         self._working.add(working)
         return working, stop
 
-    async def _work(self, model: Model, stop: asyncio.Event, capacity: int, monotonic: Callable[[], float]) -> None:
+    async def _work(
+        self, model: Model, stop: asyncio.Event, capacity: int, monotonic: Callable[[], float], line: Line
+    ) -> None:
         now = self.loop.time
         clock = Clock(lambda: _MIDNIGHT + timedelta(seconds=now()), now, asyncio.sleep)
-        async with log_writer(self.logs, lambda: int(now() * 1000)) as writer:
+        logs, queue = Watched(self.logs, line.logs), Watched(self.tasks, line.database)
+        watch = StoreWatch({"logs": partial(logs.head, TaskId("any"))}, clock.now, monotonic)
+        async with log_writer(logs, lambda: int(now() * 1000)) as writer, watch.watching():
             turns = Turns(
                 writer=writer,
-                logs=self.logs,
-                queue=self.tasks,
-                sessions=self.sessions,
+                logs=logs,
+                queue=queue,
+                sessions=Watched(self.sessions, line.database),
                 steps=Steps(model, clock, self.loop.random.random),
                 clock=clock,
             )
-            worker = Worker(self.tasks, turns, self.bell, monotonic, lease_seconds=LEASE_SECONDS, capacity=capacity)
+            worker = Worker(
+                queue,
+                turns,
+                self.bell,
+                monotonic,
+                partial(watch.away_seconds, "logs"),
+                lease_seconds=LEASE_SECONDS,
+                capacity=capacity,
+            )
             await worker.run(stop)
 
     def post(self, text: str = "Hi") -> TaskId:

@@ -176,7 +176,7 @@ async def test_a_claim_looks_at_no_lease_of_what_is_closed(database: Database) -
     """Though so many run that PostgreSQL would rather walk over all leases that there ever were."""
     await many_tasks(database, closed=2000, running=1000, held=True)
     explained = "EXPLAIN (ANALYZE, FORMAT JSON) " + statements("tasks")["claim"]
-    ((plans,),) = await database.fetch(explained, 64, timedelta(seconds=LEASE), [])
+    ((plans,),) = await database.fetch(explained, 64, timedelta(seconds=LEASE), [], True)
     read = [
         (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
         for node in nodes(plans[0]["Plan"])
@@ -306,7 +306,7 @@ async def claim_under_way(database: Database) -> AsyncGenerator[asyncio.Task[lis
     assert gate in gated
     async with database.connection() as connection, asyncio.TaskGroup() as tasks, connection.transaction():
         await connection.fetch("SELECT pg_advisory_xact_lock(7)")
-        claim = tasks.create_task(database.fetch(gated, 1, timedelta(seconds=LEASE), []))
+        claim = tasks.create_task(database.fetch(gated, 1, timedelta(seconds=LEASE), [], True))
         await until_somebody_waits(database)
         yield claim
 
@@ -409,6 +409,18 @@ async def test_a_holder_that_lets_its_task_go_is_not_counted(store: SessionStore
     (claim,) = await queue.claim(1, LEASE)
     assert (claim.epoch, claim.lost_attempts) == (2, 0)
     assert (await queue.retake(claim, LEASE)).lost_attempts == 0
+
+
+async def test_a_claimer_that_does_not_count_takes_a_lapsed_task_as_it_stands(
+    store: SessionStore, queue: Tasks
+) -> None:
+    """What was counted before stays, and who counts goes on from there."""
+    claim = await claimed(store, queue, LAPSED)
+    counts = []
+    for counts_lost in (False, True, False, False, True, True):
+        (claim,) = await queue.claim(1, LAPSED, counts_lost=counts_lost)
+        counts.append((claim.epoch, claim.task.status, claim.lost_attempts))
+    assert counts == [(epoch, "running", lost) for epoch, lost in zip(range(2, 8), (0, 1, 1, 1, 2, 3), strict=True)]
 
 
 async def test_a_holder_that_is_lost_with_an_ended_task_is_not_counted(store: SessionStore, queue: Tasks) -> None:

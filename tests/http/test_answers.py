@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -11,11 +11,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import structlog
 
+from consumers import tasks
 from service.adapters.postgres import Database, postgres_pool
-from service.http import health
 from service.http.app import STOP_SECONDS, serving
 from service.model.errors import DatabaseUnavailable, LogUnavailable, PlayheadError, SessionBusy
-from service.registry import hub
+from service.model.events import TextPart
+from service.registry import hub, watch
 from service.settings import Settings
 from service.wiring import House, StoreUrls, open_app, open_house, open_worker
 from tests.adapters.upstream import SECRET, Upstream
@@ -102,8 +103,8 @@ async def test_a_task_is_cancelled_as_often_as_it_is_asked_for(doors: Doors) -> 
     assert first.json["cancel_requested_at"].endswith("Z")
     assert (second.status, second.json) == (202, first.json)
     stop = asyncio.Event()
-    async with open_worker(doors.house, doors.settings) as worker, asyncio.TaskGroup() as tasks:
-        tasks.create_task(worker.run(stop))
+    async with open_worker(doors.house, doors.settings) as worker, asyncio.TaskGroup() as group:
+        group.create_task(worker.run(stop))
         stream = await ask(doors.url, "GET", f"{path}/stream")
         stop.set()
     assert b'"type":"abort"' in stream.body
@@ -242,9 +243,18 @@ async def test_an_error_has_the_status_of_its_class(doors: Doors, error: Playhea
 # --- stores that are away ---------------------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(frozen=True)
+class Lines:
+    """A house whose stores can be cut off."""
+
+    house: House
+    settings: Settings
+    redis: Line
+    postgres: Line
+
+
 @asynccontextmanager
-async def behind_lines(stores: StoreUrls, dsn: str) -> AsyncIterator[tuple[str, Line, Line]]:
-    """A service whose stores can be cut off: its URL, the line to Redis, the line to PostgreSQL."""
+async def house_behind_lines(stores: StoreUrls, dsn: str) -> AsyncIterator[Lines]:
     parts = urlsplit(dsn)
     query = parse_qs(parts.query)
     socket = f"{query['host'][0]}/.s.PGSQL.{query.get('port', ['5432'])[0]}"
@@ -255,8 +265,22 @@ async def behind_lines(stores: StoreUrls, dsn: str) -> AsyncIterator[tuple[str, 
             f"redis://127.0.0.1:{redis.port}/0",
             f"postgresql://postgres@127.0.0.1:{postgres.port}{parts.path}?sslmode=disable",
         )
-        house = await stack.enter_async_context(open_house(settings))
-        yield await stack.enter_async_context(door(house, settings)), redis, postgres
+        yield Lines(await stack.enter_async_context(open_house(settings)), settings, redis, postgres)
+
+
+@asynccontextmanager
+async def behind_lines(stores: StoreUrls, dsn: str) -> AsyncIterator[tuple[str, Line, Line]]:
+    """A service whose stores can be cut off: its URL, the line to Redis, the line to PostgreSQL."""
+    async with house_behind_lines(stores, dsn) as lines, door(lines.house, lines.settings) as url:
+        yield url, lines.redis, lines.postgres
+
+
+async def told(logs: Sequence[MutableMapping[str, Any]], event: str, **fields: object) -> None:
+    """Wait until the log says so."""
+    said = {"event": event, **fields}
+    async with asyncio.timeout(5):
+        while not any(said.items() <= entry.items() for entry in logs):  # noqa: ASYNC110 - whoever says it goes on
+            await asyncio.sleep(0.01)
 
 
 async def test_readiness_says_which_store_is_away_and_life_goes_on(stores: StoreUrls, dsn: str) -> None:
@@ -292,27 +316,47 @@ async def test_readiness_says_which_store_is_away_and_life_goes_on(stores: Store
 async def test_that_a_store_is_away_is_seen_though_nobody_asks(
     stores: StoreUrls, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(watch, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(watch, "AWAY_SECONDS", 0.02)
     with structlog.testing.capture_logs() as logs:
-        async with behind_lines(stores, dsn) as (_, redis, _):
-
-            async def told(event: str) -> None:
-                async with asyncio.timeout(5):
-                    while event not in [entry["event"] for entry in logs]:  # noqa: ASYNC110 - the watch goes on
-                        await asyncio.sleep(0.01)
-
-            redis.cut()
-            await told("store_is_away")
-            await redis.open()
-            await told("store_is_back")
+        async with house_behind_lines(stores, dsn) as lines:
+            lines.redis.cut()
+            await told(logs, "store_is_away")
+            await lines.redis.open()
+            await told(logs, "store_is_back")
     assert [entry["store"] for entry in logs if entry["event"].startswith("store_is")] == ["redis", "redis"]
+
+
+async def test_a_worker_whose_redis_is_away_claims_nothing_until_it_is_back(
+    stores: StoreUrls, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((watch, "WATCH_SECONDS"), (watch, "AWAY_SECONDS"), (tasks, "POLL_SECONDS")):
+        monkeypatch.setattr(module, name, 0.02)
+    stop = asyncio.Event()
+    with structlog.testing.capture_logs() as logs:
+        async with (
+            house_behind_lines(stores, dsn) as lines,
+            open_worker(lines.house, lines.settings) as worker,
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(worker.run(stop))
+            lines.redis.cut()
+            await told(logs, "claims_held_back")
+            session = await lines.house.sessions.create()
+            task_id = (await lines.house.sessions.post(session.id, [TextPart("/say Hello")])).task_id
+            await lines.redis.open()
+            await told(logs, "turn_ended", task_id=task_id, how="succeeded")
+            stop.set()
+    events = ["claims_held_back", "claims_go_on", "task_claimed"]
+    lines_of_ours = [entry for entry in logs if entry.get("task_id", task_id) == task_id]
+    assert [entry["event"] for entry in lines_of_ours if entry["event"] in events] == events
 
 
 @pytest.mark.parametrize("swallowing", ["redis", "postgres"])
 async def test_readiness_does_not_wait_for_a_store_that_never_answers(
     stores: StoreUrls, dsn: str, swallowing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "PROBE_SECONDS", 0.2)
+    monkeypatch.setattr(watch, "PROBE_SECONDS", 0.2)
     async with behind_lines(stores, dsn) as (url, redis, postgres):
         (redis if swallowing == "redis" else postgres).swallow()
         answer = await ask(url, "GET", "/readyz")
@@ -370,8 +414,8 @@ async def test_the_model_s_key_is_in_no_answer_and_in_no_log(
                 model_idle_seconds=0.2,
             )
             stop = asyncio.Event()
-            async with open_worker(doors.house, settings) as worker, asyncio.TaskGroup() as tasks:
-                tasks.create_task(worker.run(stop))
+            async with open_worker(doors.house, settings) as worker, asyncio.TaskGroup() as group:
+                group.create_task(worker.run(stop))
                 for text in ("status 401", "status 500", "say hello", "garbage", "cut 1", "stall 1"):
                     session_id = (await ask(doors.url, "POST", "/sessions")).json["id"]
                     task_id = (await post(doors.url, session_id, text)).json["task_id"]

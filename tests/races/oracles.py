@@ -102,8 +102,8 @@ class Ledger:
         """Done once each, as a second holder takes a task."""
         self.read, self.cancel, self.facts = tasks.read, tasks.cancel, tasks.facts
 
-    async def claim(self, limit: int, lease_seconds: float) -> Sequence[Claim]:
-        claims = await self.tasks.claim(limit, lease_seconds)
+    async def claim(self, limit: int, lease_seconds: float, *, counts_lost: bool = True) -> Sequence[Claim]:
+        claims = await self.tasks.claim(limit, lease_seconds, counts_lost=counts_lost)
         for claim in claims:
             epoch, until = self._granted.get(claim.task.id, (0, 0.0))
             if until > self._now():

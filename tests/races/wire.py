@@ -91,22 +91,22 @@ class Wire:
         setattr(self, verb, call)
         return call
 
-    async def _call(self, verb: str, *arguments: Any) -> Any:
+    async def _call(self, verb: str, *arguments: Any, **named: Any) -> Any:
         if self.is_cut:
             raise asyncio.CancelledError
-        name = label(verb, arguments)
+        name, call = label(verb, arguments), partial(getattr(self._port, verb), *arguments, **named)
         self._process.strike(name, False)
         if self._loop.is_frozen(self._process):
             await asyncio.sleep(0)  # it has stopped in front of the call
         reply = self._loop.create_future()
         fate = self._trouble.draw(name, self._random)
         if fate == "arrives":
-            self._later(self._seconds(), self._serve, verb, name, arguments, reply)
+            self._later(self._seconds(), self._serve, name, call, reply)
         else:
             self._later(DEADLINE_SECONDS, _settle, reply, self._away())
         if fate == "is late":
             late = self._random() * LATE_SECONDS if self._random() < 0.5 else self._seconds()
-            self._later(late, self._serve, verb, name, arguments, None)
+            self._later(late, self._serve, name, call, None)
         return await reply
 
     def _seconds(self) -> float:
@@ -115,11 +115,11 @@ class Wire:
     def _later(self, seconds: float, act: Callable[..., object], *arguments: Any) -> None:
         self._loop.call_later(seconds, act, *arguments, context=self._network)
 
-    def _serve(self, verb: str, name: str, arguments: tuple[Any, ...], reply: "asyncio.Future[Any] | None") -> None:
+    def _serve(self, name: str, call: Callable[[], Any], reply: "asyncio.Future[Any] | None") -> None:
         if self.is_cut:
             return
         try:
-            answer = at_once(getattr(self._port, verb)(*arguments))
+            answer = at_once(call())
         except PlayheadError as error:
             answer = error
         if reply is not None:

@@ -23,7 +23,7 @@ SELECT log_closed, log_archived FROM tasks WHERE id = $1;
 -- others wait: the oldest queued tasks whose sessions run nothing; a session has one at most. What another statement has
 -- locked is left to that one. Of a lapsed task first the task is locked and then its lease, and each is looked at again as
 -- it stands then: its holder may have ended it since this statement began. A running task's lease that lapsed was lost,
--- unless it was let go.
+-- unless it was let go or the claimer does not count ($4).
 -- What is due is one materialized list, since an UPDATE that meets a row newer than its snapshot looks at what it joins
 -- anew: in a union it would read on in the parts of it, and take more than was asked for.
 -- There are few open tasks and many leases, but statistics may have been gathered while all that there was ran: so open
@@ -56,7 +56,7 @@ WITH lapsed AS MATERIALIZED (
     UNION ALL SELECT id, false FROM queued
 ), lease AS (
     UPDATE leases l SET epoch = l.epoch + 1, lease_until = now() + $2,
-                        lost_attempts = l.lost_attempts + (due.ran AND l.lease_until > '-infinity')::int
+                        lost_attempts = l.lost_attempts + (due.ran AND l.lease_until > '-infinity' AND $4::boolean)::int
     FROM due
     WHERE l.task_id = due.id
     RETURNING l.task_id, l.epoch, l.lost_attempts
