@@ -22,12 +22,12 @@ DOUBT_LEASES: Final = 2
 class Edge:
     """The edge of a loop: whatever goes wrong in one round ends nothing but this round.
 
-    It is told once, as `<name>_failed`, and that it goes on, as `<name>_goes_on`; a mistake of ours once for each kind
-    of error, with where it came from.
+    It is told once, as `failed`, and that it goes on, as `goes_on`; a mistake of ours once for each kind of error, with
+    where it came from.
     """
 
-    def __init__(self, name: str, monotonic: Callable[[], float]) -> None:
-        self._failed, self._goes_on = f"{name}_failed", f"{name}_goes_on"
+    def __init__(self, failed: str, goes_on: str, monotonic: Callable[[], float]) -> None:
+        self._failed, self._goes_on = failed, goes_on
         self._monotonic = monotonic
         self._failing_since: float | None = None
         self._told: set[str] = set()

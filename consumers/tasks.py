@@ -103,7 +103,7 @@ class Worker:
                     tasks.create_task(self._let_go_without_logs(stop), name="patience"),
                     tasks.create_task(self._wake_at(stop), name="stop"),
                 ]
-                claiming = Edge("claim", self._monotonic)
+                claiming = Edge("claim_failed", "claim_goes_on", self._monotonic)
                 while not stop.is_set():
                     if self._may_claim():
                         with claiming.round():
@@ -179,7 +179,7 @@ class Worker:
 
     async def _listen(self) -> None:
         while True:
-            with Edge("doorbell", self._monotonic).round():
+            with Edge("doorbell_failed", "doorbell_goes_on", self._monotonic).round():
                 async with self._doorbell.listen() as rings, aclosing(rings):
                     async for rung in rings:
                         match rung:
@@ -205,7 +205,7 @@ class Worker:
         """Renew all leases at once; where it fails, again soon: at the usual pace there is time for one failure."""
         usual = min(self._lease_seconds / 5, CANCEL_POLL_SECONDS)
         soon = min(self._lease_seconds / 30, usual)
-        pause, renewing = usual, Edge("renewal", self._monotonic)
+        pause, renewing = usual, Edge("renewal_failed", "renewal_goes_on", self._monotonic)
         while True:
             await asyncio.sleep(pause)
             if not (holdings := self._renewable()) and not renewing.is_failing:
@@ -280,7 +280,7 @@ class Worker:
 
     async def _let_go(self, claims: Sequence[Claim]) -> None:
         """Have others take these at once. Only what has stopped: nobody may take what is still being written."""
-        with Edge("release", self._monotonic).round():  # then their leases lapse
+        with Edge("release_failed", "release_goes_on", self._monotonic).round():  # then their leases lapse
             async with asyncio.timeout(self._lease_seconds / 6):
                 released = await self._queue.renew(claims, 0)
             log.info("tasks_released", task_ids=[held.task_id for held in released])

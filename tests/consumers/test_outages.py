@@ -298,7 +298,7 @@ def test_an_outage_of_the_database_is_told_when_it_begins_and_when_it_is_over(to
 
 def test_a_mistake_of_ours_amid_an_outage_is_told_too_once() -> None:
     clock = Hands()
-    edge = Edge("thing", clock.now)
+    edge = Edge("thing_failed", "thing_goes_on", clock.now)
     with structlog.testing.capture_logs() as logs:
         for error in (DatabaseUnavailable(), TimeoutError(), KeyError("k"), KeyError("k"), DatabaseUnavailable()):
             clock.seconds += 1
