@@ -1,5 +1,6 @@
 """Streams that are opened while a store is away: on a real socket, over stores in memory."""
 
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from service.model.ids import Epoch, TaskId
 from service.model.position import BEGINNING
 from service.registry.archive import Archivist
 from service.registry.task_log import TaskLog
+from service.registry.watch import StoreWatch
 from service.registry.writer import log_writer
 from service.settings import Settings
 from service.wiring import House, StoreUrls, open_app
@@ -82,6 +84,7 @@ async def doors() -> AsyncIterator[Doors]:
     hints, archive, database = MemoryHints(), MemoryArchive(), MemoryDatabase()
     store, tasks = MemoryLogStore(hints), MemoryTasks(database)
     redis, postgres = Switched(store, LogUnavailable), Switched(archive, DatabaseUnavailable)
+    watch = StoreWatch({}, lambda: datetime.now(UTC), time.monotonic)
     house = House(
         StoreUrls("redis://memory", "postgresql://memory"),
         logs=redis,
@@ -94,7 +97,8 @@ async def doors() -> AsyncIterator[Doors]:
         queue=tasks,
         directory=postgres,
         doorbell=MemoryDoorbell(),
-        health=HealthRoutes({}, lambda: datetime.now(UTC)),
+        health=HealthRoutes(watch),
+        watch=watch,
     )
     settings = Settings(_env_file=None)
     async with open_app(house, settings) as app, served(app, settings) as url:
