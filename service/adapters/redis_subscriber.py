@@ -10,7 +10,7 @@ from typing import Any, Final
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from service.adapters.redis_client import CALL_SECONDS, FOREIGN
 from service.model.errors import LogUnavailable, cause_of, translate
@@ -126,9 +126,14 @@ class RedisSubscriber:
         try:
             async with asyncio.timeout(self._probe_seconds):
                 while not replies or (len(replies) < MAX_HEARD and await connection.can_read()):
-                    replies.append(await connection.read_response(timeout=math.inf, disconnect_on_error=False))
+                    reply = await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+                    if reply is None:  # what the library makes of ETIMEDOUT, at once and whenever it is asked again
+                        raise ConnectionError
+                    replies.append(reply)
         except TimeoutError:
             pass
+        except ResponseError:  # something is refused: it is a reply, and does not come again
+            raise
         except (RedisError, OSError):
             if not replies:  # else it is met again by the next one, behind these
                 raise

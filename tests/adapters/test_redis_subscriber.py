@@ -1,6 +1,8 @@
 """Subscribed connections that break, or go deaf, and the doorbell that rings over them."""
 
 import asyncio
+import errno
+import os
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -173,6 +175,30 @@ async def test_a_message_that_comes_in_the_turn_of_a_failure_is_told_and_then_th
         assert await next_of(messages) == Broken()
         confirmed = {(await next_of(messages)).channel for _ in range(2)}
         assert confirmed == {channel.encode(), f"{channel}-2".encode()}
+
+
+@pytest.mark.timeout(10)
+async def test_a_connection_that_the_kernel_gives_up_is_replaced(redis: Redis, channel: str) -> None:
+    """The library takes ETIMEDOUT for its own time-out, of which there is none, and answers that nothing came."""
+    subscriber = RedisSubscriber(redis, "test", channel)
+    async with aclosing(subscriber.messages()) as messages:
+        assert await next_of(messages) == Confirmed(channel.encode())
+        subscriber._connection._reader.set_exception(TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
+        assert await next_of(messages) == Broken()
+        assert await next_of(messages) == Confirmed(channel.encode())
+
+
+async def test_a_channel_that_is_refused_is_not_passed_over(redis: Redis, channel: str) -> None:
+    """Though other messages come with the refusal: who wanted it would wait for its confirmation for ever."""
+    subscriber = RedisSubscriber(redis, "test", channel)
+    async with aclosing(subscriber.messages()) as messages:
+        assert await next_of(messages) == Confirmed(channel.encode())
+        refusal = b"-NOPERM this user has no permissions to access one of the channels\r\n"
+        subscriber._connection._reader.feed_data(published(channel, b"heard") + refusal)
+        with structlog.testing.capture_logs() as logs:
+            assert await next_of(messages) == Broken()
+        assert [entry["cause"] for entry in logs] == ["NoPermissionError"]
+        assert await next_of(messages) == Confirmed(channel.encode())
 
 
 def published(channel: str, data: bytes) -> bytes:
