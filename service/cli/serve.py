@@ -66,6 +66,7 @@ async def _run_and_leave(settings: Settings, parts: set[Part]) -> None:
         await run_parts(settings, parts)
     finally:
         await end_what_is_left()
+        _ignore_further_stops()
 
 
 async def run_parts(settings: Settings, parts: set[Part]) -> None:
@@ -135,6 +136,13 @@ def _stops() -> list[signal.Signals]:
     """The signals that say stop. A closed terminal does too, unless it was told beforehand not to (`nohup`)."""
     stays = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     return [signal.SIGINT, signal.SIGTERM] if stays else [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def _ignore_further_stops() -> None:
+    """Nothing is left to stop. With the loop its handlers go, and a stop would end the process in mid-exit."""
+    for number in _stops():
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _raise_open_files() -> None:

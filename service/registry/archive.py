@@ -71,7 +71,7 @@ class Archivist:
         self._hot_ttl_seconds = hot_ttl_seconds
         self._after: TaskId | None = None
         self._cursor = 0
-        self._is_foreign = False
+        self._foreign_is_told = False
         self._broken: OrderedDict[TaskId, None] = OrderedDict()
 
     async def archive_some(self) -> bool:
@@ -196,12 +196,14 @@ class Archivist:
         scanned = await self._hot.scan(self._cursor)
         standing = await self._archive.standing(scanned.task_ids)
         is_ours = await self._hot.is_of(standing.database)
+        if is_ours:
+            self._foreign_is_told = False
         if standing.archived:
             await self._hot.retire(standing.archived, self._hot_ttl_seconds)
         if standing.unknown and is_ours:
             await self._hot.remove(standing.unknown)
             log.warning("logs_without_a_task_removed", task_ids=standing.unknown)
-        elif standing.unknown and not self._is_foreign:
+        elif standing.unknown and not self._foreign_is_told:
             log.error("redis_belongs_to_another_database", logs_without_a_task_here=len(standing.unknown))
-        self._is_foreign = not is_ours
+            self._foreign_is_told = True
         self._cursor = scanned.cursor

@@ -1,4 +1,4 @@
-"""A stop that comes before the start is over: nothing is left running, no traceback, exit code 0 as at any stop."""
+"""A stop that comes early, or late: nothing is left running, no traceback, exit code 0 as at any stop."""
 
 import asyncio
 import os
@@ -121,11 +121,39 @@ async def test_a_hang_up_that_is_ignored_stays_ignored(tmp_path: Path, stores: S
     ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         async with starting(tmp_path, settings) as process:
-            assert process.stdout is not None
-            while not (await process.stdout.readline()).startswith(b"model"):
-                pass
+            await printed(process, b"model")
             process.send_signal(signal.SIGHUP)
             code, err = await stopped(process, signal.SIGTERM)
     finally:
         signal.signal(signal.SIGHUP, ignored)
     assert (code, err.count("\n")) == (0, 1), err
+
+
+async def test_a_stop_that_is_said_again_when_everything_is_closed(
+    tmp_path: Path, stores: StoreUrls, postgres_url: str
+) -> None:
+    """As late as can be: the interpreter is about to end, and waits for a byte."""
+    late = "lambda: print('closed', flush=True) or os.read(os.open('go', os.O_RDONLY), 1)"
+    (tmp_path / "sitecustomize.py").write_text(f"import atexit, os\natexit.register({late})\n")
+    os.mkfifo(tmp_path / "go")
+    go = os.open(tmp_path / "go", os.O_RDWR)  # with both, neither end waits for the other to open it
+    settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url, "HTTP_PORT": "0"}
+    try:
+        async with starting(tmp_path, settings, {"PYTHONPATH": str(tmp_path)}) as process:
+            await printed(process, b"model")
+            process.send_signal(signal.SIGTERM)
+            await printed(process, b"closed")
+            for number in STOPS:
+                process.send_signal(number)
+            os.write(go, b"!")
+            async with asyncio.timeout(STOP_SECONDS):
+                _, err = await process.communicate()
+    finally:
+        os.close(go)
+    assert (process.returncode, err.decode().count("\n")) == (0, 1), err
+
+
+async def printed(process: asyncio.subprocess.Process, word: bytes) -> None:
+    assert process.stdout is not None
+    while not (line := await process.stdout.readline()).startswith(word):
+        assert line, "its output has ended"

@@ -421,6 +421,18 @@ async def test_pitfall_23_nothing_is_removed_of_a_store_that_belongs_to_another_
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["redis_belongs_to_another_database"]
 
 
+async def test_a_store_that_belongs_to_another_database_is_told_of_when_there_is_something_to_remove(
+    shelf: Shelf,
+) -> None:
+    await shelf.hot.is_of("another database")
+    archivist = shelf.archivist()
+    with structlog.testing.capture_logs() as logs:
+        await archivist.sweep_some()
+        await shelf.put(task_made_at(now_ms() - 2 * HOUR_MS), whole_log(3))
+        await archivist.sweep_some()
+    assert [entry["event"] for entry in logs] == ["redis_belongs_to_another_database"]
+
+
 async def test_pitfall_23_nothing_is_removed_and_nothing_expires_that_the_database_cannot_be_asked_about(
     shelf: Shelf,
 ) -> None:
