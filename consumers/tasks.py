@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, assert_never
 
 import structlog
@@ -86,6 +87,8 @@ class Worker:
         self._letting_go = asyncio.Lock()
         self._wake = asyncio.Event()
         self._held: dict[asyncio.Task[None], _Holding] = {}
+        self._lapsed: list[Claim] = []
+        """Whose turns were stopped since their leases seemed to have lapsed."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then finish what runs, within DRAIN_SECONDS; let go what is not finished then.
@@ -208,12 +211,13 @@ class Worker:
         pause, renewing = usual, Edge("renewal_failed", "renewal_goes_on", self._monotonic)
         while True:
             await asyncio.sleep(pause)
-            if not (holdings := self._renewable()) and not renewing.is_failing:
+            if not (holdings := self._renewable()) and not renewing.is_failing and not self._lapsed:
                 continue
             sent, pause = self._monotonic(), soon
             with renewing.round():
                 async with asyncio.timeout(self._lease_seconds / 6):
                     await self._renew(holdings, sent)
+                    await self._give_back_the_lapsed()
                 pause = usual
 
     async def _stop_the_lapsed(self) -> None:
@@ -224,6 +228,10 @@ class Worker:
                 if self._monotonic() >= holding.until and not holding.is_stopping:
                     log.warning("lease_lapsed", task_id=holding.claim.task.id, epoch=holding.claim.epoch)
                     _tell_to_stop(work, holding)
+                    work.add_done_callback(partial(self._note_lapsed, holding.claim))
+
+    def _note_lapsed(self, claim: Claim, work: asyncio.Task[None]) -> None:
+        self._lapsed.append(claim)
 
     async def _let_go_without_logs(self, stop: asyncio.Event) -> None:
         """Stop what has waited for the log store for too long, and let it go. What has not stopped keeps its lease."""
@@ -252,6 +260,15 @@ class Worker:
             holding.until = self._until(sent)
             if held.cancel_requested:
                 holding.cancellation.request()
+
+    async def _give_back_the_lapsed(self) -> None:
+        """A renewal that was given up may have arrived since: then nobody could take these for another lease."""
+        if lapsed := list(self._lapsed):
+            released = await self._queue.renew(lapsed, 0)
+            del self._lapsed[: len(lapsed)]
+            if released:
+                log.info("tasks_released", task_ids=[held.task_id for held in released])
+                await self._doorbell.ring(TaskDue())
 
     def _until(self, asked: float) -> float:
         """A third of the lease is left as a margin between this clock and the database's."""

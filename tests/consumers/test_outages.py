@@ -169,6 +169,35 @@ def test_outages_that_are_longer_than_a_lease_cost_a_healthy_turn_no_attempt(tow
     assert row.epoch > MAX_LOST_ATTEMPTS
 
 
+def test_a_lease_that_was_renewed_after_its_turn_was_stopped_is_given_back(town: Town) -> None:
+    """A renewal that was given up may have been on its way: when the database wakes up, it takes effect."""
+    task_id = town.post()
+    line, model = Line(), Speaker(1000)
+    town.work(model, line=line)
+    town.pass_time(1)
+    line.database.is_cut = True
+    town.pass_time(LEASE_SECONDS * 2 / 3 + 1)
+    assert len(model.ended) == 1
+    row = town.tasks.rows[task_id]
+    row.lease_until = town.loop.time() + LEASE_SECONDS
+    line.database.is_cut = False
+    town.pass_time(2 * POLL_SECONDS)
+    assert (row.epoch, row.lost_attempts, len(model.calls)) == (2, 0, 2)
+
+
+def test_a_lease_that_another_has_since_is_not_given_back(town: Town) -> None:
+    task_id = town.post()
+    line, other = Line(), Speaker(1000)
+    town.work(Speaker(1000), line=line)
+    town.pass_time(1)
+    line.database.is_cut = True
+    town.work(other)
+    town.pass_time(LEASE_SECONDS + 2 * POLL_SECONDS)
+    line.database.is_cut = False
+    town.pass_time(2 * POLL_SECONDS)
+    assert (town.tasks.rows[task_id].epoch, len(other.calls), other.ended) == (2, 1, [])
+
+
 def test_who_had_the_database_counts_a_holder_that_had_not(town: Town) -> None:
     """A process that has just begun has missed nothing and counts too: else what ends its workers would never end."""
     task_id = town.post()

@@ -95,7 +95,6 @@ def test_pitfall_21_who_cannot_renew_stops_before_another_may_begin(town: Town, 
     assert [entry["event"] for entry in logs].count("lease_lapsed") == 1
     assert sent + MAY_WORK_SECONDS <= model.ended[0] <= sent + MAY_WORK_SECONDS + LOOK_SECONDS + 0.01
     assert town.tasks.rows[task_id].lease_until > model.ended[0]
-    town.tasks.trouble = lambda _: None
     town.pass_time(LEASE_SECONDS)
     assert town.tasks.rows[task_id].epoch == 2
     assert sent + LEASE_SECONDS <= model.calls[1] <= sent + LEASE_SECONDS + POLL_SECONDS + 0.01
