@@ -85,12 +85,14 @@ async def answer_stream(
 
 
 async def _send(wire: "_Wire", items: AsyncGenerator[Followed], *, refuse_gaps: bool) -> None:
-    prefix = _RETRY
+    has_begun = False
     async for item in items:
         match item:
             case Frames(frames):
-                await wire.write(prefix + frames if prefix else frames)
-                prefix = b""
+                if not has_begun:
+                    await wire.write(_RETRY)  # by itself: the frames are many readers', and put together one reader's
+                    has_begun = True
+                await wire.write(frames)
             case Heartbeat():
                 await wire.write(HEARTBEAT)
             case Gap():

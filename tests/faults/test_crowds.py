@@ -59,7 +59,7 @@ async def test_pitfall_14_and_57_stalled_readers_and_half_requests_hinder_nobody
 ) -> None:
     door = bench.doors[0]
     async with _stalled(bench, door), _half_requests(door):
-        await _pace(bench, door)  # what an allocator keeps of such a crowd, it has: a second one must not add to it
+        await _pace(bench, door)  # what an allocator keeps of such a crowd, it has kept: no second one may add to it
     before = footprint(door)
     forget_peak(door.pid)
     figures: list[tuple[_Pace, _Pace]] = []

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import socket
+import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ SLOW_TIMES = 2
 LARGE = 4 * 1024 * 1024
 KERNEL_BYTES = 2 * SEND_BUFFER_BYTES + 64 * 1024
 """Linux doubles what it is told to hold, for its own book-keeping; and the client's kernel has a buffer too."""
+
+READERS = 8
+"""Whose buffers together hold less than LARGE."""
 
 LITTLE = 32 * 1024
 """Less than what makes a transport ask its writer to wait."""
@@ -272,3 +276,27 @@ async def test_pitfall_14_a_reader_that_stops_when_its_buffer_is_half_drained_is
         await stopped.wait()
         await asyncio.wait(client.serving, timeout=LATEST_SECONDS)
         assert not client.is_served()
+
+
+async def test_pitfall_14_readers_that_stop_at_once_hold_the_page_that_they_share_and_their_buffers() -> None:
+    page = _frames(LARGE)
+    requests: list[web.Request] = []
+
+    async def shared(request: web.Request) -> web.StreamResponse:
+        async def items() -> AsyncGenerator[Followed]:
+            yield Begun(None, None)
+            requests.append(request)
+            yield page
+
+        return await answer_stream(request, items(), refuse_gaps=False, write_timeout_seconds=60)
+
+    app = web.Application(middlewares=[problems])
+    app.add_routes([web.get("/", shared)])
+    async with serving(app, "127.0.0.1", 0, write_timeout_seconds=60) as url, AsyncExitStack() as stack:
+        tracemalloc.start()
+        stack.callback(tracemalloc.stop)
+        for _ in range(READERS):
+            await stack.enter_async_context(asking(url, "GET / HTTP/1.1"))
+        assert min(map(_waiting, requests)) > LITTLE
+        held, _ = tracemalloc.get_traced_memory()
+    assert held < LARGE
