@@ -213,7 +213,7 @@ class _Reading:
     async def _turn_page(self) -> bool:
         """Take the next page where it joins the cursor; False where there is more to ask.
 
-        It needs no task: it is at hand, or is waited for until the next heartbeat is due, and asked for again behind it.
+        It needs no task: it is at hand, or is waited for until the next heartbeat is due.
         """
         generation = self._channel.generation
         page = self._pages.kept(self._channel.task_id, self._cursor, generation)
@@ -223,7 +223,7 @@ class _Reading:
                     page = await self._page()
             except TimeoutError:
                 self._beat()
-                return True
+                return False
             except StoreUnavailable:
                 self._ask(_pause)
                 return True

@@ -127,6 +127,19 @@ def test_a_reader_gets_its_heartbeats_on_time_while_a_store_hangs_and_all_that_i
     run(scene)
 
 
+def test_a_reader_of_a_store_that_takes_longer_than_a_heartbeat_gets_on() -> None:
+    async def scene(house: Library, trouble: Trouble) -> None:
+        log = await house.open(TaskId("t"))
+        await log.append(*parts(2 * FIRST_PAGE_EVENTS), FINISH)
+        trouble.hanging, trouble.hang = "hot read", lambda: asyncio.sleep(3 * HEARTBEAT_SECONDS)
+        reader = Reader(house.follower, log.task_id)
+        await reader.until_ended()
+        assert reader.got == await house.log(log.task_id)
+        assert sum(isinstance(item, Heartbeat) for item in reader.items) >= 2
+
+    run(scene)
+
+
 def _bytes(item: Followed) -> bytes:
     return item.frames if isinstance(item, Frames) else b""
 
