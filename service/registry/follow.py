@@ -187,7 +187,7 @@ class _Reading:
                 await self._hear(self._asking)
             elif self._trusted == self._channel.generation:
                 await self._listen()
-            elif not self._turn_page():
+            elif not await self._turn_page():
                 self._ask(self._look)
         return self._ready.popleft()
 
@@ -199,7 +199,7 @@ class _Reading:
         try:
             await question()
         except StoreUnavailable:
-            await asyncio.sleep(RETRY_SECONDS)
+            await _pause()
 
     async def _hear(self, asking: asyncio.Task[None]) -> None:
         """Wait until the stores have answered, or until the next heartbeat is due."""
@@ -210,12 +210,26 @@ class _Reading:
         else:
             self._beat()
 
-    def _turn_page(self) -> bool:
-        """Take the next page if it is at hand and joins the cursor: then nobody is asked for it."""
-        page = self._pages.kept(self._channel.task_id, self._cursor, self._channel.generation)
-        if page is None or not (self._told or _missing(page, self._cursor) is None):
+    async def _turn_page(self) -> bool:
+        """Take the next page where it joins the cursor; False where there is more to ask.
+
+        It needs no task: it is at hand, or is waited for until the next heartbeat is due.
+        """
+        generation = self._channel.generation
+        page = self._pages.kept(self._channel.task_id, self._cursor, generation)
+        if page is None:
+            try:
+                async with asyncio.timeout_at(self._beat_at):
+                    page = await self._page()
+            except TimeoutError:
+                self._beat()
+                return False
+            except StoreUnavailable:
+                self._ask(_pause)
+                return True
+        if page.head.last == BEGINNING or not (self._told or _missing(page, self._cursor) is None):
             return False
-        self._take(page, self._channel.generation)
+        self._take(page, generation)
         return True
 
     async def _look(self) -> None:
@@ -357,6 +371,10 @@ class _Reading:
     def _rest(self) -> None:
         """The reader has just got something: the next heartbeat is a whole interval away."""
         self._beat_at = asyncio.get_running_loop().time() + self._heartbeat_seconds
+
+
+async def _pause() -> None:
+    await asyncio.sleep(RETRY_SECONDS)
 
 
 def _missing(page: FramePage, cursor: Position) -> int | None:
