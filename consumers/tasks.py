@@ -87,8 +87,9 @@ class Worker:
         self._letting_go = asyncio.Lock()
         self._wake = asyncio.Event()
         self._held: dict[asyncio.Task[None], _Holding] = {}
-        self._lapsed: list[Claim] = []
-        """Whose turns were stopped since their leases seemed to have lapsed."""
+        self._lapsed: Sequence[Claim] = ()
+        """Whose turns were stopped since their leases seemed to have lapsed; the newest, `capacity` of them at most."""
+        self._releasing = Edge("release_failed", "release_goes_on", monotonic)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then finish what runs, within DRAIN_SECONDS; let go what is not finished then.
@@ -181,8 +182,9 @@ class Worker:
         self._wake.clear()
 
     async def _listen(self) -> None:
+        listening = Edge("doorbell_failed", "doorbell_goes_on", self._monotonic)
         while True:
-            with Edge("doorbell_failed", "doorbell_goes_on", self._monotonic).round():
+            with listening.round():
                 async with self._doorbell.listen() as rings, aclosing(rings):
                     async for rung in rings:
                         match rung:
@@ -231,7 +233,7 @@ class Worker:
                     work.add_done_callback(partial(self._note_lapsed, holding.claim))
 
     def _note_lapsed(self, claim: Claim, work: asyncio.Task[None]) -> None:
-        self._lapsed.append(claim)
+        self._lapsed = [*self._lapsed, claim][-self._capacity :]
 
     async def _let_go_without_logs(self, stop: asyncio.Event) -> None:
         """Stop what has waited for the log store for too long, and let it go. What has not stopped keeps its lease."""
@@ -263,12 +265,9 @@ class Worker:
 
     async def _give_back_the_lapsed(self) -> None:
         """A renewal that was given up may have arrived since: then nobody could take these for another lease."""
-        if lapsed := list(self._lapsed):
-            released = await self._queue.renew(lapsed, 0)
-            del self._lapsed[: len(lapsed)]
-            if released:
-                log.info("tasks_released", task_ids=[held.task_id for held in released])
-                await self._doorbell.ring(TaskDue())
+        if lapsed := self._lapsed:
+            await self._release(lapsed)
+            self._lapsed = [claim for claim in self._lapsed if claim not in lapsed]
 
     def _until(self, asked: float) -> float:
         """A third of the lease is left as a margin between this clock and the database's."""
@@ -297,9 +296,12 @@ class Worker:
 
     async def _let_go(self, claims: Sequence[Claim]) -> None:
         """Have others take these at once. Only what has stopped: nobody may take what is still being written."""
-        with Edge("release_failed", "release_goes_on", self._monotonic).round():  # then their leases lapse
+        with self._releasing.round():  # else their leases lapse
             async with asyncio.timeout(self._lease_seconds / 6):
-                released = await self._queue.renew(claims, 0)
+                await self._release(claims)
+
+    async def _release(self, claims: Sequence[Claim]) -> None:
+        if released := await self._queue.renew(claims, 0):
             log.info("tasks_released", task_ids=[held.task_id for held in released])
             await self._doorbell.ring(TaskDue())
 

@@ -213,20 +213,18 @@ class _Reading:
     async def _turn_page(self) -> bool:
         """Take the next page where it joins the cursor; False where there is more to ask.
 
-        It needs no task: it is at hand, or is waited for until the next heartbeat is due.
+        It needs no task: it is waited for until the next heartbeat is due.
         """
         generation = self._channel.generation
-        page = self._pages.kept(self._channel.task_id, self._cursor, generation)
-        if page is None:
-            try:
-                async with asyncio.timeout_at(self._beat_at):
-                    page = await self._page()
-            except TimeoutError:
-                self._beat()
-                return False
-            except StoreUnavailable:
-                self._ask(_pause)
-                return True
+        try:
+            async with asyncio.timeout_at(self._beat_at):
+                page = await self._page()
+        except TimeoutError:
+            self._beat()
+            return False
+        except StoreUnavailable:
+            self._ask(_pause)
+            return True
         if page.head.last == BEGINNING or not (self._told or _missing(page, self._cursor) is None):
             return False
         self._take(page, generation)

@@ -71,13 +71,6 @@ class Pages:
             self._look_ahead(task_id, page, generation)
         return page
 
-    def kept(self, task_id: TaskId, after: Position, generation: int) -> FramePage | None:
-        """The same where it takes no reading: a full page that has been read a moment ago."""
-        page = self._kept_page(task_id, after)
-        if page is not None:
-            self._look_ahead(task_id, page, generation)
-        return page
-
     async def _page(self, task_id: TaskId, after: Position, generation: int) -> FramePage:
         kept = self._kept_page(task_id, after)
         if kept is not None:

@@ -335,9 +335,10 @@ def test_a_doorbell_that_breaks_ends_nobodys_turn_and_is_listened_to_again(town:
     town.pass_time(0.3)
     town.bell.broken = RuntimeError("a mistake of ours")
     with structlog.testing.capture_logs() as logs:
-        town.loop.run(town.bell.ring(TaskDue()))
-        town.pass_time(POLL_SECONDS)
-    assert "doorbell_failed" in [entry["event"] for entry in logs]
+        for _ in range(2):
+            town.loop.run(town.bell.ring(TaskDue()))
+            town.pass_time(POLL_SECONDS + 0.05)
+    assert [entry["event"] for entry in logs].count("doorbell_failed") == 1
     town.bell.broken = None
     town.pass_time(POLL_SECONDS + 0.05)
     town.post()
