@@ -23,6 +23,9 @@ WRITE_TIMEOUT_SECONDS = 0.4
 LATEST_SECONDS = 1.25 * WRITE_TIMEOUT_SECONDS + 1
 """A cut may come a quarter later; and this machine may have other things to do."""
 
+ROUNDS = 4
+"""Tries of what needs a machine that goes on, at most."""
+
 RECEIVE_BUFFER_BYTES = 4096
 SLOW_TIMES = 2
 """A slow client is looked at for so many times the time in which it must take something."""
@@ -200,17 +203,27 @@ async def test_clients_are_let_be_that_take_less_in_their_time_than_waits_for_th
     Later they make haste, and have all of it.
     """
 
-    async def haste_after_slowness(request: str) -> bytes:
+    loop = asyncio.get_running_loop()
+
+    async def haste_after_slowness(request: str) -> bytes | None:
         async with asking(url, request) as client:
-            received = b""
+            received, taken_at = b"", loop.time()
             for _ in range(8 * SLOW_TIMES):
                 received += (taken := await client.receive_some(1024))
+                overslept, taken_at = loop.time() - taken_at > WRITE_TIMEOUT_SECONDS / 2, loop.time()
+                if overslept:
+                    return None  # the machine stood still: this client took nothing, and may well be cut off
                 assert taken
-                await asyncio.sleep(WRITE_TIMEOUT_SECONDS / 8)  # the slowness itself: nothing is waited for
                 assert client.is_served()
+                await asyncio.sleep(WRITE_TIMEOUT_SECONDS / 8)  # the slowness itself: nothing is waited for
             return received + await client.receive()
 
-    answer, log = await asyncio.gather(*map(haste_after_slowness, ("GET /large HTTP/1.0", "GET /long HTTP/1.1")))
+    for _ in range(ROUNDS):
+        answer, log = await asyncio.gather(*map(haste_after_slowness, ("GET /large HTTP/1.0", "GET /long HTTP/1.1")))
+        if answer is not None and log is not None:
+            break
+    assert answer is not None
+    assert log is not None
     assert len(answer) > LARGE
     assert len(log) > LARGE
     assert log.endswith(b"0\r\n\r\n")
