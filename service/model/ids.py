@@ -6,6 +6,9 @@ TaskId = NewType("TaskId", str)
 """A UUIDv7 in its usual hexadecimal form, minted from the database's clock."""
 
 SessionId = NewType("SessionId", str)
+OwnerId = NewType("OwnerId", str)
+"""Who sessions belong to: the subject of a token, or what a key was made for. Any text of 1 to 255 characters."""
+
 MessageId = NewType("MessageId", str)
 PartId = NewType("PartId", str)
 """A text or reasoning part within one log; the same part has the same id again after a reset."""
