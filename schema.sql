@@ -17,16 +17,29 @@ CREATE FUNCTION playhead_uuid7() RETURNS uuid LANGUAGE sql VOLATILE AS $$
             || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14))::uuid
 $$;
 
--- Conversations. Whoever posts to one or ends its turn locks its row first.
+-- Conversations. Whoever posts to one, ends its turn or deletes it locks its row first. `owner` is null while it is
+-- nobody's. `chat_id` is the name that a chat client gave it, which is its owner's alone. `settings` has the fields that
+-- are set: title, model, system_prompt, max_iterations, max_seconds.
 CREATE TABLE sessions (
     id          text        PRIMARY KEY DEFAULT playhead_uuid7()::text,
-    created_at  timestamptz NOT NULL DEFAULT now()
+    seq         bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,
+    owner       text        CHECK (owner <> ''),
+    chat_id     text,
+    settings    jsonb       NOT NULL DEFAULT '{}',
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    deleted_at  timestamptz            -- nobody finds it any more; it goes when the logs of its tasks are closed
 );
+CREATE INDEX sessions_of_owner ON sessions (owner, seq) WHERE deleted_at IS NULL;
+CREATE INDEX sessions_in_order ON sessions (seq) WHERE deleted_at IS NULL;
+CREATE UNIQUE INDEX sessions_chats ON sessions (coalesce(owner, ''), chat_id) WHERE deleted_at IS NULL AND chat_id IS NOT NULL;
+CREATE INDEX sessions_deleted ON sessions (seq) WHERE deleted_at IS NOT NULL;
 
 -- Units of agent work, each with a log of its own.
 CREATE TABLE tasks (
     id          uuid        PRIMARY KEY DEFAULT playhead_uuid7(),
+    seq         bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,  -- of one session's, in the order of their commits
     session_id  text        NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    owner       text,                  -- the session's, so that an owner's tasks are found
     kind        text        NOT NULL CHECK (kind IN ('turn')),
     status      text        NOT NULL DEFAULT 'queued'
                             CHECK (status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
@@ -56,7 +69,10 @@ CREATE INDEX tasks_unarchived ON tasks (id) WHERE log_closed AND NOT log_archive
 -- transaction sees of others, by the isolation that a server gives it.
 CREATE UNIQUE INDEX tasks_one_running ON tasks (session_id) WHERE status = 'running';
 CREATE UNIQUE INDEX tasks_one_queued ON tasks (session_id) WHERE status = 'queued';
-CREATE INDEX tasks_of_session ON tasks (session_id, id);
+CREATE INDEX tasks_of_session ON tasks (session_id, seq);
+CREATE INDEX tasks_in_order ON tasks (seq);
+CREATE INDEX tasks_by_status ON tasks (status, seq);
+CREATE INDEX tasks_of_owner ON tasks (owner, seq);
 
 -- Who may write a task's log, and until when by this server's clock. Narrow, since it is written all the time.
 CREATE TABLE leases (
@@ -67,41 +83,318 @@ CREATE TABLE leases (
 ) WITH (fillfactor = 50);
 
 -- Accepted entries of the conversations, in the order of `seq`. `parts` is json and not jsonb: it is kept as it came, and
--- jsonb refuses \u0000.
+-- jsonb refuses \u0000. What an edited or repeated message had led to is set aside: kept, and no part of the conversation.
 CREATE TABLE messages (
     session_id  text        NOT NULL REFERENCES sessions ON DELETE CASCADE,
-    id          text        NOT NULL DEFAULT playhead_uuid7()::text,
     seq         bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,
+    id          text        NOT NULL DEFAULT playhead_uuid7()::text,
     role        text        NOT NULL CHECK (role IN ('user', 'assistant')),
     parts       json        NOT NULL,
     task_id     uuid        NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (session_id, id)
+    set_aside   boolean     NOT NULL DEFAULT false,
+    PRIMARY KEY (session_id, seq)
 );
-CREATE INDEX messages_in_order ON messages (session_id, seq);
+CREATE UNIQUE INDEX messages_named ON messages (session_id, id) WHERE NOT set_aside;
 
--- Accept a message and queue the turn that answers it, unless a turn is queued or running. A function, so that it is one
--- round trip and yet two statements: the second one sees what whoever held the session's row before has committed. One
--- statement that locks and looks would look as of before it waited. (So would two statements where transactions are
--- repeatable: programs refuse such a database, and tasks_one_queued refuses the second turn.)
-CREATE FUNCTION playhead_post(conversation text, said json, OUT is_known boolean, OUT new_task text, OUT new_input text)
+-- The mailboxes: messages that were accepted while a turn was queued or running, each until a turn takes it. As long as
+-- there is one, its session has a turn that is queued or running.
+CREATE TABLE pending_messages (
+    session_id  text        NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    seq         bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,
+    id          text        NOT NULL,
+    parts       json        NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (session_id, seq),
+    UNIQUE (session_id, id)
+);
+
+-- What was answered to a request that named itself by a key, for a day: its repeat changes nothing and is answered alike.
+CREATE TABLE idempotency_keys (
+    owner       text        NOT NULL,  -- whose key it is; empty: the service's
+    route       text        NOT NULL,
+    key         text        NOT NULL,
+    body_hash   bytea       NOT NULL,
+    answer      json        NOT NULL,
+    session_id  text        NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    message_id  text,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (owner, route, key)
+);
+CREATE INDEX idempotency_keys_of_session ON idempotency_keys (session_id, message_id);
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
+
+-- The functions below are functions so that each is one round trip and yet several statements: what follows the lock of
+-- the session's row sees what whoever held it before has committed. One statement that locks and looks would look as of
+-- before it waited. (So would several where transactions are repeatable: programs refuse such a database, and
+-- tasks_one_queued refuses a second turn.)
+
+-- Lock a conversation: whether it is there, and within reach. A reach is everything, or one owner's, null being nobody's.
+CREATE FUNCTION playhead_lock(conversation text, everyones boolean, whose text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    PERFORM FROM sessions WHERE id = conversation FOR UPDATE;
-    is_known := FOUND;
+    PERFORM FROM sessions
+    WHERE id = conversation AND deleted_at IS NULL AND (everyones OR owner IS NOT DISTINCT FROM whose)
+    FOR UPDATE;
+    RETURN FOUND;
+END
+$$;
+
+-- The task that works on a conversation, which is locked, or will next.
+CREATE FUNCTION playhead_open_turn(conversation text) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT id::text FROM tasks
+    WHERE session_id = conversation AND status IN ('queued', 'running')
+    ORDER BY status DESC LIMIT 1
+$$;
+
+-- Queue the turn that answers a message of a conversation, which is locked and has no queued turn.
+CREATE FUNCTION playhead_queue_turn(conversation text, input text) RETURNS uuid LANGUAGE sql VOLATILE AS $$
     WITH task AS (
-        INSERT INTO tasks (session_id, kind, input_id)
-        SELECT conversation, 'turn', playhead_uuid7()::text
-        WHERE is_known
-          AND NOT EXISTS (SELECT FROM tasks WHERE session_id = conversation AND status IN ('queued', 'running'))
-        RETURNING id, session_id, input_id
-    ), lease AS (
-        INSERT INTO leases (task_id) SELECT id FROM task
-    ), message AS (
-        INSERT INTO messages (session_id, id, role, parts, task_id)
-        SELECT session_id, input_id, 'user', said, id FROM task
+        INSERT INTO tasks (session_id, owner, kind, input_id)
+        SELECT id, owner, 'turn', input FROM sessions WHERE id = conversation
+        RETURNING id
     )
-    SELECT id, input_id INTO new_task, new_input FROM task;
+    INSERT INTO leases (task_id) SELECT id FROM task RETURNING task_id
+$$;
+
+-- Store a user's message, and queue the turn that answers it.
+CREATE FUNCTION playhead_begin_turn(conversation text, message text, said json, said_at timestamptz) RETURNS text
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    task uuid := playhead_queue_turn(conversation, message);
+BEGIN
+    INSERT INTO messages (session_id, id, role, parts, task_id, created_at)
+    VALUES (conversation, message, 'user', said, task, said_at);
+    RETURN task::text;
+END
+$$;
+
+-- Accept a message: begin a turn for it, or keep it in the mailbox while there is a turn. `outcome` is unknown (no such
+-- conversation), repeated (the same key with the same body: `known` is what was answered), mismatched (with another
+-- body), taken (there is a message of this id), full (the mailbox is), accepted or pending.
+CREATE FUNCTION playhead_post(
+    conversation text, everyones boolean, whose text, said json, message text, mailbox bigint,
+    key_owner text, key_route text, key_name text, key_hash bytea, key_seconds double precision,
+    OUT outcome text, OUT known json, OUT task text, OUT input text
+) LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    earlier record;
+BEGIN
+    IF NOT playhead_lock(conversation, everyones, whose) THEN
+        outcome := 'unknown';
+        RETURN;
+    END IF;
+    IF key_name IS NOT NULL THEN
+        DELETE FROM idempotency_keys k
+        WHERE k.owner = key_owner AND k.route = key_route AND k.key = key_name
+          AND k.created_at < now() - make_interval(secs => key_seconds);
+        SELECT k.body_hash, k.answer INTO earlier FROM idempotency_keys k
+        WHERE k.owner = key_owner AND k.route = key_route AND k.key = key_name;
+        IF FOUND THEN
+            outcome := CASE WHEN earlier.body_hash = key_hash THEN 'repeated' ELSE 'mismatched' END;
+            known := earlier.answer;
+            RETURN;
+        END IF;
+    END IF;
+    input := coalesce(message, playhead_uuid7()::text);
+    PERFORM FROM messages m WHERE m.session_id = conversation AND m.id = input AND NOT m.set_aside
+    UNION ALL SELECT FROM pending_messages p WHERE p.session_id = conversation AND p.id = input;
+    IF FOUND THEN
+        outcome := 'taken';
+        RETURN;
+    END IF;
+    task := playhead_open_turn(conversation);
+    IF task IS NULL THEN
+        outcome := 'accepted';
+        task := playhead_begin_turn(conversation, input, said, now());
+    ELSIF (SELECT count(*) FROM pending_messages p WHERE p.session_id = conversation) >= mailbox THEN
+        outcome := 'full';
+        RETURN;
+    ELSE
+        outcome := 'pending';
+        INSERT INTO pending_messages (session_id, id, parts) VALUES (conversation, input, said);
+    END IF;
+    IF key_name IS NOT NULL THEN
+        INSERT INTO idempotency_keys (owner, route, key, body_hash, answer, session_id, message_id)
+        VALUES (key_owner, key_route, key_name, key_hash,
+                json_build_object('task_id', task, 'message_id', input, 'status', outcome), conversation, input);
+    END IF;
+END
+$$;
+
+-- Create a conversation. `outcome` is created, repeated or mismatched, as with a message; `known` is its id.
+CREATE FUNCTION playhead_create(
+    whose text, chosen jsonb, key_route text, key_name text, key_hash bytea, key_seconds double precision,
+    OUT outcome text, OUT known text
+) LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    earlier record;
+BEGIN
+    IF key_name IS NOT NULL THEN
+        DELETE FROM idempotency_keys k
+        WHERE k.owner = coalesce(whose, '') AND k.route = key_route AND k.key = key_name
+          AND k.created_at < now() - make_interval(secs => key_seconds);
+        SELECT k.body_hash, k.session_id INTO earlier FROM idempotency_keys k
+        WHERE k.owner = coalesce(whose, '') AND k.route = key_route AND k.key = key_name;
+        IF FOUND THEN
+            outcome := CASE WHEN earlier.body_hash = key_hash THEN 'repeated' ELSE 'mismatched' END;
+            known := earlier.session_id;
+            RETURN;
+        END IF;
+    END IF;
+    outcome := 'created';
+    INSERT INTO sessions (owner, settings) VALUES (whose, chosen) RETURNING id INTO known;
+    IF key_name IS NOT NULL THEN  -- where another has the same key now, this fails, and the session is not there either
+        INSERT INTO idempotency_keys (owner, route, key, body_hash, answer, session_id)
+        VALUES (coalesce(whose, ''), key_route, key_name, key_hash, '{}', known);
+    END IF;
+END
+$$;
+
+-- Answer a message again, as it was or with other words ($4): what came after it is set aside, and where there are other
+-- words so is the message itself. `outcome` is unknown, busy (a turn is queued or running), missing (there is no such
+-- message of the user's) or accepted. Without an id the newest message of the user is meant.
+CREATE FUNCTION playhead_answer_again(
+    conversation text, everyones boolean, whose text, said json, message text, OUT outcome text, OUT task text, OUT input text
+) LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    place bigint;
+BEGIN
+    IF NOT playhead_lock(conversation, everyones, whose) THEN
+        outcome := 'unknown';
+        RETURN;
+    END IF;
+    IF playhead_open_turn(conversation) IS NOT NULL THEN
+        outcome := 'busy';
+        RETURN;
+    END IF;
+    SELECT m.seq, m.id INTO place, input FROM messages m
+    WHERE m.session_id = conversation AND m.role = 'user' AND NOT m.set_aside AND (message IS NULL OR m.id = message)
+    ORDER BY m.seq DESC LIMIT 1;
+    IF NOT FOUND THEN
+        outcome := 'missing';
+        RETURN;
+    END IF;
+    outcome := 'accepted';
+    UPDATE messages m SET set_aside = true
+    WHERE m.session_id = conversation AND NOT m.set_aside AND m.seq >= place + (said IS NULL)::int;
+    IF said IS NULL THEN
+        task := playhead_queue_turn(conversation, input)::text;
+        UPDATE messages m SET task_id = task::uuid WHERE m.session_id = conversation AND m.seq = place;
+    ELSE
+        task := playhead_begin_turn(conversation, input, said, now());
+    END IF;
+END
+$$;
+
+-- The end of a task and all that hangs on it, by its holder alone: the status, what its log is owed, the assistant's
+-- message or the return of the input, and the next turn, where the mailbox has a message. The session is locked first,
+-- then the lease. What ends without having been run has started when it finished.
+CREATE FUNCTION playhead_end(
+    ending_task uuid, holder bigint, how text, owed json, used json, why text, ended_at timestamptz, said json, bounced boolean,
+    OUT has_ended boolean, OUT next_task text
+) LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    ended record;
+    waiting record;
+BEGIN
+    PERFORM FROM sessions s JOIN tasks t ON t.session_id = s.id WHERE t.id = ending_task FOR UPDATE OF s;
+    PERFORM FROM leases l WHERE l.task_id = ending_task AND l.epoch = holder FOR UPDATE;
+    has_ended := FOUND;
+    IF NOT has_ended THEN
+        RETURN;
+    END IF;
+    UPDATE tasks t SET status = how, ending = owed, usage = used, error_type = why, finished_at = ended_at,
+                       started_at = coalesce(t.started_at, ended_at)
+    WHERE t.id = ending_task AND t.status IN ('queued', 'running')
+    RETURNING t.session_id, t.input_id, t.answer_id INTO ended;
+    has_ended := FOUND;
+    IF NOT has_ended THEN
+        RETURN;
+    END IF;
+    IF said IS NOT NULL THEN
+        INSERT INTO messages (session_id, id, role, parts, task_id)
+        VALUES (ended.session_id, ended.answer_id, 'assistant', said, ending_task);
+    END IF;
+    IF bounced THEN
+        DELETE FROM messages m WHERE m.session_id = ended.session_id AND m.id = ended.input_id AND NOT m.set_aside;
+        DELETE FROM idempotency_keys k WHERE k.session_id = ended.session_id AND k.message_id = ended.input_id;
+    END IF;
+    IF playhead_open_turn(ended.session_id) IS NULL THEN
+        DELETE FROM pending_messages p
+        WHERE p.session_id = ended.session_id
+          AND p.seq = (SELECT min(o.seq) FROM pending_messages o WHERE o.session_id = ended.session_id)
+        RETURNING p.id, p.parts, p.created_at INTO waiting;
+        IF FOUND THEN
+            next_task := playhead_begin_turn(ended.session_id, waiting.id, waiting.parts, waiting.created_at);
+        END IF;
+    END IF;
+END
+$$;
+
+-- Change a conversation: settings that are null in `patch` are unset, the others are set. An owner is given to one that
+-- has none; one that has is not changed at all. The answer is unknown, owned or changed.
+CREATE FUNCTION playhead_change(conversation text, everyones boolean, whose text, patch jsonb, given text) RETURNS text
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF NOT playhead_lock(conversation, everyones, whose) THEN
+        RETURN 'unknown';
+    END IF;
+    IF given IS NOT NULL THEN
+        UPDATE sessions SET owner = given WHERE id = conversation AND owner IS NULL;
+        IF NOT FOUND THEN
+            RETURN 'owned';
+        END IF;
+        UPDATE tasks SET owner = given WHERE session_id = conversation;
+    END IF;
+    UPDATE sessions SET settings = jsonb_strip_nulls(settings || patch) WHERE id = conversation;
+    RETURN 'changed';
+END
+$$;
+
+-- Delete a conversation: nobody finds it any more, its mailbox is empty, and what is open of it is to be cancelled, which
+-- is the answer. Null where it is unknown.
+CREATE FUNCTION playhead_delete(conversation text, everyones boolean, whose text) RETURNS text[]
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    open_tasks text[];
+BEGIN
+    IF NOT playhead_lock(conversation, everyones, whose) THEN
+        RETURN NULL;
+    END IF;
+    UPDATE sessions SET deleted_at = now() WHERE id = conversation;
+    DELETE FROM pending_messages WHERE session_id = conversation;
+    DELETE FROM idempotency_keys WHERE session_id = conversation;
+    WITH cancelled AS (
+        UPDATE tasks SET cancel_requested_at = coalesce(cancel_requested_at, now())
+        WHERE session_id = conversation AND status IN ('queued', 'running')
+        RETURNING id
+    )
+    SELECT coalesce(array_agg(id::text), '{}') INTO open_tasks FROM cancelled;
+    RETURN open_tasks;
+END
+$$;
+
+-- Remove a deleted conversation for good, with all that is archived of it; false while a log of it is not closed. Its
+-- tasks are locked first: whoever archives one of them has then either committed, or finds it gone.
+CREATE FUNCTION playhead_remove(conversation text) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    removed uuid[];
+BEGIN
+    PERFORM FROM sessions WHERE id = conversation AND deleted_at IS NOT NULL FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM FROM tasks WHERE session_id = conversation ORDER BY id FOR UPDATE;
+    PERFORM FROM tasks WHERE session_id = conversation AND NOT log_closed;
+    IF FOUND THEN
+        RETURN false;
+    END IF;
+    SELECT array_agg(id) INTO removed FROM tasks WHERE session_id = conversation;
+    DELETE FROM log_events WHERE task_id = ANY (removed);
+    DELETE FROM log_archives WHERE task_id = ANY (removed);
+    DELETE FROM sessions WHERE id = conversation;
+    RETURN true;
 END
 $$;
 
@@ -157,4 +450,4 @@ BEGIN
 END
 $$;
 
-INSERT INTO schema_version (version) VALUES (4);
+INSERT INTO schema_version (version) VALUES (5);

@@ -1,4 +1,5 @@
-"""The archiver: copies closed logs into the archive, and lets go what the hot store need not keep."""
+"""The archiver: copies closed logs into the archive, lets go what the hot store need not keep, and removes what was
+deleted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,6 +9,7 @@ import structlog
 
 from service.model.errors import StoreUnavailable, cause_of
 from service.registry.archive import Archivist
+from service.sessions.removal import Remover
 
 log = structlog.get_logger()
 
@@ -17,6 +19,12 @@ POLL_SECONDS: Final = 1.0
 SWEEP_SECONDS: Final = 2.0
 """Between two steps of the sweep over the hot store, each of a few hundred keys."""
 
+REMOVAL_SECONDS: Final = 5.0
+"""Between two looks for deleted sessions."""
+
+FORGET_SECONDS: Final = 600.0
+"""Between two removals of old idempotency keys."""
+
 MAX_PAUSE_SECONDS: Final = 30.0
 """Between two tries while a store is away; the pause doubles up to this."""
 
@@ -24,15 +32,21 @@ MAX_PAUSE_SECONDS: Final = 30.0
 class Archiver:
     """Works in the background, on as many processes as there are: none waits for another, and nothing is done twice."""
 
-    def __init__(self, archivist: Archivist) -> None:
+    def __init__(self, archivist: Archivist, remover: Remover) -> None:
         self._archivist = archivist
+        self._remover = remover
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. What is being copied then is given up: its transaction leaves nothing behind."""
         async with asyncio.TaskGroup() as tasks:
             loops = [
-                tasks.create_task(_repeat("archiving", self._archivist.archive_some, POLL_SECONDS), name="archive"),
-                tasks.create_task(_repeat("sweeping", self._sweep, SWEEP_SECONDS), name="sweep"),
+                tasks.create_task(_repeat(name, act, pause), name=name)
+                for name, act, pause in (
+                    ("archiving", self._archivist.archive_some, POLL_SECONDS),
+                    ("sweeping", self._sweep, SWEEP_SECONDS),
+                    ("removing", self._remover.remove_some, REMOVAL_SECONDS),
+                    ("forgetting", self._remover.forget_keys, FORGET_SECONDS),
+                )
             ]
             await stop.wait()
             for loop in loops:

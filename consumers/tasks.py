@@ -161,7 +161,9 @@ class Worker:
             return holding.claim
 
         try:
-            await self._turns.run(holding.claim, retake, holding.cancellation)
+            if await self._turns.run(holding.claim, retake, holding.cancellation):
+                self._wake.set()
+                await self._doorbell.ring(TaskDue())
         except Exception:
             # The edge of the worker's loop: the task is left to its next holder, and the others here go on.
             log.exception("task_left", task_id=holding.claim.task.id, epoch=holding.claim.epoch)

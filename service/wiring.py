@@ -21,6 +21,7 @@ from service.adapters.demo_model import DemoModel
 from service.adapters.embedded import embedded_stores
 from service.adapters.postgres import Database, postgres_pool
 from service.adapters.postgres_archive import PostgresArchive
+from service.adapters.postgres_messages import PostgresMessages
 from service.adapters.postgres_schema import apply_schema, check_schema
 from service.adapters.postgres_sessions import PostgresSessions
 from service.adapters.postgres_tasks import PostgresTasks
@@ -36,6 +37,7 @@ from service.agent.turn import Turns
 from service.http.app import make_app
 from service.http.health import HealthRoutes
 from service.http.sessions import SessionRoutes
+from service.http.streams import Streams
 from service.http.tasks import TaskRoutes
 from service.registry.archive import Archivist
 from service.registry.facts import SharedFacts
@@ -46,7 +48,9 @@ from service.registry.ports import Hints, HotLogs, LogArchive, LogSource, LogSto
 from service.registry.watch import StoreWatch
 from service.registry.writer import log_writer
 from service.sessions.conversations import Conversations
-from service.sessions.ports import Doorbell, SessionStore, TaskQueue, TaskStore
+from service.sessions.ports import ChatStore, Doorbell, MessageStore, Removals, SessionStore, TaskQueue, TaskStore
+from service.sessions.removal import Remover
+from service.sessions.tasks import Tasks
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -80,6 +84,9 @@ class House:
     archived: LogSource
     hints: Hints
     sessions: SessionStore
+    removals: Removals
+    messages: MessageStore
+    chats: ChatStore
     tasks: TaskStore
     queue: TaskQueue
     directory: TaskDirectory
@@ -114,6 +121,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
         redis, subscriber = await _redis(stack, urls.redis), await _redis(stack, urls.redis)
         database = Database(await stack.enter_async_context(postgres_pool(urls.postgres)))
         logs = RedisLogStore(redis)
+        sessions, messages = PostgresSessions(database), PostgresMessages(database)
         tasks, archive = PostgresTasks(database), PostgresArchive(database)
         watch = StoreWatch({"redis": logs.ping, "postgres": database.ping}, _now, time.monotonic)
         await stack.enter_async_context(watch.watching())
@@ -124,7 +132,10 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             archive=archive,
             archived=archive,
             hints=RedisHints(subscriber),
-            sessions=PostgresSessions(database),
+            sessions=sessions,
+            removals=sessions,
+            messages=messages,
+            chats=messages,
             tasks=tasks,
             queue=tasks,
             directory=tasks,
@@ -158,9 +169,16 @@ async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Appli
     ):
         facts = SharedFacts(house.directory)
         follower = Follower(pages, archived, ear, facts, heartbeat_seconds=settings.heartbeat_seconds)
-        conversations = Conversations(house.sessions, house.tasks, house.doorbell)
-        tasks = TaskRoutes(conversations, follower, write_timeout_seconds=settings.write_timeout_seconds)
-        yield make_app(SessionRoutes(conversations), tasks, house.health)
+        conversations = Conversations(house.sessions, house.messages, house.doorbell)
+        tasks = Tasks(house.tasks, house.doorbell)
+        streams = Streams(
+            follower,
+            conversations,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            write_timeout_seconds=settings.write_timeout_seconds,
+        )
+        sessions = SessionRoutes(conversations, tasks, streams)
+        yield make_app(sessions, TaskRoutes(tasks, streams), streams, house.health)
 
 
 @asynccontextmanager
@@ -172,7 +190,7 @@ async def open_worker(house: House, settings: Settings) -> AsyncGenerator[Worker
             writer=writer,
             logs=house.logs,
             queue=house.queue,
-            sessions=house.sessions,
+            messages=house.messages,
             steps=Steps(model, clock, random.random),
             clock=clock,
         )
@@ -188,7 +206,8 @@ async def open_worker(house: House, settings: Settings) -> AsyncGenerator[Worker
 
 def make_archiver(house: House, settings: Settings) -> Archiver:
     """An archiver over the house's stores; it has nothing of its own to close."""
-    return Archiver(Archivist(house.logs, house.hot, house.archive, hot_ttl_seconds=settings.hot_ttl_seconds))
+    archivist = Archivist(house.logs, house.hot, house.archive, hot_ttl_seconds=settings.hot_ttl_seconds)
+    return Archiver(archivist, Remover(house.removals, house.hot))
 
 
 @asynccontextmanager

@@ -1,5 +1,5 @@
-"""What a database would keep of conversations, in memory: the rows, the clock and the ids, for `memory_sessions` and
-`memory_tasks` over the same of these.
+"""What a database would keep of conversations, in memory: the rows, the clock and the ids, for `memory_sessions`,
+`memory_messages` and `memory_tasks` over the same of these.
 
 Whatever is posted stays for as long as this does: it is meant for a process that ends, and for tests.
 """
@@ -7,18 +7,19 @@ Whatever is posted stays for as long as this does: it is meant for a process tha
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import orjson
 
+from service.model.caller import Own, Reach
 from service.model.encoding import plain
 from service.model.errors import SessionBusy
 from service.model.events import Chunk, InputPart, Usage
 from service.model.fold import Part
-from service.model.ids import Epoch, MessageId, SessionId, TaskId
-from service.model.session import Message, Role
+from service.model.ids import Epoch, MessageId, OwnerId, SessionId, TaskId
+from service.model.session import Message, PendingMessage, Posted, Role, SessionSettings
 from service.model.task import Claim, Task
 
 UNCLAIMED = Epoch(0)
@@ -59,12 +60,45 @@ class MessageRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingRow:
+    """A message in a mailbox."""
+
+    id: MessageId
+    parts: bytes
+    created_at: datetime
+
+    @property
+    def message(self) -> PendingMessage:
+        return PendingMessage(self.id, tuple(orjson.loads(self.parts)), self.created_at)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """What was answered to a request that named itself by a key."""
+
+    body_sha256: bytes
+    answer: Posted | SessionId
+    created_at: datetime
+
+
+@dataclass(slots=True)
 class SessionRow:
-    """A conversation, its messages in their order."""
+    """A conversation, its messages and its mailbox in their order. What was set aside is not kept here."""
 
     id: SessionId
+    number: int
+    owner: OwnerId | None
+    settings: SessionSettings
     created_at: datetime
+    chat_id: str | None = None
+    deleted_at: datetime | None = None
     messages: list[MessageRow] = field(default_factory=list)
+    pending: list[PendingRow] = field(default_factory=list)
+    keys: dict[str, KeyRow] = field(default_factory=dict)
+
+    def is_within(self, reach: Reach) -> bool:
+        """Whether who has this reach finds it."""
+        return self.deleted_at is None and (not isinstance(reach, Own) or self.owner == reach.owner)
 
 
 def _now() -> datetime:
@@ -85,38 +119,75 @@ class MemoryDatabase:
     tasks: dict[TaskId, TaskRow] = field(default_factory=dict)
     unclosed: dict[TaskId, TaskRow] = field(default_factory=dict)
     """The tasks whose log is not closed, oldest first: what a claim has to look at, however many have ended."""
+    keys: dict[tuple[OwnerId | None, str], KeyRow] = field(default_factory=dict)
+    """Of requests that make sessions, by owner and name."""
+    _numbers: int = 0
 
     def new_id(self) -> str:
         """An id that nothing has."""
         return uuid7(self.now()) if self.mint is None else self.mint()
 
-    def add_session(self) -> SessionRow:
+    def number(self) -> int:
+        """A place in the order of creation."""
+        self._numbers += 1
+        return self._numbers
+
+    def add_session(self, owner: OwnerId | None, settings: SessionSettings, chat_id: str | None = None) -> SessionRow:
         """A new conversation."""
-        row = SessionRow(SessionId(self.new_id()), self.now())
+        row = SessionRow(SessionId(self.new_id()), self.number(), owner, settings, self.now(), chat_id)
         self.sessions[row.id] = row
         return row
 
-    def add_turn(self, session_id: SessionId) -> Task:
-        """A queued turn that answers a message which is yet to be added. Raises SessionBusy where another is queued."""
+    def session(self, reach: Reach, session_id: SessionId) -> SessionRow | None:
+        """A conversation within reach."""
+        row = self.sessions.get(session_id)
+        return row if row is not None and row.is_within(reach) else None
+
+    def task(self, reach: Reach, task_id: TaskId) -> TaskRow | None:
+        """A task within reach."""
+        row = self.tasks.get(task_id)
+        return row if row is not None and self.sessions[row.task.session_id].is_within(reach) else None
+
+    def add_turn(self, session_id: SessionId, input_id: MessageId) -> Task:
+        """A queued turn that answers a message. Raises SessionBusy where another is queued."""
         if any(row.task.session_id == session_id and row.task.status == "queued" for row in self.unclosed.values()):
             raise SessionBusy
-        ids = (TaskId(self.new_id()), session_id), (MessageId(self.new_id()), MessageId(self.new_id()))
-        task = Task(*ids[0], "turn", "queued", *ids[1], self.now(), None, None, None, Usage(0, 0), None)
+        task_id, answer_id = TaskId(self.new_id()), MessageId(self.new_id())
+        times = self.now(), None, None
+        task = Task(
+            task_id, session_id, "turn", "queued", input_id, answer_id, *times, None, Usage(0, 0), None, self.number()
+        )
         self.tasks[task.id] = self.unclosed[task.id] = TaskRow(task)
         return task
 
-    def add_message(self, message_id: MessageId, role: Role, parts: Sequence[InputPart | Part], task: Task) -> None:
-        """The newest message of a task's session."""
-        stored = orjson.dumps([plain(part) for part in parts])
-        self.sessions[task.session_id].messages.append(MessageRow(message_id, role, stored, task.id, self.now()))
+    def begin_turn(self, session_id: SessionId, message_id: MessageId, parts: bytes, said_at: datetime) -> Task:
+        """A user's message, and the queued turn that answers it."""
+        task = self.add_turn(session_id, message_id)
+        self.sessions[session_id].messages.append(MessageRow(message_id, "user", parts, task.id, said_at))
+        return task
+
+    def begin_next_turn(self, session_id: SessionId) -> Task | None:
+        """The turn for the oldest message of the mailbox, where there is one and no turn."""
+        waiting = self.sessions[session_id].pending
+        if not waiting or self.open_turn(session_id) is not None:
+            return None
+        first = waiting.pop(0)
+        return self.begin_turn(session_id, first.id, first.parts, first.created_at)
 
     def runs(self, session_id: SessionId) -> bool:
         """Whether a turn of this session is running."""
         return any(row.task.session_id == session_id and row.task.status == "running" for row in self.unclosed.values())
 
-    def is_busy(self, session_id: SessionId) -> bool:
-        """Whether a turn of this session is queued or running."""
-        return any(row.task.session_id == session_id and not row.task.has_ended for row in self.unclosed.values())
+    def open_turn(self, session_id: SessionId) -> Task | None:
+        """The session's turn that runs, or else the one that is queued."""
+        turns = [row.task for row in self.unclosed.values() if row.task.session_id == session_id]
+        turns = [task for task in turns if not task.has_ended]
+        return next((task for task in turns if task.status == "running"), turns[0] if turns else None)
+
+
+def stored(parts: Iterable[InputPart | Part]) -> bytes:
+    """Parts as they are kept."""
+    return orjson.dumps([plain(part) for part in parts])
 
 
 def uuid7(moment: datetime) -> str:

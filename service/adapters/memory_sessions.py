@@ -1,27 +1,54 @@
 """Conversations in memory: the same promises within one process, for embedding and for tests."""
 
 from collections.abc import Sequence
-from itertools import islice
+from dataclasses import replace
+from datetime import timedelta
 
-from service.adapters.memory_database import MemoryDatabase, MessageRow
-from service.model.errors import NotFound, SessionBusy, UnknownMessage
-from service.model.events import InputPart
-from service.model.ids import MessageId, SessionId
-from service.model.session import HISTORY_BYTES, PAGE_BYTES, PAGE_MESSAGES, Message, Posted, Session
+from service.adapters.memory_database import KeyRow, MemoryDatabase, SessionRow
+from service.adapters.memory_messages import newest_that_fit
+from service.model.caller import Reach
+from service.model.errors import KeyReused, SessionOwned, UnknownMessage
+from service.model.ids import MessageId, OwnerId, SessionId, TaskId
+from service.model.session import (
+    KEY_SECONDS,
+    PAGE_BYTES,
+    PAGE_MESSAGES,
+    UNSET,
+    IdempotencyKey,
+    Session,
+    SessionChange,
+    SessionEntry,
+    SessionSettings,
+)
 
 
 class MemorySessions:
-    """The port `SessionStore`. Every call is atomic, since nothing in it waits."""
+    """The ports `SessionStore` and `Removals`. Every call is atomic, since nothing in it waits."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    async def create(self) -> Session:
-        row = self._database.add_session()
-        return Session(row.id, row.created_at, (), busy=False, earlier=False)
+    async def create(
+        self, owner: OwnerId | None, settings: SessionSettings = UNSET, key: IdempotencyKey | None = None
+    ) -> SessionEntry:
+        database = self._database
+        if key is None:
+            return self._entry(database.add_session(owner, settings))
+        known = database.keys.get((owner, key.name))
+        if known is None or known.created_at < database.now() - timedelta(seconds=KEY_SECONDS):
+            row = database.add_session(owner, settings)
+            database.keys[owner, key.name] = KeyRow(key.body_sha256, row.id, database.now())
+            return self._entry(row)
+        if known.body_sha256 != key.body_sha256 or not isinstance(known.answer, str):
+            raise KeyReused
+        return self._entry(database.sessions[known.answer])
 
-    async def read(self, session_id: SessionId, before: MessageId | None = None) -> Session | None:
-        row = self._database.sessions.get(session_id)
+    def _entry(self, row: SessionRow) -> SessionEntry:
+        busy = self._database.open_turn(row.id) is not None
+        return SessionEntry(row.id, row.number, row.owner, row.settings, row.created_at, busy)
+
+    async def read(self, reach: Reach, session_id: SessionId, before: MessageId | None = None) -> Session | None:
+        row = self._database.session(reach, session_id)
         if row is None:
             return None
         end = len(row.messages)
@@ -30,31 +57,61 @@ class MemorySessions:
             if place is None:
                 raise UnknownMessage
             end = place
-        page = _newest(row.messages[max(0, end - PAGE_MESSAGES) : end], PAGE_BYTES)
-        busy = self._database.is_busy(session_id)
-        return Session(session_id, row.created_at, page, busy=busy, earlier=len(page) < end)
+        page = newest_that_fit(row.messages[max(0, end - PAGE_MESSAGES) : end], PAGE_BYTES)
+        return Session(self._entry(row), page, tuple(each.message for each in row.pending), earlier=len(page) < end)
 
-    async def history(self, session_id: SessionId) -> Sequence[Message]:
-        row = self._database.sessions.get(session_id)
-        return [] if row is None else _newest(row.messages, HISTORY_BYTES)
+    async def newest(self, reach: Reach, limit: int, before: int | None) -> Sequence[SessionEntry]:
+        rows = reversed(self._database.sessions.values())
+        found = [row for row in rows if row.is_within(reach) and (before is None or row.number < before)]
+        return [self._entry(row) for row in found[:limit]]
 
-    async def post(self, session_id: SessionId, parts: Sequence[InputPart]) -> Posted:
+    async def change(self, reach: Reach, session_id: SessionId, change: SessionChange) -> bool:
+        row = self._database.session(reach, session_id)
+        if row is None:
+            return False
+        if change.owner is not None and row.owner is not None:
+            raise SessionOwned
+        row.owner = change.owner or row.owner
+        wanted = {name: getattr(change.settings, name) for name in SessionSettings.__dataclass_fields__}
+        changed = {name: value for name, value in wanted.items() if value is not None or name in change.cleared}
+        row.settings = replace(row.settings, **changed)
+        return True
+
+    async def delete(self, reach: Reach, session_id: SessionId) -> Sequence[TaskId] | None:
         database = self._database
-        if session_id not in database.sessions:
-            raise NotFound
-        if database.is_busy(session_id):
-            raise SessionBusy
-        task = database.add_turn(session_id)
-        database.add_message(task.input_id, "user", parts, task)
-        return Posted(task.id, task.input_id)
+        row = database.session(reach, session_id)
+        if row is None:
+            return None
+        row.deleted_at = database.now()
+        row.pending.clear()
+        database.keys = {name: key for name, key in database.keys.items() if key.answer != session_id}
+        tasks = [each for each in database.unclosed.values() if each.task.session_id == session_id]
+        tasks = [each for each in tasks if not each.task.has_ended]
+        for each in tasks:
+            wanted_at = each.task.cancel_requested_at or database.now()
+            each.task = replace(each.task, cancel_requested_at=wanted_at)
+        return [each.task.id for each in tasks]
 
+    async def due(self, limit: int, deleted_for_seconds: float) -> Sequence[tuple[SessionId, Sequence[TaskId]]]:
+        latest = self._database.now() - timedelta(seconds=deleted_for_seconds)
+        rows = self._database.sessions.values()
+        deleted = [row.id for row in rows if row.deleted_at is not None and row.deleted_at <= latest]
+        tasks = {session_id: self._tasks_of(session_id) for session_id in deleted}
+        closed = [(each, ids) for each, ids in tasks.items() if not any(i in self._database.unclosed for i in ids)]
+        return closed[:limit]
 
-def _newest(rows: Sequence[MessageRow], size_bytes: int) -> tuple[Message, ...]:
-    """The newest that fit into so many bytes together, but one in any case; in their order."""
-    fitting = 0
-    for row in reversed(rows):
-        size_bytes -= len(row.parts)
-        if size_bytes < 0 and fitting:
-            break
-        fitting += 1
-    return tuple(row.message for row in islice(rows, len(rows) - fitting, None))
+    def _tasks_of(self, session_id: SessionId) -> list[TaskId]:
+        return [task_id for task_id, row in self._database.tasks.items() if row.task.session_id == session_id]
+
+    async def remove(self, session_id: SessionId) -> None:
+        if any(session_id == due for due, _ in await self.due(len(self._database.sessions), 0)):
+            for task_id in self._tasks_of(session_id):
+                del self._database.tasks[task_id]
+            del self._database.sessions[session_id]
+
+    async def forget_keys(self) -> None:
+        oldest = self._database.now() - timedelta(seconds=KEY_SECONDS)
+        database = self._database
+        database.keys = {name: key for name, key in database.keys.items() if key.created_at >= oldest}
+        for row in database.sessions.values():
+            row.keys = {name: key for name, key in row.keys.items() if key.created_at >= oldest}

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 
-from service.adapters.memory_database import LAPSED, MemoryDatabase, TaskRow
+from service.adapters.memory_database import LAPSED, MemoryDatabase, MessageRow, TaskRow, stored
+from service.model.caller import EVERYONES, Reach
 from service.model.errors import TakenOver
-from service.model.events import Chunk
-from service.model.ids import Epoch, TaskId
+from service.model.ids import Epoch, SessionId, TaskId
 from service.model.log import TaskFacts
-from service.model.task import Claim, End, Held, Task
+from service.model.session import Posted
+from service.model.task import Claim, End, Ended, Held, Ownership, Task, TaskFilter
 
 
 class MemoryTasks:
@@ -18,17 +19,41 @@ class MemoryTasks:
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
 
-    async def read(self, task_id: TaskId) -> Task | None:
-        row = self._database.tasks.get(task_id)
+    async def read(self, reach: Reach, task_id: TaskId) -> Task | None:
+        row = self._database.task(reach, task_id)
         return None if row is None else row.task
 
-    async def cancel(self, task_id: TaskId) -> Task | None:
-        row = self._database.tasks.get(task_id)
+    async def cancel(self, reach: Reach, task_id: TaskId) -> Task | None:
+        row = self._database.task(reach, task_id)
         if row is None:
             return None
         if not row.task.has_ended and row.task.cancel_requested_at is None:
             row.task = replace(row.task, cancel_requested_at=self._database.now())
         return row.task
+
+    async def newest(self, reach: Reach, wanted: TaskFilter, limit: int, before: int | None) -> Sequence[Task]:
+        tasks = [
+            row.task
+            for row in reversed(self._database.tasks.values())
+            if self._is_wanted(row.task, reach, wanted) and (before is None or row.task.number < before)
+        ]
+        return tasks[:limit]
+
+    def _is_wanted(self, task: Task, reach: Reach, wanted: TaskFilter) -> bool:
+        session = self._database.sessions[task.session_id]
+        is_so = (task.status, task.kind, task.session_id, session.owner)
+        asked = (wanted.status, wanted.kind, wanted.session_id, wanted.owner)
+        return session.is_within(reach) and all(one in (None, other) for one, other in zip(asked, is_so, strict=True))
+
+    async def of_session(self, reach: Reach, session_id: SessionId, limit: int, after: int) -> Sequence[Task] | None:
+        if self._database.session(reach, session_id) is None:
+            return None
+        tasks = (row.task for row in self._database.tasks.values() if row.task.session_id == session_id)
+        return [task for task in tasks if task.number > after][:limit]
+
+    async def ownership(self, task_id: TaskId) -> Ownership | None:
+        row = self._database.task(EVERYONES, task_id)
+        return None if row is None else Ownership(self._database.sessions[row.task.session_id].owner)
 
     async def claim(self, limit: int, lease_seconds: float, *, counts_lost: bool = True) -> Sequence[Claim]:
         waiting = sum(
@@ -75,29 +100,36 @@ class MemoryTasks:
         self._hold(row, lease_seconds)
         return row.claim
 
-    async def end(self, claim: Claim, end: End) -> tuple[Chunk, ...]:
+    async def end(self, claim: Claim, end: End) -> Ended:
         row = self._held(claim)
         if row is None:
             raise TakenOver
-        if row.ending is None:
-            row.ending = end.ending
-            row.task = replace(
-                row.task,
-                status=end.status,
-                usage=end.usage,
-                error_type=end.error_type,
-                finished_at=end.finished_at,
-                started_at=row.task.started_at or end.finished_at,
-            )
-            self._store_messages(row.task, end)
-        return row.ending
+        if row.ending is not None:
+            return Ended(row.ending)
+        row.ending = end.ending
+        row.task = replace(
+            row.task,
+            status=end.status,
+            usage=end.usage,
+            error_type=end.error_type,
+            finished_at=end.finished_at,
+            started_at=row.task.started_at or end.finished_at,
+        )
+        self._store_messages(row.task, end)
+        return Ended(row.ending, self._database.begin_next_turn(row.task.session_id) is not None)
 
     def _store_messages(self, task: Task, end: End) -> None:
+        session = self._database.sessions[task.session_id]
         if end.answer is not None:
-            self._database.add_message(task.answer_id, "assistant", end.answer, task)
+            answer = MessageRow(task.answer_id, "assistant", stored(end.answer), task.id, self._database.now())
+            session.messages.append(answer)
         if end.bounced:
-            session = self._database.sessions[task.session_id]
             session.messages[:] = [message for message in session.messages if message.id != task.input_id]
+            session.keys = {
+                name: key
+                for name, key in session.keys.items()
+                if not isinstance(key.answer, Posted) or key.answer.message_id != task.input_id
+            }
 
     async def close(self, claim: Claim) -> None:
         row = self._held(claim)

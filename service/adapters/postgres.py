@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 import asyncpg
 import orjson
 
+from service.model.caller import Own, Reach
 from service.model.errors import DatabaseUnavailable, PlayheadError, translate
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ def statements(name: str) -> Mapping[str, str]:
     """The statements of one .sql file by their titles, which are lines of the form `-- :title`."""
     _, *parts = _TITLE.split((files("service.adapters") / "sql" / f"{name}.sql").read_text())
     return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def reached(reach: Reach) -> tuple[bool, str | None]:
+    """A reach as statements take it: whether it is everything, and else whose."""
+    return (False, reach.owner) if isinstance(reach, Own) else (True, None)
 
 
 class _Connection(asyncpg.Connection):

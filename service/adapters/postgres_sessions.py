@@ -1,39 +1,61 @@
 """Conversations in PostgreSQL."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from dataclasses import fields
+from datetime import timedelta
+from typing import Final
 
 import asyncpg
+import orjson
 
-from service.adapters.postgres import Database, statements
-from service.model.encoding import plain
-from service.model.errors import NotFound, SessionBusy, UnknownMessage
-from service.model.events import InputPart
-from service.model.ids import MessageId, SessionId, TaskId
-from service.model.session import HISTORY_BYTES, PAGE_BYTES, PAGE_MESSAGES, Message, Posted, Session
+from service.adapters.postgres import Database, reached, statements
+from service.adapters.postgres_messages import has_earlier, key_columns, message_from, page_of, settings_from
+from service.model.caller import EVERYONES, Own, Reach
+from service.model.errors import KeyReused, NotFound, SessionOwned, UnknownMessage
+from service.model.ids import MessageId, OwnerId, SessionId, TaskId
+from service.model.session import (
+    KEY_SECONDS,
+    PAGE_BYTES,
+    PAGE_MESSAGES,
+    UNSET,
+    IdempotencyKey,
+    PendingMessage,
+    Session,
+    SessionChange,
+    SessionEntry,
+    SessionSettings,
+)
 
-if TYPE_CHECKING:
-    from service.adapters.postgres import Connection
-
-HISTORY_MESSAGES: Final = 1000
-"""Of a long history, so many are fetched at once."""
+REMOVAL_SECONDS: Final = 60.0
+"""The deadline of a removal, which deletes every event of a conversation."""
 
 _SQL: Final = statements("sessions")
 
 
 class PostgresSessions:
-    """The port `SessionStore`."""
+    """The ports `SessionStore` and `Removals`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self) -> Session:
-        (row,) = await self._database.fetch(_SQL["create"])
-        return Session(SessionId(row["id"]), row["created_at"], (), busy=False, earlier=False)
+    async def create(
+        self, owner: OwnerId | None, settings: SessionSettings = UNSET, key: IdempotencyKey | None = None
+    ) -> SessionEntry:
+        arguments = owner, _patch(settings), "POST /sessions", *key_columns(key), float(KEY_SECONDS)
+        try:
+            (row,) = await self._database.fetch(_SQL["create"], *arguments)
+        except asyncpg.UniqueViolationError:  # another was faster with the same key, and is there now
+            (row,) = await self._database.fetch(_SQL["create"], *arguments)
+        if row["outcome"] == "mismatched":
+            raise KeyReused
+        made = await self._database.fetchrow(_SQL["read"], row["known"], *reached(EVERYONES))
+        if made is None:  # and deleted in the meantime
+            raise NotFound
+        return _entry_from(made)
 
-    async def read(self, session_id: SessionId, before: MessageId | None = None) -> Session | None:
+    async def read(self, reach: Reach, session_id: SessionId, before: MessageId | None = None) -> Session | None:
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(_SQL["read"], session_id)
+            row = await connection.fetchrow(_SQL["read"], session_id, *reached(reach))
             if row is None:
                 return None
             place = None
@@ -41,47 +63,56 @@ class PostgresSessions:
                 place = await connection.fetchval(_SQL["place"], session_id, before)
                 if place is None:
                     raise UnknownMessage
-            page = await _page(connection, session_id, place, PAGE_MESSAGES, PAGE_BYTES)
-        messages = tuple(_message_from(each) for each in reversed(page))
-        return Session(session_id, row["created_at"], messages, busy=row["busy"], earlier=_has_earlier(page))
+            page = await page_of(connection, session_id, place, PAGE_MESSAGES, PAGE_BYTES)
+            pending = await connection.fetch(_SQL["pending"], session_id) if row["busy"] else []
+        return Session(
+            entry=_entry_from(row),
+            messages=tuple(message_from(each) for each in reversed(page)),
+            pending=tuple(PendingMessage(MessageId(p["id"]), tuple(p["parts"]), p["created_at"]) for p in pending),
+            earlier=has_earlier(page),
+        )
 
-    async def history(self, session_id: SessionId) -> Sequence[Message]:
-        newest_first: list[Message] = []
-        size, place = 0, None
-        async with self._database.connection() as connection:
-            while True:
-                page = await _page(connection, session_id, place, HISTORY_MESSAGES, HISTORY_BYTES)
-                for row in page:
-                    size += row["bytes"]
-                    if newest_first and size > HISTORY_BYTES:
-                        return newest_first[::-1]
-                    newest_first.append(_message_from(row))
-                if not _has_earlier(page):
-                    return newest_first[::-1]
-                place = page[-1]["seq"]
+    async def newest(self, reach: Reach, limit: int, before: int | None) -> Sequence[SessionEntry]:
+        match reach:
+            case Own(None):
+                rows = await self._database.fetch(_SQL["newest_of_nobody"], limit, before)
+            case Own(owner):
+                rows = await self._database.fetch(_SQL["newest_of_owner"], limit, before, owner)
+            case _:
+                rows = await self._database.fetch(_SQL["newest"], limit, before)
+        return [_entry_from(row) for row in rows]
 
-    async def post(self, session_id: SessionId, parts: Sequence[InputPart]) -> Posted:
-        try:
-            (row,) = await self._database.fetch(_SQL["post"], session_id, [plain(part) for part in parts])
-        except asyncpg.UniqueViolationError as error:  # the safety net: another post was faster
-            raise SessionBusy from error
-        if not row["is_known"]:
-            raise NotFound
-        if row["task_id"] is None:
-            raise SessionBusy
-        return Posted(TaskId(row["task_id"]), MessageId(row["input_id"]))
+    async def change(self, reach: Reach, session_id: SessionId, change: SessionChange) -> bool:
+        patch = _patch(change.settings, change.cleared)
+        (row,) = await self._database.fetch(_SQL["change"], session_id, *reached(reach), patch, change.owner)
+        if row["outcome"] == "owned":
+            raise SessionOwned
+        return bool(row["outcome"] == "changed")
 
+    async def delete(self, reach: Reach, session_id: SessionId) -> Sequence[TaskId] | None:
+        (row,) = await self._database.fetch(_SQL["delete"], session_id, *reached(reach))
+        return None if row["open_tasks"] is None else [TaskId(task_id) for task_id in row["open_tasks"]]
 
-async def _page(
-    connection: "Connection", session_id: SessionId, place: int | None, messages: int, size_bytes: int
-) -> list[asyncpg.Record]:
-    """The newest messages before a place, or of all, the newest first."""
-    return await connection.fetch(_SQL["messages"], session_id, place, messages, size_bytes)
+    async def due(self, limit: int, deleted_for_seconds: float) -> Sequence[tuple[SessionId, Sequence[TaskId]]]:
+        rows = await self._database.fetch(_SQL["removable"], limit, timedelta(seconds=deleted_for_seconds))
+        return [(SessionId(row["id"]), [TaskId(task_id) for task_id in row["tasks"]]) for row in rows]
 
+    async def remove(self, session_id: SessionId) -> None:
+        async with self._database.connection(seconds=REMOVAL_SECONDS) as connection:
+            await connection.fetch(_SQL["remove"], session_id, timeout=REMOVAL_SECONDS)
 
-def _has_earlier(page: list[asyncpg.Record]) -> bool:
-    return bool(page) and page[0]["seen"] > len(page)
+    async def forget_keys(self) -> None:
+        await self._database.fetch(_SQL["forget_keys"], timedelta(seconds=KEY_SECONDS))
 
 
-def _message_from(row: asyncpg.Record) -> Message:
-    return Message(MessageId(row["id"]), row["role"], tuple(row["parts"]), TaskId(row["task_id"]), row["created_at"])
+def _patch(settings: SessionSettings, cleared: frozenset[str] = frozenset()) -> str:
+    """Settings as a JSON object that is laid over another one: null is unset."""
+    values = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    return orjson.dumps({name: v for name, v in values.items() if v is not None} | dict.fromkeys(cleared)).decode()
+
+
+def _entry_from(row: asyncpg.Record) -> SessionEntry:
+    owner = None if row["owner"] is None else OwnerId(row["owner"])
+    return SessionEntry(
+        SessionId(row["id"]), row["seq"], owner, settings_from(row["settings"]), row["created_at"], row["busy"]
+    )

@@ -9,13 +9,14 @@ import asyncpg
 import orjson
 import structlog
 
-from service.adapters.postgres import Database, statements
+from service.adapters.postgres import Database, reached, statements
+from service.model.caller import EVERYONES, Own, Reach
 from service.model.encoding import BrokenEvent, decode, plain
 from service.model.errors import StoreUnavailable, TakenOver, cause_of
 from service.model.events import Chunk, Unknown, Usage
-from service.model.ids import Epoch, MessageId, SessionId, TaskId
+from service.model.ids import Epoch, MessageId, OwnerId, SessionId, TaskId
 from service.model.log import TaskFacts
-from service.model.task import Claim, End, Held, Task
+from service.model.task import Claim, End, Ended, Held, Ownership, Task, TaskFilter
 
 log = structlog.get_logger()
 
@@ -32,13 +33,32 @@ class PostgresTasks:
         self._database = database
         self._foreign: deque[str] = deque(maxlen=MAX_FOREIGN)
 
-    async def read(self, task_id: TaskId) -> Task | None:
-        row = await self._database.fetchrow(_SQL["read"], task_id)
+    async def read(self, reach: Reach, task_id: TaskId) -> Task | None:
+        row = await self._database.fetchrow(_SQL["read"], task_id, *reached(reach))
         return None if row is None else _task_from(row)
 
-    async def cancel(self, task_id: TaskId) -> Task | None:
-        row = await self._database.fetchrow(_SQL["cancel"], task_id)
-        return await self.read(task_id) if row is None else _task_from(row)
+    async def cancel(self, reach: Reach, task_id: TaskId) -> Task | None:
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(_SQL["cancel"], task_id, *reached(reach))
+            row = row or await connection.fetchrow(_SQL["read"], task_id, *reached(reach))
+        return None if row is None else _task_from(row)
+
+    async def newest(self, reach: Reach, wanted: TaskFilter, limit: int, before: int | None) -> Sequence[Task]:
+        everyones, whose = reached(reach)
+        title = _narrowest(wanted, reach)
+        only = wanted.status, wanted.kind, wanted.session_id, wanted.owner
+        rows = await self._database.fetch(_SQL[title], limit, before, everyones, whose, *only)
+        return [_task_from(row) for row in rows]
+
+    async def of_session(self, reach: Reach, session_id: SessionId, limit: int, after: int) -> Sequence[Task] | None:
+        rows = await self._database.fetch(_SQL["of_session"], session_id, *reached(reach), limit, after)
+        if not rows:
+            return None
+        return [_task_from(row) for row in rows if row["id"] is not None]
+
+    async def ownership(self, task_id: TaskId) -> Ownership | None:
+        row = await self._database.fetchrow(_SQL["ownership"], task_id)
+        return None if row is None else Ownership(None if row["owner"] is None else OwnerId(row["owner"]))
 
     async def claim(self, limit: int, lease_seconds: float, *, counts_lost: bool = True) -> Sequence[Claim]:
         try:
@@ -84,9 +104,9 @@ class PostgresTasks:
             raise TakenOver
         return _claim_from(row)
 
-    async def end(self, claim: Claim, end: End) -> tuple[Chunk, ...]:
+    async def end(self, claim: Claim, end: End) -> Ended:
         async with self._database.connection() as connection:
-            ended = await connection.fetchrow(
+            row = await connection.fetchrow(
                 _SQL["end"],
                 claim.task.id,
                 claim.epoch,
@@ -98,13 +118,13 @@ class PostgresTasks:
                 None if end.answer is None else list(end.answer),
                 end.bounced,
             )
-            if ended is not None:
-                return end.ending
+            if row is not None and row["has_ended"]:
+                return Ended(end.ending, row["next_task"] is not None)
             stored = await connection.fetchrow(_SQL["ending"], claim.task.id, claim.epoch)
         ending = None if stored is None else _ending_from(stored)
         if ending is None:
             raise TakenOver
-        return ending
+        return Ended(ending)
 
     async def close(self, claim: Claim) -> None:
         await self._database.fetch(_SQL["close"], claim.task.id, claim.epoch)
@@ -112,6 +132,17 @@ class PostgresTasks:
     async def facts(self, task_id: TaskId) -> TaskFacts | None:
         row = await self._database.fetchrow(_SQL["facts"], task_id)
         return None if row is None else TaskFacts(row["log_closed"], row["log_archived"])
+
+
+def _narrowest(wanted: TaskFilter, reach: Reach) -> str:
+    """The statement that begins with what leaves the fewest tasks."""
+    if wanted.session_id is not None:
+        return "newest_of_session"
+    if reach == Own(None):
+        return "newest_of_nobody"
+    if wanted.owner is not None or reach != EVERYONES:
+        return "newest_of_owner"
+    return "newest" if wanted.status is None else "newest_of_status"
 
 
 def _task_from(row: asyncpg.Record) -> Task:
@@ -129,6 +160,7 @@ def _task_from(row: asyncpg.Record) -> Task:
         row["error_type"],
         Usage(**row["usage"]),
         row["cancel_requested_at"],
+        row["seq"],
     )
 
 

@@ -27,7 +27,7 @@ from service.registry.ports import LogStore
 from service.registry.replay import fold_log
 from service.registry.task_log import TaskLog
 from service.registry.writer import LogWriter
-from service.sessions.ports import SessionStore, TaskQueue
+from service.sessions.ports import MessageStore, TaskQueue
 
 log = structlog.get_logger()
 
@@ -52,29 +52,30 @@ class Turns:
         writer: LogWriter,
         logs: LogStore,
         queue: TaskQueue,
-        sessions: SessionStore,
+        messages: MessageStore,
         steps: Steps,
         clock: Clock,
     ) -> None:
         self._writer = writer
         self._logs = logs
         self._queue = queue
-        self._sessions = sessions
+        self._messages = messages
         self._steps = steps
         self._clock = clock
 
-    async def run(self, claim: Claim, retake: Callable[[Claim], Awaitable[Claim]], cancellation: Cancellation) -> None:
-        """Bring a claimed task to its end and its log to its terminal event.
+    async def run(self, claim: Claim, retake: Callable[[Claim], Awaitable[Claim]], cancellation: Cancellation) -> bool:
+        """Bring a claimed task to its end and its log to its terminal event; answers whether its end began a next turn.
 
         `retake` gives the claim a new epoch, for a log that its store has forgotten. Returns early, having written
         nothing more, once another holder has the task. Waits for stores that are away, until its holder stops it.
         """
         try:
-            await self._run(claim, retake, cancellation)
+            return await self._run(claim, retake, cancellation)
         except NotTheHolder as error:
             log.info("turn_left", task_id=claim.task.id, epoch=claim.epoch, because=type(error).__name__)
+            return False
 
-    async def _run(self, claim: Claim, retake: Callable[[Claim], Awaitable[Claim]], cancellation: Cancellation) -> None:
+    async def _run(self, claim: Claim, retake: Callable[[Claim], Awaitable[Claim]], cancellation: Cancellation) -> bool:
         """Each try has an epoch and a log of its own.
 
         Of the one before nothing more is sent, and what is on its way still is fenced when the next one opens the log.
@@ -88,10 +89,10 @@ class Turns:
                 task_log = await self._persistently(
                     claim.task.id, self._writer.open, claim.task.id, claim.epoch, later_than_ms=given_ms
                 )
-                how = await self._attempt(claim, task_log, decide, cancellation)
+                how, next_is_due = await self._attempt(claim, task_log, decide, cancellation)
                 seconds = round(self._clock.monotonic() - begun, 3)
                 log.info("turn_ended", task_id=claim.task.id, epoch=claim.epoch, how=how, seconds=seconds)
-                return
+                return next_is_due
             except NotTheHolder:
                 raise
             except LogTailLost:
@@ -110,25 +111,26 @@ class Turns:
 
     async def _attempt(
         self, claim: Claim, task_log: TaskLog, decide: _Decision, cancellation: Cancellation
-    ) -> TaskStatus:
-        """Answers how the task ended."""
+    ) -> tuple[TaskStatus, bool]:
+        """Answers how the task ended, and whether its end began a next turn."""
         try:
             fold = await self._persistently(claim.task.id, fold_log, self._logs, claim.task.id, task_log.last)
         except (BrokenLog, BrokenEvent):
             # What it holds is kept; the task can only be ended.
             log.exception("log_not_understood", task_id=claim.task.id, epoch=claim.epoch)
             fold, decide = LogFold(message_id=claim.task.answer_id), self._give_up
-        ending, how = claim.owed, claim.task.status
-        if ending is None:
+        owed, how, next_is_due = claim.owed, claim.task.status, False
+        if owed is None:
             if task_log.was_closed:
                 end = as_told(claim, fold, self._clock.now())
             else:
                 end = await decide(claim, Recorder(task_log, fold), cancellation)
-            ending, how = await self._persistently(claim.task.id, self._queue.end, claim, end), end.status
+            ended = await self._persistently(claim.task.id, self._queue.end, claim, end)
+            owed, how, next_is_due = ended.owed, end.status, ended.next_is_due
         if not task_log.was_closed:
-            await task_log.append(*closing(claim, fold, ending))
+            await task_log.append(*closing(claim, fold, owed))
         await self._persistently(claim.task.id, self._queue.close, claim)
-        return how
+        return how, next_is_due
 
     async def _give_up(self, claim: Claim, recorder: Recorder, cancellation: Cancellation) -> End:
         """A task that cannot be run has failed."""
@@ -177,7 +179,8 @@ class Turns:
         await recorder.put(e.DataAttempt(e.AttemptData(claim.epoch)))
 
     async def _history(self, claim: Claim) -> "_History":
-        messages = await self._persistently(claim.task.id, self._sessions.history, claim.task.session_id)
+        history = await self._persistently(claim.task.id, self._messages.history, claim.task.session_id)
+        messages = history.messages
         asked = next((input_parts(m.parts) for m in messages if m.id == claim.task.input_id), ())
         said = [Utterance(m.role, input_parts(m.parts)) for m in messages]
         return _History(asked, [utterance for utterance in said if utterance.parts])

@@ -14,6 +14,7 @@ from service.http.listener import Listener, descriptors_room
 from service.http.local import only_local
 from service.http.problems import problems
 from service.http.sessions import SessionRoutes
+from service.http.streams import Streams
 from service.http.tasks import TaskRoutes
 from service.model.errors import ConfigurationError
 
@@ -30,14 +31,20 @@ STOP_SECONDS: Final = 2.0
 at once: their readers come back, to whoever serves then."""
 
 
-def make_app(sessions: SessionRoutes, tasks: TaskRoutes, health: HealthRoutes) -> web.Application:
+def make_app(sessions: SessionRoutes, tasks: TaskRoutes, streams: Streams, health: HealthRoutes) -> web.Application:
     """All routes."""
     app = web.Application(middlewares=[problems, only_local], client_max_size=MAX_BODY_BYTES)
     app.add_routes(
         [
             web.post("/sessions", sessions.create),
+            web.get("/sessions", sessions.newest, allow_head=False),
             web.get("/sessions/{session_id}", sessions.read, allow_head=False),
+            web.patch("/sessions/{session_id}", sessions.change),
+            web.delete("/sessions/{session_id}", sessions.delete),
             web.post("/sessions/{session_id}/messages", sessions.post),
+            web.get("/sessions/{session_id}/stream", sessions.stream, allow_head=False),
+            web.get("/sessions/{session_id}/tasks", sessions.tasks, allow_head=False),
+            web.get("/tasks", tasks.newest, allow_head=False),
             web.get("/tasks/{task_id}", tasks.read, allow_head=False),
             web.post("/tasks/{task_id}/cancel", tasks.cancel),
             web.get("/tasks/{task_id}/stream", tasks.stream, allow_head=False),
@@ -45,7 +52,7 @@ def make_app(sessions: SessionRoutes, tasks: TaskRoutes, health: HealthRoutes) -
             web.get("/readyz", health.ready),
         ]
     )
-    app.on_shutdown.append(tasks.cut_streams)
+    app.on_shutdown.append(streams.cut)
     return app
 
 

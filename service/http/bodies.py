@@ -2,15 +2,31 @@
 
 import asyncio
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, TypeVar
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 import orjson
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.http.problems import Problem, invalid
 from service.model.events import TextPart
-from service.model.session import Message, Session
+from service.model.ids import OwnerId
+from service.model.session import (
+    MAX_ITERATIONS,
+    MAX_MODEL_CHARACTERS,
+    MAX_SECONDS,
+    MAX_SYSTEM_PROMPT_BYTES,
+    MAX_TITLE_CHARACTERS,
+    Message,
+    NewMessage,
+    Posted,
+    Session,
+    SessionChange,
+    SessionEntry,
+    SessionSettings,
+    SettingName,
+)
 from service.model.task import Task
 
 BODY_SECONDS: Final = 30.0
@@ -26,8 +42,52 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
+SETTINGS: Final[tuple[SettingName, ...]] = get_args(SettingName)
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("This cannot have a NUL character.")
+    return text
+
+
+def _fits(text: str) -> str:
+    if len(text.encode()) > MAX_SYSTEM_PROMPT_BYTES:
+        raise ValueError(f"This has {MAX_SYSTEM_PROMPT_BYTES} bytes at most.")
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_without_nul)]
+_Title = Annotated[_Text, Field(min_length=1, max_length=MAX_TITLE_CHARACTERS)]
+_ModelName = Annotated[_Text, Field(min_length=1, max_length=MAX_MODEL_CHARACTERS)]
+_SystemPrompt = Annotated[_Text, Field(min_length=1), AfterValidator(_fits)]
+_Iterations = Annotated[int, Field(ge=1, le=MAX_ITERATIONS)]
+_Seconds = Annotated[float, Field(ge=1, le=MAX_SECONDS)]
+
+
 class CreateSession(Body):
-    """A session has nothing to be set yet."""
+    """How a new session is set; what is not given is as the service has it."""
+
+    title: _Title | None = None
+    model: _ModelName | None = None
+    system_prompt: _SystemPrompt | None = None
+    max_iterations: _Iterations | None = None
+    max_seconds: _Seconds | None = None
+
+    def settings(self) -> SessionSettings:
+        """As the house knows them."""
+        return SessionSettings(**{name: getattr(self, name) for name in SETTINGS})
+
+
+class ChangeSession(CreateSession):
+    """What is to be different of a session: what is null is unset, what is not given stays."""
+
+    owner: Annotated[_Text, Field(min_length=1, max_length=255)] | None = None
+
+    def change(self) -> SessionChange:
+        """As the house knows it."""
+        cleared = frozenset(name for name in SETTINGS if name in self.model_fields_set and getattr(self, name) is None)
+        return SessionChange(self.settings(), cleared, None if self.owner is None else OwnerId(self.owner))
 
 
 class CancelTask(Body):
@@ -53,16 +113,23 @@ class PostMessage(Body):
             raise ValueError("Give text or parts, one of the two.")
         return self
 
-    def input_parts(self) -> list[TextPart]:
+    def message(self) -> NewMessage:
         """The message as the house knows it."""
-        return [TextPart(self.text)] if self.text is not None else [TextPart(part.text) for part in self.parts or ()]
+        if self.text is not None:
+            return NewMessage((TextPart(self.text),))
+        return NewMessage(tuple(TextPart(part.text) for part in self.parts or ()))
 
 
 _Body = TypeVar("_Body", bound=Body)
 
 
 async def parse_body(request: web.Request, model: type[_Body]) -> _Body:
-    """The request's JSON body, checked. No body is an empty object.
+    """The request's JSON body, checked. No body is an empty object."""
+    return parse(await read_body(request), model)
+
+
+async def read_body(request: web.Request) -> bytes:
+    """The request's body as it came: nothing, or what says that it is JSON.
 
     Anything but JSON is refused by its content type: a form that some web page submits cannot have this one.
     """
@@ -71,6 +138,11 @@ async def parse_body(request: web.Request, model: type[_Body]) -> _Body:
     raw = await _read(request)
     if raw and request.content_type != "application/json":
         raise Problem(415, "unsupported_media_type", "The body's Content-Type must be application/json.")
+    return raw
+
+
+def parse(raw: bytes, model: type[_Body]) -> _Body:
+    """A JSON body, checked."""
     if _marks(raw) >= MAX_VALUES:
         raise Problem(422, "validation_error", f"The body has more than {MAX_VALUES} values.")
     try:
@@ -108,24 +180,51 @@ async def _read(request: web.Request) -> bytes:
         raise Problem(400, "malformed_body", "The body is not what its headers say.") from None
 
 
+NOT_KEPT: Final = MappingProxyType({"Cache-Control": "no-store, private"})
+
+
 def answer(body: dict[str, Any], status: int = 200) -> web.Response:
     """A JSON answer."""
     return web.Response(
         status=status,
         body=orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE),
         content_type="application/json",
-        headers={"Cache-Control": "no-store, private"},
+        headers=NOT_KEPT,
     )
+
+
+def entry_body(entry: SessionEntry) -> dict[str, Any]:
+    """A session as lists show it."""
+    return {
+        "id": entry.id,
+        "owner": entry.owner,
+        "created_at": rfc3339(entry.created_at),
+        "status": "busy" if entry.busy else "idle",
+        "title": entry.settings.title,
+        "model": entry.settings.model,
+    }
+
+
+def settled_body(entry: SessionEntry) -> dict[str, Any]:
+    """A session with all its settings."""
+    settings = entry.settings
+    return entry_body(entry) | {
+        "system_prompt": settings.system_prompt,
+        "max_iterations": settings.max_iterations,
+        "max_seconds": settings.max_seconds,
+    }
 
 
 def session_body(session: Session) -> dict[str, Any]:
     """A session with a page of its messages, and the path of the page before."""
-    return {
-        "id": session.id,
-        "created_at": rfc3339(session.created_at),
-        "status": "busy" if session.busy else "idle",
-        "messages": [_message_body(message) for message in session.messages],
-        "earlier": f"/sessions/{session.id}?before={session.messages[0].id}" if session.earlier else None,
+    entry, messages = session.entry, session.messages
+    return settled_body(entry) | {
+        "messages": [_message_body(message) for message in messages],
+        "pending": [
+            {"id": message.id, "parts": list(message.parts), "created_at": rfc3339(message.created_at)}
+            for message in session.pending
+        ],
+        "earlier": f"/sessions/{entry.id}?before={messages[0].id}" if session.earlier else None,
     }
 
 
@@ -136,6 +235,16 @@ def _message_body(message: Message) -> dict[str, Any]:
         "parts": list(message.parts),
         "task_id": message.task_id,
         "created_at": rfc3339(message.created_at),
+    }
+
+
+def posted_body(posted: Posted) -> dict[str, Any]:
+    """What became of a message."""
+    return {
+        "task_id": posted.task_id,
+        "message_id": posted.message_id,
+        "status": posted.status,
+        "stream": stream_path(posted.task_id),
     }
 
 

@@ -6,6 +6,8 @@ from typing import Final
 from aiohttp import web
 
 from service.http.problems import Handler, Problem
+from service.model.caller import SCOPES, Caller, Reach
+from service.model.ids import OwnerId
 
 _LOCAL_HOST: Final = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 
@@ -18,3 +20,14 @@ async def only_local(request: web.Request, handler: Handler) -> web.StreamRespon
     if any(origin != f"http://{request.host}" for origin in request.headers.getall("Origin", [])):
         raise Problem(403, "forbidden_origin", "Only pages of this service's own origin (host and port) can use it.")
     return await handler(request)
+
+
+CALLER: Final = Caller("local", OwnerId("local"), frozenset(SCOPES), is_local=True)
+
+
+def reach(request: web.Request) -> Reach:
+    return CALLER.reach(frozenset())
+
+
+def owner(request: web.Request) -> OwnerId | None:
+    return CALLER.owner

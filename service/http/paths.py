@@ -1,14 +1,25 @@
 """Ids and positions as they come in a request: what cannot be one is refused before a store is asked."""
 
 import re
+from collections.abc import Sequence
+from hashlib import sha256
 from typing import Final
 
 from aiohttp import web
 
-from service.model.errors import NotFound, UnknownMessage
+from service.model.errors import InvalidInput, NotFound, UnknownMessage
 from service.model.ids import MessageId, SessionId, TaskId
 from service.model.position import BEGINNING, InvalidPosition, Position
+from service.model.session import IdempotencyKey
 
+MAX_ENTRIES: Final = 100
+"""So many entries of a list are answered at once, at most."""
+
+USUAL_ENTRIES: Final = 20
+
+MAX_TEXT: Final = 255
+
+_NUMBER: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
 
@@ -37,6 +48,51 @@ def before(request: web.Request) -> MessageId | None:
     if len(given) > 1 or not _ID.fullmatch(given[0]):
         raise UnknownMessage
     return MessageId(given[0])
+
+
+def limit(request: web.Request) -> int:
+    """How many entries `?limit=` asks for. Raises InvalidInput."""
+    return _number(request, "limit", least=1, most=MAX_ENTRIES) or USUAL_ENTRIES
+
+
+def number(request: web.Request, name: str) -> int | None:
+    """The place in a list that a query parameter names; it comes from an earlier answer. Raises InvalidInput."""
+    return _number(request, name, least=0, most=2**63 - 1)
+
+
+def _number(request: web.Request, name: str, *, least: int, most: int) -> int | None:
+    given = request.query.getall(name, [])
+    if not given:
+        return None
+    if len(given) > 1 or not _NUMBER.fullmatch(given[0]) or not least <= int(given[0]) <= most:
+        raise InvalidInput(f"`{name}` is a whole number from {least} to {most}, given once.")
+    return int(given[0])
+
+
+def choice(request: web.Request, name: str, choices: Sequence[str]) -> str | None:
+    """The one of a few words that a query parameter names. Raises InvalidInput."""
+    given = request.query.getall(name, [])
+    if len(given) > 1 or any(each not in choices for each in given):
+        raise InvalidInput(f"`{name}` is one of {', '.join(choices)}.")
+    return given[0] if given else None
+
+
+def text(request: web.Request, name: str) -> str | None:
+    """What a query parameter says, given once. Raises InvalidInput."""
+    given = request.query.getall(name, [])
+    if len(given) > 1 or any(not 0 < len(each) <= MAX_TEXT for each in given):
+        raise InvalidInput(f"`{name}` has 1 to {MAX_TEXT} characters, given once.")
+    return given[0] if given else None
+
+
+def idempotency_key(request: web.Request, body: bytes) -> IdempotencyKey | None:
+    """The name that the client gave this request, with the hash of what it asks. Raises InvalidInput."""
+    given = request.headers.getall("Idempotency-Key", [])
+    if not given:
+        return None
+    if len(given) > 1 or not _ID.fullmatch(given[0]):
+        raise InvalidInput("`Idempotency-Key` has 1 to 128 printable ASCII characters without spaces, given once.")
+    return IdempotencyKey(given[0], sha256(body).digest())
 
 
 def position(request: web.Request) -> Position:

@@ -8,7 +8,17 @@ import orjson
 import structlog
 from aiohttp import web
 
-from service.model.errors import InvalidInput, NotFound, PlayheadError, SessionBusy, StoreUnavailable
+from service.model.errors import (
+    InvalidInput,
+    KeyReused,
+    MailboxFull,
+    MessageExists,
+    NotFound,
+    PlayheadError,
+    SessionBusy,
+    SessionOwned,
+    StoreUnavailable,
+)
 from service.model.position import InvalidPosition
 from service.sessions.conversations import MessageTooLarge
 
@@ -21,8 +31,12 @@ STATUSES: Final[Mapping[type[PlayheadError], int]] = MappingProxyType(
         InvalidPosition: 400,
         NotFound: 404,
         SessionBusy: 409,
+        SessionOwned: 409,
+        MessageExists: 409,
         MessageTooLarge: 413,
+        KeyReused: 422,
         InvalidInput: 422,
+        MailboxFull: 429,
         StoreUnavailable: 503,
     }
 )
@@ -58,7 +72,7 @@ def problem(status: int, error_type: str, detail: str, **members: Any) -> web.Re
         **members,
     }
     headers = {"Cache-Control": "no-store, private"}
-    if status == 503:
+    if status in (429, 503):
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     data = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
     answer = web.Response(status=status, body=data, content_type="application/problem+json", headers=headers)
@@ -141,6 +155,7 @@ _TITLES: Final = MappingProxyType(
         415: "Unsupported Media Type",
         417: "Expectation Failed",
         422: "Unprocessable Content",
+        429: "Too Many Requests",
         500: "Internal Server Error",
         503: "Service Unavailable",
     }
@@ -157,6 +172,13 @@ _MESSAGES: Final = MappingProxyType(
     {
         "missing": "This field is needed.",
         "extra_forbidden": "There is no such field.",
+        "int_type": "This must be a whole number.",
+        "float_type": "This must be a number.",
+        "finite_number": "This must be a number.",
+        "greater_than_equal": "This must be at least {ge}.",
+        "less_than_equal": "This must be at most {le}.",
+        "string_too_short": "This takes at least {min_length} character.",
+        "string_too_long": "This takes at most {max_length} characters.",
         "string_type": "This must be a string.",
         "list_type": "This must be an array.",
         "model_type": "This must be an object.",

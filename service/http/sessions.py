@@ -2,33 +2,71 @@
 
 from aiohttp import web
 
-from service.http import bodies, paths
+from service.http import bodies, local, paths
+from service.http.streams import Streams
+from service.model.position import BEGINNING
 from service.sessions.conversations import Conversations
+from service.sessions.tasks import Tasks
 
 
 class SessionRoutes:
-    """Create, read, post."""
+    """Create, list, read, change, delete; post; follow what runs."""
 
-    def __init__(self, conversations: Conversations) -> None:
+    def __init__(self, conversations: Conversations, tasks: Tasks, streams: Streams) -> None:
         self._conversations = conversations
+        self._tasks = tasks
+        self._streams = streams
 
     async def create(self, request: web.Request) -> web.Response:
-        await bodies.parse_body(request, bodies.CreateSession)
-        session = await self._conversations.create()
-        return bodies.answer(bodies.session_body(session), status=201)
+        raw = await bodies.read_body(request)
+        settings = bodies.parse(raw, bodies.CreateSession).settings()
+        entry = await self._conversations.create(local.owner(request), settings, paths.idempotency_key(request, raw))
+        return bodies.answer(bodies.settled_body(entry), status=201)
+
+    async def newest(self, request: web.Request) -> web.Response:
+        limit, before = paths.limit(request), paths.number(request, "before")
+        entries = await self._conversations.newest(local.reach(request), limit, before)
+        earlier = f"/sessions?limit={limit}&before={entries[-1].number}" if len(entries) == limit else None
+        return bodies.answer({"sessions": [bodies.entry_body(entry) for entry in entries], "earlier": earlier})
 
     async def read(self, request: web.Request) -> web.Response:
-        session = await self._conversations.read(paths.session_id(request), paths.before(request))
-        return bodies.answer(bodies.session_body(session))
+        session_id, before = paths.session_id(request), paths.before(request)
+        return bodies.answer(
+            bodies.session_body(await self._conversations.read(local.reach(request), session_id, before))
+        )
 
-    async def post(self, request: web.Request) -> web.Response:
+    async def change(self, request: web.Request) -> web.Response:
         session_id = paths.session_id(request)
-        message = await bodies.parse_body(request, bodies.PostMessage)
-        posted = await self._conversations.post(session_id, message.input_parts())
+        change = (await bodies.parse_body(request, bodies.ChangeSession)).change()
+        await self._conversations.change(local.reach(request), session_id, change)
+        return web.Response(status=204, headers=bodies.NOT_KEPT)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        await self._conversations.delete(local.reach(request), paths.session_id(request))
+        return web.Response(status=204, headers=bodies.NOT_KEPT)
+
+    async def post(self, request: web.Request) -> web.StreamResponse:
+        session_id, streams = paths.session_id(request), paths.choice(request, "stream", ("1",)) is not None
+        raw = await bodies.read_body(request)
+        message, key = bodies.parse(raw, bodies.PostMessage).message(), paths.idempotency_key(request, raw)
+        posted = await self._conversations.post(local.reach(request), session_id, message, key)
+        if streams:
+            return await self._streams.answer_taken(request, session_id, posted.message_id)
+        return bodies.answer(bodies.posted_body(posted), status=202)
+
+    async def tasks(self, request: web.Request) -> web.Response:
+        session_id, limit, after = paths.session_id(request), paths.limit(request), paths.number(request, "after") or 0
+        tasks = await self._tasks.of_session(local.reach(request), session_id, limit, after)
+        cursor = tasks[-1].number if tasks else after
         body = {
-            "task_id": posted.task_id,
-            "message_id": posted.message_id,
-            "status": "accepted",
-            "stream": bodies.stream_path(posted.task_id),
+            "tasks": [bodies.task_body(task) for task in tasks],
+            "later": f"/sessions/{session_id}/tasks?limit={limit}&after={cursor}",
         }
-        return bodies.answer(body, status=202)
+        return bodies.answer(body)
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        session_id = paths.session_id(request)
+        task_id = await self._conversations.current(local.reach(request), session_id)
+        if task_id is None:
+            return web.Response(status=204, headers=bodies.NOT_KEPT)
+        return await self._streams.answer(request, task_id, BEGINNING, refuse_gaps=False)

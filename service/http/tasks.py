@@ -1,61 +1,54 @@
 """The routes of tasks."""
 
-import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import get_args
 
 from aiohttp import web
 
-from service.http import bodies, paths
-from service.http.problems import Problem
-from service.http.sse import answer_stream
-from service.registry.follow import Follower
-from service.sessions.conversations import Conversations
+from service.http import bodies, local, paths
+from service.http.streams import Streams
+from service.model.ids import OwnerId, SessionId
+from service.model.task import TaskFilter, TaskKind, TaskStatus
+from service.sessions.tasks import Tasks
 
 
 class TaskRoutes:
-    """Read, follow, cancel."""
+    """List, read, follow, cancel."""
 
-    def __init__(self, conversations: Conversations, follower: Follower, *, write_timeout_seconds: float) -> None:
-        self._conversations = conversations
-        self._follower = follower
-        self._write_timeout_seconds = write_timeout_seconds
-        self._streaming: set[asyncio.Task[object]] = set()
+    def __init__(self, tasks: Tasks, streams: Streams) -> None:
+        self._tasks = tasks
+        self._streams = streams
+
+    async def newest(self, request: web.Request) -> web.Response:
+        limit, before, wanted = paths.limit(request), paths.number(request, "before"), _wanted(request)
+        tasks = await self._tasks.newest(local.reach(request), wanted, limit, before)
+        earlier = None
+        if len(tasks) == limit:
+            earlier = str(request.rel_url.update_query(limit=str(limit), before=str(tasks[-1].number)))
+        return bodies.answer({"tasks": [bodies.task_body(task) for task in tasks], "earlier": earlier})
 
     async def read(self, request: web.Request) -> web.Response:
-        return bodies.answer(bodies.task_body(await self._conversations.task(paths.task_id(request))))
+        return bodies.answer(bodies.task_body(await self._tasks.read(local.reach(request), paths.task_id(request))))
 
     async def cancel(self, request: web.Request) -> web.Response:
         task_id = paths.task_id(request)
         await bodies.parse_body(request, bodies.CancelTask)
-        task = await self._conversations.cancel(task_id)
+        task = await self._tasks.cancel(local.reach(request), task_id)
         return bodies.answer(bodies.task_body(task), status=200 if task.has_ended else 202)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         task_id, after = paths.task_id(request), paths.position(request)
-        on_gap = request.query.getall("on_gap", ["tell"])
-        if on_gap not in (["tell"], ["refuse"]):
-            raise Problem(422, "validation_error", "on_gap is `tell` or `refuse`.")
-        with self._cut_at_the_end():
-            return await answer_stream(
-                request,
-                self._follower.follow(task_id, after),
-                refuse_gaps=on_gap == ["refuse"],
-                write_timeout_seconds=self._write_timeout_seconds,
-            )
+        on_gap = paths.choice(request, "on_gap", ("tell", "refuse"))
+        await self._tasks.check_reach(local.reach(request), task_id)
+        return await self._streams.answer(request, task_id, after, refuse_gaps=on_gap == "refuse")
 
-    @contextmanager
-    def _cut_at_the_end(self) -> Iterator[None]:
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a request is handled by a task")
-        self._streaming.add(task)
-        try:
-            yield
-        finally:
-            self._streaming.discard(task)
 
-    async def cut_streams(self, app: web.Application) -> None:
-        """Cut every reader off, in mid-stream, as a lost connection does: so it knows that it has to come back."""
-        for task in self._streaming:
-            task.cancel()
+def _wanted(request: web.Request) -> TaskFilter:
+    status = paths.choice(request, "status", get_args(TaskStatus))
+    kind = paths.choice(request, "kind", get_args(TaskKind))
+    session_id, owner = paths.text(request, "session"), paths.text(request, "owner")
+    return TaskFilter(
+        next((each for each in get_args(TaskStatus) if each == status), None),
+        next((each for each in get_args(TaskKind) if each == kind), None),
+        None if session_id is None else SessionId(session_id),
+        None if owner is None else OwnerId(owner),
+    )

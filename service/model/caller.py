@@ -44,7 +44,7 @@ class Caller:
         return not self.scopes.isdisjoint(taken)
 
     def reach(self, taken: frozenset[Scope]) -> Reach:
-        """What it reaches over a route that takes these scopes: its own; everything where it asks as the service's ops."""
+        """What it reaches over a route that takes these scopes: its own; everything as the service's ops."""
         if self.is_local or (self.owner is None and "ops" in taken & self.scopes):
             return EVERYONES
         return Own(self.owner)

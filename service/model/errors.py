@@ -39,6 +39,30 @@ class SessionBusy(PlayheadError):
     error_type = "session_busy"
 
 
+class SessionOwned(PlayheadError):
+    """This session has an owner already."""
+
+    error_type = "session_owned"
+
+
+class MailboxFull(PlayheadError):
+    """Too many messages wait in this session already. Post again when the turn has taken some of them."""
+
+    error_type = "mailbox_full"
+
+
+class MessageExists(PlayheadError):
+    """There is a message with this id in the session already."""
+
+    error_type = "message_exists"
+
+
+class KeyReused(InvalidInput):
+    """This idempotency key was used for another request."""
+
+    error_type = "idempotency_key_reused"
+
+
 class ConfigurationError(PlayheadError):
     """The configuration is not usable. Stops the start; the message is one line and names the setting."""
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from service.model.events import Chunk, EndStatus, Usage
 from service.model.fold import Part
-from service.model.ids import Epoch, MessageId, SessionId, TaskId
+from service.model.ids import Epoch, MessageId, OwnerId, SessionId, TaskId
 
 TaskKind = Literal["turn"]
 TaskStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -31,11 +31,30 @@ class Task:
     usage: Usage
     cancel_requested_at: datetime | None
     """When its owner first wanted it cancelled; it is cancelled when its status says so."""
+    number: int
+    """Its place in the order of creation, among all tasks."""
 
     @property
     def has_ended(self) -> bool:
         """Whether its status is final."""
         return self.status not in ("queued", "running")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFilter:
+    """Which tasks are asked for: all that fit what is set."""
+
+    status: TaskStatus | None = None
+    kind: TaskKind | None = None
+    session_id: SessionId | None = None
+    owner: OwnerId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Whose a task is: its session's owner, None being nobody."""
+
+    owner: OwnerId | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +109,11 @@ class End:
     error_type: str | None = None
     answer: tuple[Part, ...] | None = None
     bounced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A task's end is stored: what its log is owed, and whether the mailbox had a message for a next turn."""
+
+    owed: tuple[Chunk, ...]
+    next_is_due: bool = False

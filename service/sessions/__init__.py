@@ -1,1 +1,2 @@
-"""Conversations: `conversations` is what doors ask for, `ports` what a database must promise, claims included."""
+"""Conversations: what doors ask for is `conversations` and `tasks`; `removal` has what was deleted go; `ports` is what
+a database must promise, claims included."""

@@ -4,12 +4,23 @@ from collections.abc import Sequence
 
 import orjson
 
+from service.model.caller import Reach
 from service.model.errors import InvalidInput, NotFound
 from service.model.events import InputPart, TextPart
-from service.model.ids import MessageId, SessionId, TaskId
-from service.model.session import MAX_MESSAGE_BYTES, MAX_MESSAGE_JSON_BYTES, Posted, Session
-from service.model.task import CancelRequested, Task, TaskDue
-from service.sessions.ports import Doorbell, SessionStore, TaskStore
+from service.model.ids import MessageId, OwnerId, SessionId, TaskId
+from service.model.session import (
+    MAX_MESSAGE_BYTES,
+    MAX_MESSAGE_JSON_BYTES,
+    IdempotencyKey,
+    NewMessage,
+    Posted,
+    Session,
+    SessionChange,
+    SessionEntry,
+    SessionSettings,
+)
+from service.model.task import CancelRequested, TaskDue
+from service.sessions.ports import Doorbell, MessageStore, SessionStore
 
 
 class BlankMessage(InvalidInput):
@@ -23,61 +34,97 @@ class MessageTooLarge(InvalidInput):
 
 
 class Conversations:
-    """What a door can ask of sessions and their tasks."""
+    """What a door can ask of sessions. What is outside of a caller's reach is NotFound, like what does not exist."""
 
-    def __init__(self, store: SessionStore, tasks: TaskStore, doorbell: Doorbell) -> None:
-        self._store = store
-        self._tasks = tasks
+    def __init__(self, sessions: SessionStore, messages: MessageStore, doorbell: Doorbell) -> None:
+        self._sessions = sessions
+        self._messages = messages
         self._doorbell = doorbell
 
-    async def create(self) -> Session:
-        """A new, empty session."""
-        return await self._store.create()
+    async def create(
+        self, owner: OwnerId | None, settings: SessionSettings, key: IdempotencyKey | None = None
+    ) -> SessionEntry:
+        """A new, empty session; the same one for a repeat with the same key. Raises KeyReused."""
+        return await self._sessions.create(owner, settings, key)
 
-    async def read(self, session_id: SessionId, before: MessageId | None = None) -> Session:
+    async def read(self, reach: Reach, session_id: SessionId, before: MessageId | None = None) -> Session:
         """The session with a page of its messages: the newest, or the newest before one of them.
 
         Raises NotFound, UnknownMessage.
         """
-        session = await self._store.read(session_id, before)
+        session = await self._sessions.read(reach, session_id, before)
         if session is None:
             raise NotFound
         return session
 
-    async def post(self, session_id: SessionId, parts: Sequence[InputPart]) -> Posted:
-        """Accept a message and queue its turn; workers are told.
+    async def newest(self, reach: Reach, limit: int, before: int | None) -> Sequence[SessionEntry]:
+        """The newest sessions, of those with a lower number than `before`; the newest first."""
+        return await self._sessions.newest(reach, limit, before)
 
-        Raises BlankMessage, MessageTooLarge, NotFound, SessionBusy; then nothing has changed.
+    async def change(self, reach: Reach, session_id: SessionId, change: SessionChange) -> None:
+        """Change its settings, or give it its owner. Raises NotFound, SessionOwned; then nothing has changed.
+
+        A turn that is under way goes on as it began.
         """
-        texts = [part.text for part in parts if isinstance(part, TextPart)]
-        if not any(text.strip() for text in texts):
-            raise BlankMessage
-        if (
-            sum(len(text.encode()) for text in texts) > MAX_MESSAGE_BYTES
-            or sum(len(orjson.dumps(text)) for text in texts) > MAX_MESSAGE_JSON_BYTES
-        ):
-            raise MessageTooLarge
-        posted = await self._store.post(session_id, parts)
-        await self._doorbell.ring(TaskDue())
+        if not await self._sessions.change(reach, session_id, change):
+            raise NotFound
+
+    async def delete(self, reach: Reach, session_id: SessionId) -> None:
+        """Delete the session: from now on nobody finds it, what runs of it is cancelled, and its data goes.
+
+        Raises NotFound, for a repeat too.
+        """
+        open_tasks = await self._sessions.delete(reach, session_id)
+        if open_tasks is None:
+            raise NotFound
+        for task_id in open_tasks:
+            await self._doorbell.ring(CancelRequested(task_id))
+
+    async def post(
+        self, reach: Reach, session_id: SessionId, message: NewMessage, key: IdempotencyKey | None = None
+    ) -> Posted:
+        """Accept a message: queue its turn, and tell workers; or keep it in the mailbox while there is a turn.
+
+        A repeat with the same key changes nothing and is answered alike. Raises BlankMessage, MessageTooLarge,
+        NotFound, MailboxFull, MessageExists, KeyReused; then nothing has changed.
+        """
+        check_said(message.parts)
+        posted = await self._messages.post(reach, session_id, message, key)
+        if posted.status == "accepted":
+            await self._doorbell.ring(TaskDue())
         return posted
 
-    async def task(self, task_id: TaskId) -> Task:
-        """The task as it stands. Raises NotFound."""
-        return _there(await self._tasks.read(task_id))
+    async def answer_again(
+        self, reach: Reach, session_id: SessionId, message_id: MessageId | None, instead: NewMessage | None = None
+    ) -> Posted | None:
+        """Queue a turn for a message that is there, or the newest of the user's; with other words, if given.
 
-    async def cancel(self, task_id: TaskId) -> Task:
-        """Have the task ended as cancelled, unless it has ended; workers are told. Answers the task as it stands.
-
-        Its log says when it has ended: within seconds where its worker lives and reaches both stores; where it is dead,
-        when its lease has lapsed. A repeat is harmless. Raises NotFound.
+        What came after it is set aside. None where there is no such message. Raises BlankMessage, MessageTooLarge,
+        NotFound, SessionBusy; then nothing has changed.
         """
-        task = _there(await self._tasks.cancel(task_id))
-        if not task.has_ended:
-            await self._doorbell.ring(CancelRequested(task_id))
-        return task
+        if instead is not None:
+            check_said(instead.parts)
+        posted = await self._messages.answer_again(reach, session_id, message_id, instead)
+        if posted is not None:
+            await self._doorbell.ring(TaskDue())
+        return posted
+
+    async def taken_by(self, session_id: SessionId, message_id: MessageId) -> TaskId | None:
+        """The task that works on a message, or has; None while it waits in the mailbox. Raises UnknownMessage."""
+        return await self._messages.taken_by(session_id, message_id)
+
+    async def current(self, reach: Reach, session_id: SessionId) -> TaskId | None:
+        """The session's task that runs, or else the one that is queued; None where it is idle. Raises NotFound."""
+        return await self._messages.current(reach, session_id)
 
 
-def _there(task: Task | None) -> Task:
-    if task is None:
-        raise NotFound
-    return task
+def check_said(parts: Sequence[InputPart]) -> None:
+    """Raises BlankMessage, MessageTooLarge."""
+    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    if not any(text.strip() for text in texts):
+        raise BlankMessage
+    if (
+        sum(len(text.encode()) for text in texts) > MAX_MESSAGE_BYTES
+        or sum(len(orjson.dumps(text)) for text in texts) > MAX_MESSAGE_JSON_BYTES
+    ):
+        raise MessageTooLarge

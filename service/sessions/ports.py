@@ -1,52 +1,143 @@
-"""What conversations and their tasks need of a database. All of it raises DatabaseUnavailable past its deadline."""
+"""What conversations and their tasks need of a database. All of it raises DatabaseUnavailable past its deadline.
+
+A `reach` says what a caller may find. What is outside of it, or deleted, is answered as what does not exist, after the
+same look.
+"""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from service.model.events import Chunk, InputPart
-from service.model.ids import MessageId, SessionId, TaskId
-from service.model.session import Message, Posted, Session
-from service.model.task import Claim, End, Held, Rung, Task
+from service.model.caller import Reach
+from service.model.ids import MessageId, OwnerId, SessionId, TaskId
+from service.model.session import (
+    UNSET,
+    History,
+    IdempotencyKey,
+    NewMessage,
+    Posted,
+    Session,
+    SessionChange,
+    SessionEntry,
+    SessionSettings,
+)
+from service.model.task import Claim, End, Ended, Held, Ownership, Rung, Task, TaskFilter
 
 
 class TaskStore(Protocol):
     """Tasks as their owners see them."""
 
-    async def read(self, task_id: TaskId) -> Task | None:
+    async def read(self, reach: Reach, task_id: TaskId) -> Task | None:
         """The task, or None."""
 
-    async def cancel(self, task_id: TaskId) -> Task | None:
+    async def cancel(self, reach: Reach, task_id: TaskId) -> Task | None:
         """Note that the task is to be cancelled, unless it has ended; answers it as it stands then, or None.
 
         Whoever holds it, or the next to claim it, ends it. A repeat changes nothing.
         """
 
+    async def newest(self, reach: Reach, wanted: TaskFilter, limit: int, before: int | None) -> Sequence[Task]:
+        """The newest tasks that are wanted, of those with a lower number than `before`; the newest first."""
+
+    async def of_session(self, reach: Reach, session_id: SessionId, limit: int, after: int) -> Sequence[Task] | None:
+        """A session's tasks with a higher number than `after`, in their order; None where there is no such session.
+
+        None that is there later has a lower number than one that is there now.
+        """
+
+    async def ownership(self, task_id: TaskId) -> Ownership | None:
+        """Whose the task is; None where there is no such task."""
+
 
 class SessionStore(Protocol):
     """Conversations as the database keeps them."""
 
-    async def create(self) -> Session:
-        """A new, empty one. A repeat makes another."""
+    async def create(
+        self, owner: OwnerId | None, settings: SessionSettings = UNSET, key: IdempotencyKey | None = None
+    ) -> SessionEntry:
+        """A new, empty one. A repeat makes another; with a key that this owner has used, it answers the first one.
 
-    async def read(self, session_id: SessionId, before: MessageId | None = None) -> Session | None:
+        Raises KeyReused for a key that was used with another body.
+        """
+
+    async def read(self, reach: Reach, session_id: SessionId, before: MessageId | None = None) -> Session | None:
         """The session with its newest messages, or the newest that stand before one of them; or None.
 
         At most PAGE_MESSAGES, and of those the newest that fit into PAGE_BYTES together, but one if there is any.
         Raises UnknownMessage.
         """
 
-    async def history(self, session_id: SessionId) -> Sequence[Message]:
+    async def newest(self, reach: Reach, limit: int, before: int | None) -> Sequence[SessionEntry]:
+        """The newest sessions, of those with a lower number than `before`; the newest first."""
+
+    async def change(self, reach: Reach, session_id: SessionId, change: SessionChange) -> bool:
+        """Make the change, whole; False where there is no such session. Raises SessionOwned: nothing has changed."""
+
+    async def delete(self, reach: Reach, session_id: SessionId) -> Sequence[TaskId] | None:
+        """Have nobody find the session any more; answers its open tasks, which are to be cancelled. None: unknown.
+
+        Its data goes when the logs of its tasks are closed.
+        """
+
+
+class MessageStore(Protocol):
+    """What is said in conversations."""
+
+    async def history(self, session_id: SessionId) -> History:
         """The conversation in its order, as far back as it fits into HISTORY_BYTES; its newest message in any case.
 
         What is earlier is left out. A session that does not exist has none.
         """
 
-    async def post(self, session_id: SessionId, parts: Sequence[InputPart]) -> Posted:
-        """Store a user's message and queue the turn that answers it, in one transaction.
+    async def post(
+        self, reach: Reach, session_id: SessionId, message: NewMessage, key: IdempotencyKey | None = None
+    ) -> Posted:
+        """Store a user's message and queue the turn that answers it; where there is a turn, keep it in the mailbox.
 
-        Raises NotFound, or SessionBusy while a turn is queued or running; then nothing is stored.
+        In one transaction; nothing is stored where it raises: NotFound, MailboxFull, MessageExists, KeyReused. With a
+        key that this session has seen within KEY_SECONDS it changes nothing and answers the same.
         """
+
+    async def answer_again(
+        self, reach: Reach, session_id: SessionId, message_id: MessageId | None, instead: NewMessage | None = None
+    ) -> Posted | None:
+        """Queue a turn for a message of the user's that is there, or the newest one; with other words, if given.
+
+        What came after it is set aside. None where there is no such message; raises NotFound, and SessionBusy where a
+        turn is queued or running: then nothing has changed.
+        """
+
+    async def taken_by(self, session_id: SessionId, message_id: MessageId) -> TaskId | None:
+        """The task that works on a message, or has, also where it gave it back; None while it waits in the mailbox.
+
+        Raises UnknownMessage.
+        """
+
+    async def current(self, reach: Reach, session_id: SessionId) -> TaskId | None:
+        """The task that runs, or else the one that is queued; None where the session is idle. Raises NotFound."""
+
+
+class ChatStore(Protocol):
+    """The names that chat clients give to conversations, each owner's its own."""
+
+    async def open(self, owner: OwnerId | None, chat_id: str) -> SessionId:
+        """The owner's session of this name or id, made where there is none."""
+
+    async def find(self, owner: OwnerId | None, chat_id: str) -> SessionId | None:
+        """The owner's session of this name or id."""
+
+
+class Removals(Protocol):
+    """Deleted sessions on their way out."""
+
+    async def due(self, limit: int, deleted_for_seconds: float) -> Sequence[tuple[SessionId, Sequence[TaskId]]]:
+        """Sessions that were deleted so long ago and whose logs are all closed, each with its tasks."""
+
+    async def remove(self, session_id: SessionId) -> None:
+        """Remove all that the database has of it, archived logs included. A repeat changes nothing."""
+
+    async def forget_keys(self) -> None:
+        """Remove the idempotency keys that are older than KEY_SECONDS."""
 
 
 class TaskQueue(Protocol):
@@ -74,10 +165,10 @@ class TaskQueue(Protocol):
         Raises TakenOver.
         """
 
-    async def end(self, claim: Claim, end: End) -> tuple[Chunk, ...]:
-        """Store how the task ended, in one transaction; answers what its log is owed. Raises TakenOver.
+    async def end(self, claim: Claim, end: End) -> Ended:
+        """Store how the task ended, in one transaction, and begin the next turn where the mailbox has a message for it.
 
-        A repeat changes nothing and answers what was stored first.
+        Raises TakenOver. A repeat changes nothing and answers what was stored first.
         """
 
     async def close(self, claim: Claim) -> None:

@@ -30,7 +30,7 @@ async def test_no_statement_reads_a_whole_table_where_statistics_were_gathered_w
     await connection.execute("SET plan_cache_mode = force_generic_plan")
     plans = {
         f"{file}:{title}": await _plan(connection, f"{file}_{title}", statement)
-        for file in ("tasks", "sessions", "archive")
+        for file in ("tasks", "sessions", "messages", "archive")
         for title, statement in statements(file).items()
     }
     await connection.close()

@@ -11,6 +11,7 @@ from typing import Any
 from service.adapters.demo_model import DemoModel
 from service.adapters.memory_log import MemoryHints, MemoryLogStore
 from service.adapters.postgres import Database
+from service.adapters.postgres_messages import PostgresMessages
 from service.adapters.postgres_sessions import PostgresSessions
 from service.adapters.postgres_tasks import PostgresTasks
 from service.agent.cancellation import Cancellation
@@ -18,17 +19,18 @@ from service.agent.ports import Model
 from service.agent.step import Clock, Steps
 from service.agent.turn import Turns
 from service.model import events as e
+from service.model.caller import EVERYONES
 from service.model.encoding import decode
 from service.model.failures import ModelCallFailed
 from service.model.fold import LogFold
 from service.model.generation import Piece, TextPiece, Utterance
 from service.model.ids import SessionId, TaskId
 from service.model.position import BEGINNING, Position
-from service.model.session import Session
+from service.model.session import NewMessage, Session
 from service.model.task import Claim, Task
 from service.registry.ports import LogStore
 from service.registry.writer import log_writer
-from service.sessions.ports import SessionStore, TaskQueue, TaskStore
+from service.sessions.ports import MessageStore, SessionStore, TaskQueue, TaskStore
 
 LEASE = 60.0
 LAPSED = 0.0
@@ -86,6 +88,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.sessions: SessionStore = PostgresSessions(self.database)
+        self.messages: MessageStore = PostgresMessages(self.database)
         self.queue: TaskQueue = PostgresTasks(self.database)
         self.tasks: TaskStore = PostgresTasks(self.database)
         self.waits: list[float] = []
@@ -94,8 +97,8 @@ class House:
 
     async def post(self, text: str, session_id: SessionId | None = None) -> TaskId:
         """A message, in a session of its own unless one is named."""
-        session_id = session_id or (await self.sessions.create()).id
-        return (await self.sessions.post(session_id, [e.TextPart(text)])).task_id
+        session_id = session_id or (await self.sessions.create(None)).id
+        return (await self.messages.post(EVERYONES, session_id, NewMessage((e.TextPart(text),)))).task_id
 
     async def claim(self, lease_seconds: float = LEASE) -> Claim:
         """The one task that is due."""
@@ -119,7 +122,7 @@ class House:
                 writer=writer,
                 logs=logs,
                 queue=queue or self.queue,
-                sessions=self.sessions,
+                messages=self.messages,
                 steps=Steps(model or DemoModel(), clock, lambda: 0.5),
                 clock=clock,
             )
@@ -149,17 +152,17 @@ class House:
         return chunks
 
     async def task(self, task_id: TaskId) -> Task:
-        task = await self.tasks.read(task_id)
+        task = await self.tasks.read(EVERYONES, task_id)
         assert task is not None
         return task
 
     async def session(self, task_id: TaskId) -> Session:
         """The session with all its messages, however many pages they take."""
         session_id = (await self.task(task_id)).session_id
-        session = await self.sessions.read(session_id)
+        session = await self.sessions.read(EVERYONES, session_id)
         assert session is not None
         while session.earlier:
-            page = await self.sessions.read(session_id, session.messages[0].id)
+            page = await self.sessions.read(EVERYONES, session_id, session.messages[0].id)
             assert page is not None
             session = replace(session, messages=page.messages + session.messages, earlier=page.earlier)
         return session
@@ -195,7 +198,7 @@ class House:
         facts = await PostgresTasks(self.database).facts(task_id)
         assert facts is not None
         assert facts.log_closed
-        assert not session.busy
+        assert not session.entry.busy
         assert fold.finish is not None
         finish = fold.finish.message_metadata
         assert (fold.task_id, fold.message_id, fold.status) == (task.id, task.answer_id, task.status)

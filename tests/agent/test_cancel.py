@@ -8,6 +8,7 @@ import pytest
 from service.agent.cancellation import Cancellation
 from service.agent.turn import MAX_LOST_ATTEMPTS
 from service.model import events as e
+from service.model.caller import EVERYONES
 from service.model.failures import ModelCallFailed
 from service.model.generation import CallEnded, TextPiece
 from service.model.task import Claim
@@ -70,7 +71,7 @@ async def test_a_turn_that_waits_before_a_retry_ends_too(house: House) -> None:
 
 async def test_a_queued_task_is_ended_without_being_run(house: House) -> None:
     task_id = await house.post("Hi")
-    await house.tasks.cancel(task_id)
+    await house.tasks.cancel(EVERYONES, task_id)
     claim = await house.claim()
     assert claim.task.status == "queued"
     model = Script(TextPiece("Never"), ENDED)
@@ -83,7 +84,7 @@ async def test_a_queued_task_is_ended_without_being_run(house: House) -> None:
 
 async def test_whoever_takes_over_a_task_that_is_to_be_cancelled_calls_no_model(house: House) -> None:
     task_id = await half_an_answer(house)
-    await house.tasks.cancel(task_id)
+    await house.tasks.cancel(EVERYONES, task_id)
     model = Script(TextPiece("Never"), ENDED)
     await run(house, await house.claim(), model, Cancellation())
     assert model.calls == []
@@ -195,7 +196,7 @@ async def test_a_task_with_which_holder_after_holder_is_lost_ends_as_failed(hous
 async def test_a_task_that_lost_as_many_and_is_to_be_cancelled_is_cancelled(house: House) -> None:
     task_id = await house.post("Hi")
     await lose(house, MAX_LOST_ATTEMPTS)
-    await house.tasks.cancel(task_id)
+    await house.tasks.cancel(EVERYONES, task_id)
     model = Script(TextPiece("Never"), ENDED)
     await run(house, await house.claim(), model, Cancellation())
     assert model.calls == []

@@ -25,6 +25,7 @@ TASK = Task(
     None,
     e.Usage(0, 0),
     None,
+    1,
 )
 CLAIM = Claim(TASK, Epoch(1), None, 0)
 QUESTION = (e.TextPart("Hi"),)

@@ -15,6 +15,7 @@ from service.agent.cancellation import Cancellation
 from service.agent.ports import Model
 from service.agent.turn import STORE_RETRY_SECONDS
 from service.model import events as e
+from service.model.caller import EVERYONES
 from service.model.encoding import encode, framed
 from service.model.errors import DatabaseUnavailable, LogUnavailable
 from service.model.failures import ModelCallFailed
@@ -251,7 +252,7 @@ async def test_pitfalls_26_69_whatever_call_a_holder_dies_at_the_end_is_the_same
     for at in range(100):
         task_id = await house.post(text)
         if text == CANCELLED:
-            await house.tasks.cancel(task_id)
+            await house.tasks.cancel(EVERYONES, task_id)
         if before is not None:
             await _die_at(house, before, is_behind=True)
         death = Death(at=at, is_behind=is_behind)
@@ -320,11 +321,11 @@ async def test_that_a_turn_waits_for_a_store_is_told_once_and_that_it_goes_on(ho
             if name == verb and self.calls.count(verb) <= 2:
                 raise error from ConnectionResetError("postgresql://u:hunter2@host")
 
-    away, sessions = Away(), house.sessions
-    house.sessions = Watched(sessions, away)
+    away, messages = Away(), house.messages
+    house.messages = Watched(messages, away)
     with structlog.testing.capture_logs() as logs:
         await house.run(await house.claim(), logs=Watched(house.logs, away), queue=Watched(house.queue, away))
-    house.sessions = sessions
+    house.messages = messages
     assert away.calls.count(verb) >= 3
     assert house.waits == [STORE_RETRY_SECONDS] * 2
     name = error.__name__
@@ -493,10 +494,10 @@ async def test_a_task_whose_log_makes_no_sense_is_ended_as_failed(house: House, 
 async def test_what_was_said_before_a_mistake_is_kept_as_its_log_tells_it(house: House) -> None:
     """The part that the first holder left open is closed, in the log and in the message."""
     task_id = await half_an_answer(house)
-    sessions = house.sessions
-    house.sessions = Watched(sessions, Once(verb="history", act=_raise(RuntimeError("a mistake"))))
+    messages = house.messages
+    house.messages = Watched(messages, Once(verb="history", act=_raise(RuntimeError("a mistake"))))
     await house.run(await house.claim(), whole_answer())
-    house.sessions = sessions
+    house.messages = messages
     await house.assert_ended_well(task_id)
     assert await house.conversation(task_id) == ["user: Hi", "assistant: Half"]
 

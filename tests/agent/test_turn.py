@@ -102,7 +102,7 @@ async def test_the_next_turn_knows_what_was_said(house: House) -> None:
     await house.run(await house.claim())
     session = await house.session(first)
     model = Script(TextPiece("Again."), CallEnded("stop", e.Usage(1, 1)))
-    second = await house.post("And now?", session.id)
+    second = await house.post("And now?", session.entry.id)
     await house.run(await house.claim(), model)
     await house.assert_ended_well(second)
     ((question, reply, again),) = model.calls
@@ -112,7 +112,7 @@ async def test_the_next_turn_knows_what_was_said(house: House) -> None:
 
 
 async def test_of_a_very_long_conversation_the_model_is_given_the_newest_messages(house: House) -> None:
-    session = await house.sessions.create()
+    session = await house.sessions.create(None)
     await say(house.database, session.id, [10] * 3 + [1024 * 1024] * 10)
     task_id = await house.post("And now?", session.id)
     model = Script(TextPiece("Yes."), CallEnded("stop", e.Usage(1, 1)))
@@ -163,7 +163,7 @@ async def test_an_input_that_reached_nobody_is_bounced_back(house: House, error_
     assert (task.status, task.error_type) == ("failed", error_type)
     session = await house.session(task_id)
     assert session.messages == ()
-    again = await house.post("/say Hello", session.id)  # the session is as before the message
+    again = await house.post("/say Hello", session.entry.id)  # the session is as before the message
     await house.run(await house.claim())
     await house.assert_ended_well(again)
     assert await house.conversation(again) == ["user: /say Hello", "assistant: Hello"]
@@ -172,7 +172,7 @@ async def test_an_input_that_reached_nobody_is_bounced_back(house: House, error_
 async def test_only_the_message_of_this_turn_is_taken_back(house: House) -> None:
     first = await house.post("/say Hello")
     await house.run(await house.claim())
-    second = await house.post("/fail timeout", (await house.session(first)).id)
+    second = await house.post("/fail timeout", (await house.session(first)).entry.id)
     await house.run(await house.claim())
     await house.assert_ended_well(second)
     assert await house.conversation(second) == ["user: /say Hello", "assistant: Hello"]

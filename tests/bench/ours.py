@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Final
 
+from service.model.caller import EVERYONES
 from service.model.events import Chunk, TextDelta, TextPart
 from service.model.ids import PartId
+from service.model.session import NewMessage
 from service.registry.task_log import TaskLog
 from service.registry.writer import LogWriter, log_writer
 from service.wiring import House, open_house
@@ -55,8 +57,8 @@ class Tasks:
 
     async def open(self) -> OpenTask:
         """A session, a message, the turn that it queues; claimed, its log opened."""
-        session = await self._house.sessions.create()
-        posted = await self._house.sessions.post(session.id, [TextPart("measure")])
+        session = await self._house.sessions.create(None)
+        posted = await self._house.messages.post(EVERYONES, session.id, NewMessage((TextPart("measure"),)))
         (claim,) = await self._house.queue.claim(1, LEASE_SECONDS)
         assert claim.task.id == posted.task_id
         return OpenTask(await self._writer.open(posted.task_id, claim.epoch), f"/tasks/{posted.task_id}/stream")

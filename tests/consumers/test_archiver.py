@@ -8,7 +8,11 @@ import pytest
 import structlog
 
 from consumers.archiver import MAX_PAUSE_SECONDS, POLL_SECONDS, SWEEP_SECONDS, Archiver
+from service.adapters.memory_database import MemoryDatabase
+from service.adapters.memory_log import MemoryHints, MemoryLogStore
+from service.adapters.memory_sessions import MemorySessions
 from service.model.errors import DatabaseUnavailable
+from service.sessions.removal import Remover
 from tests.races.loop import ShuffledLoop
 
 
@@ -29,6 +33,10 @@ class Work:
         self.swept_at.append(self.loop.time())
 
 
+def nothing_to_remove() -> Remover:
+    return Remover(MemorySessions(MemoryDatabase()), MemoryLogStore(MemoryHints()))
+
+
 @pytest.fixture(params=range(3))
 def loop(request: pytest.FixtureRequest) -> Iterator[ShuffledLoop]:
     made = ShuffledLoop(request.param)
@@ -40,7 +48,7 @@ def loop(request: pytest.FixtureRequest) -> Iterator[ShuffledLoop]:
 def run_for(loop: ShuffledLoop, work: Work, seconds: float) -> float:
     """Let an archiver run for so long, then stop it; answers how long the stop took."""
     stop = asyncio.Event()
-    running = loop.create_task(Archiver(work).run(stop))  # type: ignore[arg-type]
+    running = loop.create_task(Archiver(work, nothing_to_remove()).run(stop))  # type: ignore[arg-type]
     loop.run(asyncio.sleep(seconds))
     assert not running.done(), running.exception()
     told_at = loop.time()

@@ -286,7 +286,7 @@ def test_each_turn_that_ends_has_a_line_with_how_and_how_long_it_took(town: Town
         town.loop.run(town.bell.ring(CancelRequested(cancelled)))
         town.pass_time(1)
         given_up = town.post()
-        town.sessions.history = lambda _: mistake()  # type: ignore[method-assign,assignment,return-value]
+        town.messages.history = lambda _: mistake()  # type: ignore[method-assign,assignment,return-value]
         town.pass_time(2)
     assert ends_told(logs) == [(said, 1, "succeeded", 3), (cancelled, 1, "cancelled", 1.5), (given_up, 2, "failed", 0)]
 

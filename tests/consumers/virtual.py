@@ -12,18 +12,21 @@ from consumers.tasks import Worker
 from service.adapters.memory_database import MemoryDatabase
 from service.adapters.memory_doorbell import MemoryDoorbell
 from service.adapters.memory_log import MemoryHints, MemoryLogStore
+from service.adapters.memory_messages import MemoryMessages
 from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
 from service.agent.ports import Model
 from service.agent.step import Clock, Steps
 from service.agent.turn import Turns
+from service.model.caller import EVERYONES
 from service.model.encoding import decode
 from service.model.errors import DatabaseUnavailable, LogUnavailable, StoreUnavailable
-from service.model.events import Chunk, TextPart, Usage
+from service.model.events import TextPart, Usage
 from service.model.generation import CallEnded, Piece, TextPiece, Utterance
 from service.model.ids import TaskId
 from service.model.position import BEGINNING
-from service.model.task import Claim, End, Held, Rung
+from service.model.session import NewMessage
+from service.model.task import Claim, End, Ended, Held, Rung
 from service.registry.watch import StoreWatch
 from service.registry.writer import log_writer
 from tests.agent.faults import Fault, Watched
@@ -122,7 +125,7 @@ class Tasks(MemoryTasks):
         await self._meet("retake")
         return await super().retake(claim, lease_seconds)
 
-    async def end(self, claim: Claim, end: End) -> tuple[Chunk, ...]:
+    async def end(self, claim: Claim, end: End) -> Ended:
         await self._meet("end")
         return await super().end(claim, end)
 
@@ -191,7 +194,8 @@ class Town:
             now,
             lambda: f"{next(numbers):08d}-0000-7000-8000-000000000000",
         )
-        self.sessions, self.tasks = MemorySessions(self.database), Tasks(self.database)
+        self.sessions, self.messages = MemorySessions(self.database), MemoryMessages(self.database)
+        self.tasks = Tasks(self.database)
         self.logs = MemoryLogStore(MemoryHints())
         self.bell = Bell(self.loop)
         self._working: set[asyncio.Task[None]] = set()
@@ -224,7 +228,7 @@ class Town:
                 writer=writer,
                 logs=logs,
                 queue=queue,
-                sessions=Watched(self.sessions, line.database),
+                messages=Watched(self.messages, line.database),
                 steps=Steps(model, clock, self.loop.random.random),
                 clock=clock,
             )
@@ -241,11 +245,11 @@ class Town:
 
     def post(self, text: str = "Hi") -> TaskId:
         """A message in a session of its own."""
-        session = self.loop.run(self.sessions.create())
-        return self.loop.run(self.sessions.post(session.id, [TextPart(text)])).task_id
+        session = self.loop.run(self.sessions.create(None))
+        return self.loop.run(self.messages.post(EVERYONES, session.id, NewMessage((TextPart(text),)))).task_id
 
     def cancel(self, task_id: TaskId) -> None:
-        self.loop.run(self.tasks.cancel(task_id))
+        self.loop.run(self.tasks.cancel(EVERYONES, task_id))
 
     def pass_time(self, seconds: float) -> None:
         """Let everything run for so long."""

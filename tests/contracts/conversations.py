@@ -8,16 +8,18 @@ from typing import Protocol
 import orjson
 
 from service.adapters.memory_database import MemoryDatabase, MessageRow
+from service.adapters.memory_messages import MemoryMessages
 from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
 from service.adapters.postgres import Database
+from service.adapters.postgres_messages import PostgresMessages
 from service.adapters.postgres_sessions import PostgresSessions
 from service.adapters.postgres_tasks import PostgresTasks
 from service.model import events as e
 from service.model.ids import MessageId, SessionId, TaskId
 from service.model.task import Claim
 from service.registry.ports import TaskDirectory
-from service.sessions.ports import SessionStore, TaskQueue, TaskStore
+from service.sessions.ports import ChatStore, MessageStore, Removals, SessionStore, TaskQueue, TaskStore
 from tests.sessions.databases import say
 
 
@@ -25,10 +27,22 @@ class Tasks(TaskQueue, TaskStore, TaskDirectory, Protocol):
     """All that a database knows of tasks."""
 
 
+class Store(SessionStore, MessageStore, ChatStore, Removals, Protocol):
+    """All that a database knows of conversations."""
+
+
+class _InPostgres(PostgresSessions, PostgresMessages):
+    """Both, since both need the database alone."""
+
+
+class _InMemory(MemorySessions, MemoryMessages):
+    """Both, since both need the database alone."""
+
+
 class Kept(Protocol):
     """One database's."""
 
-    store: SessionStore
+    store: Store
     queue: Tasks
 
     async def everything(self) -> list[list[object]]:
@@ -51,7 +65,7 @@ class InPostgres:
     database: Database
 
     def __post_init__(self) -> None:
-        self.store, self.queue = PostgresSessions(self.database), PostgresTasks(self.database)
+        self.store, self.queue = _InPostgres(self.database), PostgresTasks(self.database)
 
     async def everything(self) -> list[list[object]]:
         return [
@@ -67,7 +81,7 @@ class InPostgres:
     async def counts(self) -> dict[str, int]:
         return {
             table: (await self.database.fetch(f"SELECT count(*) FROM {table}"))[0][0]
-            for table in ("sessions", "tasks", "leases", "messages")
+            for table in ("sessions", "tasks", "leases", "messages", "pending_messages")
         }
 
     async def say(self, session_id: SessionId, sizes: Sequence[int]) -> list[str]:
@@ -75,8 +89,7 @@ class InPostgres:
 
     async def second_turn_queued(self, claim: Claim) -> TaskId:
         (row,) = await self.database.fetch(
-            "WITH task AS (INSERT INTO tasks (session_id, kind, input_id) VALUES ($1, 'turn', 'none') RETURNING id),"
-            " lease AS (INSERT INTO leases (task_id) SELECT id FROM task) SELECT id::text FROM task",
+            "SELECT playhead_queue_turn($1, 'none')::text AS id",
             claim.task.session_id,
         )
         return TaskId(row["id"])
@@ -95,7 +108,7 @@ class InMemory:
     database: MemoryDatabase = field(default_factory=_ticks)
 
     def __post_init__(self) -> None:
-        self.store, self.queue = MemorySessions(self.database), MemoryTasks(self.database)
+        self.store, self.queue = _InMemory(self.database), MemoryTasks(self.database)
 
     async def everything(self) -> list[list[object]]:
         rows, sessions = self.database.tasks.values(), self.database.sessions.values()
@@ -108,8 +121,14 @@ class InMemory:
 
     async def counts(self) -> dict[str, int]:
         messages = sum(len(session.messages) for session in self.database.sessions.values())
-        tasks = len(self.database.tasks)
-        return {"sessions": len(self.database.sessions), "tasks": tasks, "leases": tasks, "messages": messages}
+        tasks, pending = len(self.database.tasks), sum(len(each.pending) for each in self.database.sessions.values())
+        return {
+            "sessions": len(self.database.sessions),
+            "tasks": tasks,
+            "leases": tasks,
+            "messages": messages,
+            "pending_messages": pending,
+        }
 
     async def say(self, session_id: SessionId, sizes: Sequence[int]) -> list[str]:
         frame = len(orjson.dumps([e.TextPart("")]))
@@ -122,4 +141,4 @@ class InMemory:
         return [message.id for message in session.messages]
 
     async def second_turn_queued(self, claim: Claim) -> TaskId:
-        return self.database.add_turn(claim.task.session_id).id
+        return self.database.add_turn(claim.task.session_id, MessageId("none")).id

@@ -11,59 +11,79 @@ from urllib.parse import quote
 import pytest
 
 from service.adapters.postgres import Database, postgres_pool
+from service.adapters.postgres_messages import PostgresMessages
 from service.adapters.postgres_sessions import PostgresSessions
-from service.model.errors import DatabaseUnavailable, NotFound, SessionBusy, UnknownMessage
+from service.model.caller import EVERYONES
+from service.model.errors import DatabaseUnavailable, NotFound, UnknownMessage
 from service.model.events import FilePart, TextPart, Usage
 from service.model.ids import MessageId, SessionId, TaskId
-from service.model.session import HISTORY_BYTES, PAGE_BYTES, PAGE_MESSAGES, Posted
-from service.sessions.ports import SessionStore
-from tests.contracts.conversations import Kept
+from service.model.session import (
+    HISTORY_BYTES,
+    PAGE_BYTES,
+    PAGE_MESSAGES,
+    UNSET,
+    History,
+    NewMessage,
+    Session,
+    SessionChange,
+)
+from service.sessions.ports import MessageStore
+from tests.contracts.conversations import Kept, Store
 from tests.sessions.databases import until_somebody_waits
 from tests.sessions.endings import ended_with
 from tests.sessions.texts import ODD_TEXTS
 
 NOBODYS = TaskId("01890000-0000-7000-8000-000000000000")
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-HI = [TextPart("Hi")]
+HI = NewMessage((TextPart("Hi"),))
 
 
 @pytest.fixture
-def store(kept: Kept) -> SessionStore:
+def store(kept: Kept) -> Store:
     return kept.store
 
 
 # --- create, read -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_new_session_is_empty_and_idle(store: SessionStore) -> None:
-    created = await store.create()
+async def test_a_new_session_is_empty_and_idle(store: Store) -> None:
+    created = await store.create(None)
     assert UUID7.fullmatch(created.id)
-    assert (created.messages, created.busy) == ((), False)
+    assert (created.owner, created.settings, created.busy) == (None, UNSET, False)
     assert created.created_at.tzinfo is not None
-    assert await store.read(created.id) == created
+    assert await store.read(EVERYONES, created.id) == Session(created, (), (), earlier=False)
 
 
-async def test_a_repeat_makes_another_and_ids_sort_by_age(store: SessionStore) -> None:
-    made = [(await store.create()).id for _ in range(20)]
+async def test_a_repeat_makes_another_and_ids_sort_by_age(store: Store) -> None:
+    made = [(await store.create(None)).id for _ in range(20)]
     assert len(set(made)) == 20
     in_milliseconds = [session_id[:13] for session_id in made]
     assert in_milliseconds == sorted(in_milliseconds)
 
 
 @pytest.mark.parametrize("session_id", ["01890000-0000-7000-8000-000000000000", "x", "~" * 128, "'; --", "*", "%"])
-async def test_there_is_no_session_that_was_not_created(store: SessionStore, session_id: str) -> None:
-    await store.create()
-    assert await store.read(SessionId(session_id)) is None
+async def test_there_is_no_session_that_was_not_created(store: Store, session_id: str) -> None:
+    await store.create(None)
+    assert await store.read(EVERYONES, SessionId(session_id)) is None
 
 
 # --- post -------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_posted_message_is_there_with_its_queued_turn(store: SessionStore, kept: Kept) -> None:
-    session = await store.create()
-    posted = await store.post(session.id, [TextPart("Hi"), FilePart("image/png", "https://a.test/b.png")])
-    now = await store.read(session.id)
-    task = await kept.queue.read(posted.task_id)
+async def test_a_posted_message_is_there_with_its_queued_turn(store: Store, kept: Kept) -> None:
+    session = await store.create(None)
+    posted = await store.post(
+        EVERYONES,
+        session.id,
+        NewMessage(
+            (
+                TextPart("Hi"),
+                FilePart("image/png", "https://a.test/b.png"),
+            )
+        ),
+    )
+    now = await store.read(EVERYONES, session.id)
+    task = await kept.queue.read(EVERYONES, posted.task_id)
     assert now is not None
     assert task is not None
     assert UUID7.fullmatch(posted.task_id)
@@ -73,58 +93,56 @@ async def test_a_posted_message_is_there_with_its_queued_turn(store: SessionStor
         {"type": "text", "text": "Hi"},
         {"type": "file", "mediaType": "image/png", "url": "https://a.test/b.png"},
     )
-    assert now.busy
+    assert now.entry.busy
     assert (task.id, task.session_id, task.kind, task.status) == (posted.task_id, session.id, "turn", "queued")
     assert (task.input_id, task.error_type, task.usage) == (posted.message_id, None, Usage(0, 0))
     assert (task.started_at, task.finished_at) == (None, None)
     assert task.answer_id != task.input_id
 
 
-async def test_posting_to_what_does_not_exist_stores_nothing(store: SessionStore, kept: Kept) -> None:
+async def test_posting_to_what_does_not_exist_stores_nothing(store: Store, kept: Kept) -> None:
     before = await kept.counts()
     with pytest.raises(NotFound):
-        await store.post(SessionId("nobody's"), HI)
+        await store.post(EVERYONES, SessionId("nobody's"), HI)
     assert await kept.counts() == before
 
 
-async def test_one_turn_at_a_time(store: SessionStore, kept: Kept) -> None:
-    session = await store.create()
-    await store.post(session.id, HI)
-    queue = kept.queue
-    before = await kept.counts()
-    with pytest.raises(SessionBusy):  # while it is queued
-        await store.post(session.id, HI)
-    (claim,) = await queue.claim(1, 60)
-    with pytest.raises(SessionBusy):  # while it runs
-        await store.post(session.id, HI)
-    assert await kept.counts() == before
+async def test_one_turn_at_a_time(store: Store, kept: Kept) -> None:
+    session = await store.create(None)
+    first = await store.post(EVERYONES, session.id, HI)
+    queued = await store.post(EVERYONES, session.id, HI)
+    assert (queued.task_id, queued.status) == (first.task_id, "pending")
+    (claim,) = await kept.queue.claim(9, 60)
+    running = await store.post(EVERYONES, session.id, HI)
+    assert (running.task_id, running.status) == (first.task_id, "pending")
+    assert await kept.counts() == {"sessions": 1, "tasks": 1, "leases": 1, "messages": 1, "pending_messages": 2}
+    assert await kept.queue.claim(9, 60) == []
 
-    await queue.end(claim, ended_with(claim, "There."))
-    again = await store.read(session.id)  # free from the end on, not only from the log's closing on
-    assert again is not None
-    assert not again.busy
-    await store.post(session.id, HI)
+    await kept.queue.end(claim, ended_with(claim, "There."))  # free from the end on, not only from the log's closing on
+    (following,) = await kept.queue.claim(9, 60)
+    assert following.task.input_id == queued.message_id
 
 
-async def test_a_busy_session_is_no_other_sessions_affair(store: SessionStore) -> None:
-    sessions = [await store.create() for _ in range(3)]
-    posted = [await store.post(session.id, HI) for session in sessions]
+async def test_a_busy_session_is_no_other_sessions_affair(store: Store) -> None:
+    sessions = [await store.create(None) for _ in range(3)]
+    posted = [await store.post(EVERYONES, session.id, HI) for session in sessions]
     assert len({post.task_id for post in posted}) == 3
 
 
 async def test_pitfall_43_twenty_posts_at_once_make_one_turn(dsn: str, kept: Kept) -> None:
     async with AsyncExitStack() as stack:
         stores = [
-            PostgresSessions(Database(await stack.enter_async_context(postgres_pool(dsn, connections=5))))
+            PostgresMessages(Database(await stack.enter_async_context(postgres_pool(dsn, connections=5))))
             for _ in range(4)
         ]
-        session = await stores[0].create()
-        posts = [store.post(session.id, [TextPart(f"{n}")]) for n, store in enumerate(stores * 5)]
-        results = await asyncio.gather(*posts, return_exceptions=True)
-    accepted = [result for result in results if isinstance(result, Posted)]
-    assert len(accepted) == 1
-    assert [type(result) for result in results if not isinstance(result, Posted)] == [SessionBusy] * 19
-    assert await kept.counts() == {"sessions": 1, "tasks": 1, "leases": 1, "messages": 1}
+        session = await kept.store.create(None)
+        posts = [
+            store.post(EVERYONES, session.id, NewMessage((TextPart(f"{n}"),))) for n, store in enumerate(stores * 5)
+        ]
+        results = await asyncio.gather(*posts)
+    assert [result.status for result in results].count("accepted") == 1
+    assert len({result.task_id for result in results}) == 1
+    assert await kept.counts() == {"sessions": 1, "tasks": 1, "leases": 1, "messages": 1, "pending_messages": 19}
 
 
 @pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
@@ -139,35 +157,40 @@ async def test_pitfall_43_a_post_that_had_to_wait_does_not_make_a_second_turn(
         )
         connection = await stack.enter_async_context(database.connection())
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        store = PostgresSessions(Database(pool))
-        session = await store.create()
+        store = PostgresMessages(Database(pool))
+        session = await kept.store.create(None)
         async with connection.transaction():
             await connection.fetch("SELECT FROM sessions WHERE id = $1 FOR UPDATE", session.id)
-            tasks.create_task(_refused_as_busy(store, session.id))
+            waiting = tasks.create_task(_posted(store, session.id))
             await until_somebody_waits(database)
-            await connection.fetch("SELECT FROM playhead_post($1, $2)", session.id, [])
-    assert await kept.counts() == {"sessions": 1, "tasks": 1, "leases": 1, "messages": 1}
+            await connection.fetch("SELECT playhead_begin_turn($1, 'first', '[]', now())", session.id)
+    sees_it = isolation == "read committed"
+    assert waiting.result() == ("pending" if sees_it else None)
+    pending = {"pending_messages": int(sees_it)}
+    assert await kept.counts() == {"sessions": 1, "tasks": 1, "leases": 1, "messages": 1} | pending
 
 
-async def _refused_as_busy(store: SessionStore, session_id: SessionId) -> None:
-    with pytest.raises(SessionBusy):
-        await store.post(session_id, HI)
+async def _posted(store: MessageStore, session_id: SessionId) -> str | None:
+    try:
+        return (await store.post(EVERYONES, session_id, HI)).status
+    except DatabaseUnavailable:
+        return None
 
 
-async def test_posts_to_many_sessions_at_once_do_not_wait_for_each_other_in_a_circle(store: SessionStore) -> None:
-    sessions = [await store.create() for _ in range(40)]
-    posted = await asyncio.gather(*(store.post(session.id, HI) for session in sessions))
+async def test_posts_to_many_sessions_at_once_do_not_wait_for_each_other_in_a_circle(store: Store) -> None:
+    sessions = [await store.create(None) for _ in range(40)]
+    posted = await asyncio.gather(*(store.post(EVERYONES, session.id, HI) for session in sessions))
     assert len({post.task_id for post in posted}) == 40
 
 
-async def test_messages_stand_in_the_order_in_which_they_were_accepted(store: SessionStore, kept: Kept) -> None:
+async def test_messages_stand_in_the_order_in_which_they_were_accepted(store: Store, kept: Kept) -> None:
     queue = kept.queue
-    session = await store.create()
+    session = await store.create(None)
     for n in range(5):
-        await store.post(session.id, [TextPart(f"question {n}")])
+        await store.post(EVERYONES, session.id, NewMessage((TextPart(f"question {n}"),)))
         (claim,) = await queue.claim(1, 60)
         await queue.end(claim, ended_with(claim, f"answer {n}"))
-    now = await store.read(session.id)
+    now = await store.read(EVERYONES, session.id)
     assert now is not None
     assert [(message.role, message.parts[-1]["text"]) for message in now.messages] == [
         (role, f"{kind} {n}") for n in range(5) for role, kind in (("user", "question"), ("assistant", "answer"))
@@ -177,12 +200,12 @@ async def test_messages_stand_in_the_order_in_which_they_were_accepted(store: Se
 # --- pages ------------------------------------------------------------------------------------------------------------
 
 
-async def whole(store: SessionStore, session_id: SessionId) -> list[list[str]]:
+async def whole(store: Store, session_id: SessionId) -> list[list[str]]:
     """The ids on each page, from the newest page back to the first."""
     pages: list[list[str]] = []
     before, earlier = None, True
     while earlier:
-        page = await store.read(session_id, before)
+        page = await store.read(EVERYONES, session_id, before)
         assert page is not None
         pages.append([message.id for message in page.messages])
         before, earlier = page.messages[0].id, page.earlier
@@ -204,32 +227,32 @@ PAGES = {
 
 @pytest.mark.parametrize(("sizes", "expected"), PAGES.values(), ids=PAGES.keys())
 async def test_a_conversation_is_read_in_bounded_pages(
-    store: SessionStore, kept: Kept, sizes: list[int], expected: list[int]
+    store: Store, kept: Kept, sizes: list[int], expected: list[int]
 ) -> None:
-    session = await store.create()
+    session = await store.create(None)
     said = await kept.say(session.id, sizes)
-    await kept.say((await store.create()).id, [10])
+    await kept.say((await store.create(None)).id, [10])
     pages = await whole(store, session.id)
     assert [len(page) for page in pages] == expected
     assert [each for page in reversed(pages) for each in page] == said
 
 
-async def test_there_is_nothing_before_the_first_message(store: SessionStore, kept: Kept) -> None:
-    session = await store.create()
+async def test_there_is_nothing_before_the_first_message(store: Store, kept: Kept) -> None:
+    session = await store.create(None)
     first, *_ = await kept.say(session.id, [10, 10])
-    page = await store.read(session.id, MessageId(first))
+    page = await store.read(EVERYONES, session.id, MessageId(first))
     assert page is not None
     assert (page.messages, page.earlier) == ((), False)
 
 
-async def test_before_a_message_that_is_not_of_this_session_there_is_no_page(store: SessionStore, kept: Kept) -> None:
-    session, other = await store.create(), await store.create()
+async def test_before_a_message_that_is_not_of_this_session_there_is_no_page(store: Store, kept: Kept) -> None:
+    session, other = await store.create(None), await store.create(None)
     await kept.say(session.id, [10])
     (foreign,) = await kept.say(other.id, [10])
     for unknown in (foreign, NOBODYS, "x", "'; --"):
         with pytest.raises(UnknownMessage):
-            await store.read(session.id, MessageId(unknown))
-    assert await store.read(SessionId("nobody's"), MessageId(foreign)) is None
+            await store.read(EVERYONES, session.id, MessageId(unknown))
+    assert await store.read(EVERYONES, SessionId("nobody's"), MessageId(foreign)) is None
 
 
 HISTORIES = {
@@ -245,27 +268,34 @@ HISTORIES = {
 
 
 @pytest.mark.parametrize(("sizes", "expected"), HISTORIES.values(), ids=HISTORIES.keys())
-async def test_a_history_is_the_newest_that_fits(
-    store: SessionStore, kept: Kept, sizes: list[int], expected: int
-) -> None:
-    session = await store.create()
+async def test_a_history_is_the_newest_that_fits(store: Store, kept: Kept, sizes: list[int], expected: int) -> None:
+    session = await store.create(None)
     said = await kept.say(session.id, sizes)
     history = await store.history(session.id)
-    assert [message.id for message in history] == said[len(said) - expected :]
+    assert [message.id for message in history.messages] == said[len(said) - expected :]
 
 
-async def test_what_does_not_exist_has_no_history(store: SessionStore) -> None:
-    assert list(await store.history(SessionId("nobody's"))) == []
+async def test_what_does_not_exist_has_no_history(store: Store) -> None:
+    assert await store.history(SessionId("nobody's")) == History(UNSET, ())
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS.values(), ids=ODD_TEXTS.keys())
-async def test_pitfall_59_a_text_comes_back_as_it_was_posted(store: SessionStore, text: str) -> None:
-    session = await store.create()
-    await store.post(session.id, [TextPart(text), TextPart("")])
-    now = await store.read(session.id)
+async def test_pitfall_59_a_text_comes_back_as_it_was_posted(store: Store, text: str) -> None:
+    session = await store.create(None)
+    await store.post(
+        EVERYONES,
+        session.id,
+        NewMessage(
+            (
+                TextPart(text),
+                TextPart(""),
+            )
+        ),
+    )
+    now = await store.read(EVERYONES, session.id)
     assert now is not None
     assert now.messages[0].parts == ({"type": "text", "text": text}, {"type": "text", "text": ""})
 
@@ -275,14 +305,25 @@ async def test_pitfall_59_a_text_comes_back_as_it_was_posted(store: SessionStore
 
 async def test_what_is_away_is_told_as_that(dsn: str) -> None:
     async with postgres_pool(dsn) as pool:
-        store = PostgresSessions(Database(pool))
-        session = await store.create()
-        await store.post(session.id, HI)
+        store, messages = PostgresSessions(Database(pool)), PostgresMessages(Database(pool))
+        session = await store.create(None)
+        await messages.post(EVERYONES, session.id, HI)
     for call in (
-        store.create(),
-        store.read(session.id),
-        store.history(session.id),
-        store.post(session.id, HI),
+        store.create(None),
+        store.read(EVERYONES, session.id),
+        store.newest(EVERYONES, 10, None),
+        store.change(EVERYONES, session.id, SessionChange()),
+        store.delete(EVERYONES, session.id),
+        store.due(10, 0),
+        store.remove(session.id),
+        store.forget_keys(),
+        messages.history(session.id),
+        messages.post(EVERYONES, session.id, HI),
+        messages.answer_again(EVERYONES, session.id, None),
+        messages.taken_by(session.id, MessageId("m")),
+        messages.current(EVERYONES, session.id),
+        messages.open(None, "chat"),
+        messages.find(None, "chat"),
     ):
         with pytest.raises(DatabaseUnavailable):
             await call

@@ -18,14 +18,14 @@ import structlog
 from service.adapters.postgres import Database, postgres_pool, statements
 from service.adapters.postgres_tasks import PostgresTasks
 from service.model import events as e
+from service.model.caller import EVERYONES
 from service.model.encoding import plain
 from service.model.errors import DatabaseUnavailable, SessionBusy, TakenOver
 from service.model.ids import SessionId, TaskId
 from service.model.log import TaskFacts
-from service.model.session import Message
-from service.model.task import Claim, End, Held, Task
-from service.sessions.ports import SessionStore
-from tests.contracts.conversations import Kept, Tasks
+from service.model.session import Message, NewMessage
+from service.model.task import Claim, End, Ended, Held, Task, TaskFilter
+from tests.contracts.conversations import Kept, Store, Tasks
 from tests.sessions.databases import until_somebody_waits
 from tests.sessions.endings import NOON, bounced, ended_with, finish
 from tests.sessions.texts import ODD_TEXTS
@@ -36,7 +36,7 @@ NOBODYS = TaskId("01890000-0000-7000-8000-000000000000")
 
 
 @pytest.fixture
-def store(kept: Kept) -> SessionStore:
+def store(kept: Kept) -> Store:
     return kept.store
 
 
@@ -45,13 +45,13 @@ def queue(kept: Kept) -> Tasks:
     return kept.queue
 
 
-async def queued(store: SessionStore, text: str = "Hi") -> TaskId:
+async def queued(store: Store, text: str = "Hi") -> TaskId:
     """A session of its own with a turn."""
-    session = await store.create()
-    return (await store.post(session.id, [e.TextPart(text)])).task_id
+    session = await store.create(None)
+    return (await store.post(EVERYONES, session.id, NewMessage((e.TextPart(text),)))).task_id
 
 
-async def claimed(store: SessionStore, queue: Tasks, lease_seconds: float = LEASE) -> Claim:
+async def claimed(store: Store, queue: Tasks, lease_seconds: float = LEASE) -> Claim:
     task_id = await queued(store)
     (claim,) = await queue.claim(1, lease_seconds)
     assert claim.task.id == task_id
@@ -64,13 +64,13 @@ def still(claim: Claim) -> Held:
 
 
 async def the_task(queue: Tasks, claim: Claim) -> Task:
-    task = await queue.read(claim.task.id)
+    task = await queue.read(EVERYONES, claim.task.id)
     assert task is not None
     return task
 
 
-async def conversation(store: SessionStore, session_id: SessionId) -> tuple[Message, ...]:
-    session = await store.read(session_id)
+async def conversation(store: Store, session_id: SessionId) -> tuple[Message, ...]:
+    session = await store.read(EVERYONES, session_id)
     assert session is not None
     return session.messages
 
@@ -78,30 +78,30 @@ async def conversation(store: SessionStore, session_id: SessionId) -> tuple[Mess
 # --- claim ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_claim_is_the_task_with_its_first_epoch(store: SessionStore, queue: Tasks) -> None:
+async def test_a_claim_is_the_task_with_its_first_epoch(store: Store, queue: Tasks) -> None:
     task_id = await queued(store)
     (claim,) = await queue.claim(10, LEASE)
-    task = await queue.read(task_id)
+    task = await queue.read(EVERYONES, task_id)
     assert task is not None
     assert (claim.task, claim.epoch, claim.owed) == (task, 1, None)
     assert task.status == "running"
     assert claim.task.started_at is not None
 
 
-async def test_there_is_nothing_to_claim_where_nothing_is_due(store: SessionStore, queue: Tasks) -> None:
+async def test_there_is_nothing_to_claim_where_nothing_is_due(store: Store, queue: Tasks) -> None:
     assert await queue.claim(10, LEASE) == []
     await claimed(store, queue)
     assert await queue.claim(10, LEASE) == []  # it is held
     assert await queue.claim(0, LEASE) == []
 
 
-async def test_the_oldest_come_first_and_no_more_than_asked_for(store: SessionStore, queue: Tasks) -> None:
+async def test_the_oldest_come_first_and_no_more_than_asked_for(store: Store, queue: Tasks) -> None:
     tasks = [await queued(store) for _ in range(7)]
     taken = [{claim.task.id for claim in await queue.claim(3, LEASE)} for _ in range(4)]
     assert taken == [set(tasks[:3]), set(tasks[3:6]), set(tasks[6:]), set()]
 
 
-async def test_lapsed_and_queued_ones_together_are_no_more_than_asked_for(store: SessionStore, queue: Tasks) -> None:
+async def test_lapsed_and_queued_ones_together_are_no_more_than_asked_for(store: Store, queue: Tasks) -> None:
     lapsed = {(await claimed(store, queue, LAPSED)).task.id}
     waiting = [await queued(store) for _ in range(3)]
     taken = [claim.task.id for claim in await queue.claim(2, LEASE)]
@@ -110,7 +110,7 @@ async def test_lapsed_and_queued_ones_together_are_no_more_than_asked_for(store:
 
 
 async def test_a_claim_that_loses_a_session_to_another_takes_nothing_and_holds_nothing(
-    store: SessionStore, queue: Tasks, kept: Kept, database: Database
+    store: Store, queue: Tasks, kept: Kept, database: Database
 ) -> None:
     before, lapsed = await claimed(store, queue), await claimed(store, queue)
     await queue.renew([lapsed], LAPSED)
@@ -123,11 +123,11 @@ async def test_a_claim_that_loses_a_session_to_another_takes_nothing_and_holds_n
             claim = tasks.create_task(queue.claim(10, LEASE))
             await until_somebody_waits(database)
         assert await claim == []
-    assert (await queue.read(waiting) or before.task).status == "queued"
+    assert (await queue.read(EVERYONES, waiting) or before.task).status == "queued"
     assert lapsed.task.id in {claim.task.id for claim in await queue.claim(10, LEASE)}
 
 
-async def test_each_task_goes_to_one_claimer(dsn: str, store: SessionStore) -> None:
+async def test_each_task_goes_to_one_claimer(dsn: str, store: Store) -> None:
     tasks = {await queued(store) for _ in range(60)}
     taken: list[Claim] = []
     async with AsyncExitStack() as stack:
@@ -144,7 +144,7 @@ async def test_each_task_goes_to_one_claimer(dsn: str, store: SessionStore) -> N
     assert {claim.epoch for claim in taken} == {1}
 
 
-async def test_a_lapsed_task_goes_to_one_of_those_who_take_it_over(dsn: str, store: SessionStore) -> None:
+async def test_a_lapsed_task_goes_to_one_of_those_who_take_it_over(dsn: str, store: Store) -> None:
     async with AsyncExitStack() as stack:
         queues = [
             PostgresTasks(Database(await stack.enter_async_context(postgres_pool(dsn, connections=2))))
@@ -217,10 +217,10 @@ async def many_tasks(database: Database, *, closed: int, running: int, held: boo
     await database.fetch("ANALYZE leases")
 
 
-async def test_what_is_to_be_ended_or_taken_over_leaves_half_to_what_waits(store: SessionStore, queue: Tasks) -> None:
+async def test_what_is_to_be_ended_or_taken_over_leaves_half_to_what_waits(store: Store, queue: Tasks) -> None:
     cancelled = [await queued(store) for _ in range(10)]
     for task_id in cancelled:
-        await queue.cancel(task_id)
+        await queue.cancel(EVERYONES, task_id)
     waiting = [await queued(store) for _ in range(3)]
     first = [claim.task.id for claim in await queue.claim(4, LEASE)]
     assert set(waiting[:2]) < set(first)
@@ -231,14 +231,14 @@ async def test_what_is_to_be_ended_or_taken_over_leaves_half_to_what_waits(store
     assert len(await queue.claim(10, LEASE)) == 5  # nothing waits: all of it
 
 
-async def test_the_epoch_rises_with_every_holder(store: SessionStore, queue: Tasks) -> None:
+async def test_the_epoch_rises_with_every_holder(store: Store, queue: Tasks) -> None:
     first = await claimed(store, queue, LAPSED)
     epochs = [(await queue.claim(1, LAPSED))[0].epoch for _ in range(5)]
     assert [first.epoch, *epochs] == [1, 2, 3, 4, 5, 6]
 
 
 async def test_pitfall_68_a_busy_session_is_passed_over_and_starves_nobody(
-    store: SessionStore, queue: Tasks, kept: Kept
+    store: Store, queue: Tasks, kept: Kept
 ) -> None:
     running = await claimed(store, queue)
     waiting = await kept.second_turn_queued(running)
@@ -249,14 +249,14 @@ async def test_pitfall_68_a_busy_session_is_passed_over_and_starves_nobody(
     assert [claim.task.id for claim in await queue.claim(1, LEASE)] == [waiting]  # the end frees, not the closing
 
 
-async def test_pitfall_68_a_session_has_one_queued_turn_at_most(store: SessionStore, queue: Tasks, kept: Kept) -> None:
+async def test_pitfall_68_a_session_has_one_queued_turn_at_most(store: Store, queue: Tasks, kept: Kept) -> None:
     running = await claimed(store, queue)
     await kept.second_turn_queued(running)
     with pytest.raises((asyncpg.UniqueViolationError, SessionBusy)):
         await kept.second_turn_queued(running)
 
 
-async def test_pitfall_21_a_lapsed_task_is_taken_over_as_it_stands(store: SessionStore, queue: Tasks) -> None:
+async def test_pitfall_21_a_lapsed_task_is_taken_over_as_it_stands(store: Store, queue: Tasks) -> None:
     lost = await claimed(store, queue, LAPSED)
     (taken,) = await queue.claim(1, LEASE)
     assert (taken.task, taken.owed) == (lost.task, None)
@@ -264,7 +264,7 @@ async def test_pitfall_21_a_lapsed_task_is_taken_over_as_it_stands(store: Sessio
 
 
 async def test_pitfall_69_an_ended_task_whose_log_is_open_is_taken_over_with_what_is_owed(
-    store: SessionStore, queue: Tasks
+    store: Store, queue: Tasks
 ) -> None:
     lost = await claimed(store, queue, LAPSED)
     end = ended_with(lost, "There.")
@@ -277,7 +277,7 @@ async def test_pitfall_69_an_ended_task_whose_log_is_open_is_taken_over_with_wha
 
 
 async def test_pitfall_69_a_task_that_ends_while_it_is_claimed_is_taken_over_as_it_ended(
-    store: SessionStore, queue: Tasks, database: Database
+    store: Store, queue: Tasks, database: Database
 ) -> None:
     """Not as it was when the claim began: the model would be asked again for what is answered."""
     lost = await claimed(store, queue, LAPSED)
@@ -289,7 +289,7 @@ async def test_pitfall_69_a_task_that_ends_while_it_is_claimed_is_taken_over_as_
 
 
 async def test_pitfall_69_a_lapsed_task_that_another_takes_while_it_is_claimed_is_left_to_that_one(
-    store: SessionStore, queue: Tasks, database: Database
+    store: Store, queue: Tasks, database: Database
 ) -> None:
     await claimed(store, queue, LAPSED)
     async with claim_under_way(database) as under_way:
@@ -311,7 +311,7 @@ async def claim_under_way(database: Database) -> AsyncGenerator[asyncio.Task[lis
         yield claim
 
 
-async def test_an_ended_task_that_is_still_held_is_left_to_its_holder(store: SessionStore, queue: Tasks) -> None:
+async def test_an_ended_task_that_is_still_held_is_left_to_its_holder(store: Store, queue: Tasks) -> None:
     claim = await claimed(store, queue)
     await queue.end(claim, ended_with(claim, "There."))
     assert await queue.claim(1, LEASE) == []
@@ -321,10 +321,10 @@ async def test_an_ended_task_that_is_still_held_is_left_to_its_holder(store: Ses
 
 
 async def test_a_running_task_that_is_to_be_cancelled_runs_on_and_its_holder_is_told(
-    store: SessionStore, queue: Tasks
+    store: Store, queue: Tasks
 ) -> None:
     claim, other = await claimed(store, queue), await claimed(store, queue)
-    asked = await queue.cancel(claim.task.id)
+    asked = await queue.cancel(EVERYONES, claim.task.id)
     assert asked is not None
     assert (asked.status, asked.has_ended) == ("running", False)
     assert asked.cancel_requested_at is not None
@@ -333,58 +333,56 @@ async def test_a_running_task_that_is_to_be_cancelled_runs_on_and_its_holder_is_
     assert (await queue.retake(claim, LEASE)).task == asked
 
 
-async def test_the_first_time_that_it_was_wanted_counts(store: SessionStore, queue: Tasks) -> None:
+async def test_the_first_time_that_it_was_wanted_counts(store: Store, queue: Tasks) -> None:
     claim = await claimed(store, queue)
-    asked = await queue.cancel(claim.task.id)
-    assert await queue.cancel(claim.task.id) == asked == await queue.read(claim.task.id)
+    asked = await queue.cancel(EVERYONES, claim.task.id)
+    assert await queue.cancel(EVERYONES, claim.task.id) == asked == await queue.read(EVERYONES, claim.task.id)
 
 
-async def test_a_queued_task_that_is_to_be_cancelled_is_given_out_and_stays_queued(
-    store: SessionStore, queue: Tasks
-) -> None:
+async def test_a_queued_task_that_is_to_be_cancelled_is_given_out_and_stays_queued(store: Store, queue: Tasks) -> None:
     task_id = await queued(store)
-    await queue.cancel(task_id)
+    await queue.cancel(EVERYONES, task_id)
     (claim,) = await queue.claim(10, LEASE)
     assert (claim.task.id, claim.task.status, claim.epoch, claim.owed) == (task_id, "queued", 1, None)
     assert await queue.claim(10, LEASE) == []  # it is held
     end = End("cancelled", (finish(claim, "cancelled", "", e.Usage(0, 0)),), e.Usage(0, 0), NOON)
-    assert await queue.end(claim, end) == end.ending
+    assert (await queue.end(claim, end)).owed == end.ending
     task = await the_task(queue, claim)
     assert (task.status, task.started_at, task.finished_at) == ("cancelled", NOON, NOON)
 
 
 async def test_a_queued_task_that_is_to_be_cancelled_does_not_wait_for_its_session(
-    store: SessionStore, queue: Tasks, kept: Kept
+    store: Store, queue: Tasks, kept: Kept
 ) -> None:
     running = await claimed(store, queue)
     waiting = await kept.second_turn_queued(running)
-    await queue.cancel(waiting)
+    await queue.cancel(EVERYONES, waiting)
     (claim,) = await queue.claim(10, LAPSED)
     assert (claim.task.id, claim.task.status) == (waiting, "queued")
     (again,) = await queue.claim(10, LEASE)  # whoever held it was lost
     assert (again.epoch, again.task.status, again.lost_attempts) == (2, "queued", 0)
 
 
-async def test_a_task_that_has_ended_is_not_cancelled(store: SessionStore, queue: Tasks) -> None:
+async def test_a_task_that_has_ended_is_not_cancelled(store: Store, queue: Tasks) -> None:
     claim = await claimed(store, queue)
     await queue.end(claim, ended_with(claim, "There."))
     task = await the_task(queue, claim)
-    assert await queue.cancel(claim.task.id) == task
+    assert await queue.cancel(EVERYONES, claim.task.id) == task
     assert task.cancel_requested_at is None
 
 
 async def test_what_does_not_exist_is_not_cancelled(queue: Tasks) -> None:
-    assert await queue.cancel(NOBODYS) is None
+    assert await queue.cancel(EVERYONES, NOBODYS) is None
 
 
 async def test_a_task_that_is_cancelled_while_it_is_claimed_is_run_or_given_out_to_be_ended(
-    store: SessionStore, queue: Tasks, database: Database
+    store: Store, queue: Tasks, database: Database
 ) -> None:
     """The claim that looked before the request sees it when it has waited; what it skips, the next one takes."""
     task_id = await queued(store)
     async with database.connection() as connection:
         async with connection.transaction():
-            await connection.fetch(statements("tasks")["cancel"], task_id)
+            await connection.fetch(statements("tasks")["cancel"], task_id, True, None)
             assert await queue.claim(10, LEASE) == []
         (claim,) = await queue.claim(10, LEASE)
     assert claim.task.status == "queued"
@@ -393,7 +391,7 @@ async def test_a_task_that_is_cancelled_while_it_is_claimed_is_run_or_given_out_
 # --- attempts that are lost -------------------------------------------------------------------------------------------
 
 
-async def test_holders_that_are_lost_with_a_running_task_are_counted(store: SessionStore, queue: Tasks) -> None:
+async def test_holders_that_are_lost_with_a_running_task_are_counted(store: Store, queue: Tasks) -> None:
     claim = await claimed(store, queue, LAPSED)
     assert claim.lost_attempts == 0
     counts = []
@@ -403,7 +401,7 @@ async def test_holders_that_are_lost_with_a_running_task_are_counted(store: Sess
     assert counts == [1, 2, 3]
 
 
-async def test_a_holder_that_lets_its_task_go_is_not_counted(store: SessionStore, queue: Tasks) -> None:
+async def test_a_holder_that_lets_its_task_go_is_not_counted(store: Store, queue: Tasks) -> None:
     claim = await claimed(store, queue)
     await queue.renew([claim], 0)
     (claim,) = await queue.claim(1, LEASE)
@@ -411,9 +409,7 @@ async def test_a_holder_that_lets_its_task_go_is_not_counted(store: SessionStore
     assert (await queue.retake(claim, LEASE)).lost_attempts == 0
 
 
-async def test_a_claimer_that_does_not_count_takes_a_lapsed_task_as_it_stands(
-    store: SessionStore, queue: Tasks
-) -> None:
+async def test_a_claimer_that_does_not_count_takes_a_lapsed_task_as_it_stands(store: Store, queue: Tasks) -> None:
     """What was counted before stays, and who counts goes on from there."""
     claim = await claimed(store, queue, LAPSED)
     counts = []
@@ -423,7 +419,7 @@ async def test_a_claimer_that_does_not_count_takes_a_lapsed_task_as_it_stands(
     assert counts == [(epoch, "running", lost) for epoch, lost in zip(range(2, 8), (0, 1, 1, 1, 2, 3), strict=True)]
 
 
-async def test_a_holder_that_is_lost_with_an_ended_task_is_not_counted(store: SessionStore, queue: Tasks) -> None:
+async def test_a_holder_that_is_lost_with_an_ended_task_is_not_counted(store: Store, queue: Tasks) -> None:
     claim = await claimed(store, queue, LAPSED)
     await queue.end(claim, ended_with(claim, "There."))
     (claim,) = await queue.claim(1, LEASE)
@@ -433,33 +429,33 @@ async def test_a_holder_that_is_lost_with_an_ended_task_is_not_counted(store: Se
 # --- renew ------------------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_renewed_is_held_on(store: SessionStore, queue: Tasks) -> None:
+async def test_what_is_renewed_is_held_on(store: Store, queue: Tasks) -> None:
     claims = [await claimed(store, queue) for _ in range(3)]
     renewed = await queue.renew(claims, LEASE)
     assert sorted((held.task_id, held.epoch) for held in renewed) == sorted((c.task.id, c.epoch) for c in claims)
     assert await queue.claim(10, LEASE) == []
 
 
-async def test_a_renewal_counts_from_when_it_was_made(store: SessionStore, queue: Tasks) -> None:
+async def test_a_renewal_counts_from_when_it_was_made(store: Store, queue: Tasks) -> None:
     claim = await claimed(store, queue)
     assert len(await queue.renew([claim], LAPSED)) == 1
     assert len(await queue.claim(1, LEASE)) == 1
 
 
-async def test_a_lapsed_lease_is_not_renewed_even_where_nobody_took_it(store: SessionStore, queue: Tasks) -> None:
+async def test_a_lapsed_lease_is_not_renewed_even_where_nobody_took_it(store: Store, queue: Tasks) -> None:
     lost, held = await claimed(store, queue), await claimed(store, queue)
     await queue.renew([lost], LAPSED)
     assert await queue.renew([lost, held], LEASE) == [still(held)]
 
 
-async def test_pitfall_22_an_older_epoch_renews_nothing(store: SessionStore, queue: Tasks) -> None:
+async def test_pitfall_22_an_older_epoch_renews_nothing(store: Store, queue: Tasks) -> None:
     old = await claimed(store, queue, LAPSED)
     (new,) = await queue.claim(1, LEASE)
     assert await queue.renew([old], LEASE) == []
     assert await queue.renew([old, new], LEASE) == [still(new)]
 
 
-async def test_what_is_renewed_for_no_time_is_let_go(store: SessionStore, queue: Tasks) -> None:
+async def test_what_is_renewed_for_no_time_is_let_go(store: Store, queue: Tasks) -> None:
     claims = [await claimed(store, queue) for _ in range(3)]
     assert len(await queue.renew(claims[:2], 0)) == 2
     assert await queue.renew(claims, LEASE) == [still(claims[2])]
@@ -468,7 +464,7 @@ async def test_what_is_renewed_for_no_time_is_let_go(store: SessionStore, queue:
     assert {claim.task.status for claim in taken} == {"running"}
 
 
-async def test_pitfall_41_who_lost_the_task_lets_nothing_go(store: SessionStore, queue: Tasks) -> None:
+async def test_pitfall_41_who_lost_the_task_lets_nothing_go(store: Store, queue: Tasks) -> None:
     loser = await claimed(store, queue, LAPSED)
     (winner,) = await queue.claim(1, LEASE)
     assert await queue.renew([loser], 0) == []
@@ -476,7 +472,7 @@ async def test_pitfall_41_who_lost_the_task_lets_nothing_go(store: SessionStore,
 
 
 async def test_what_was_let_go_is_not_held_again_by_a_renewal_that_was_under_way(
-    store: SessionStore, queue: Tasks, database: Database
+    store: Store, queue: Tasks, database: Database
 ) -> None:
     claim = await claimed(store, queue)
     async with database.connection() as connection, asyncio.TaskGroup() as tasks:
@@ -501,7 +497,7 @@ async def test_renewing_nothing_is_nothing(queue: Tasks) -> None:
 # --- retake -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_holder_retakes_its_task_with_a_higher_epoch(store: SessionStore, queue: Tasks) -> None:
+async def test_a_holder_retakes_its_task_with_a_higher_epoch(store: Store, queue: Tasks) -> None:
     first = await claimed(store, queue)
     again = await queue.retake(first, LEASE)
     assert (again.task, again.owed, again.epoch) == (first.task, None, 2)
@@ -510,14 +506,14 @@ async def test_a_holder_retakes_its_task_with_a_higher_epoch(store: SessionStore
     assert await queue.renew([first, again], LEASE) == [still(again)]
 
 
-async def test_who_retakes_an_ended_task_is_told_what_is_owed(store: SessionStore, queue: Tasks) -> None:
+async def test_who_retakes_an_ended_task_is_told_what_is_owed(store: Store, queue: Tasks) -> None:
     claim = await claimed(store, queue)
     end = ended_with(claim, "There.")
     await queue.end(claim, end)
     assert (await queue.retake(claim, LEASE)).owed == end.ending
 
 
-async def test_only_the_holder_retakes(store: SessionStore, queue: Tasks) -> None:
+async def test_only_the_holder_retakes(store: Store, queue: Tasks) -> None:
     old = await claimed(store, queue, LAPSED)
     with pytest.raises(TakenOver):  # lapsed
         await queue.retake(old, LEASE)
@@ -530,10 +526,10 @@ async def test_only_the_holder_retakes(store: SessionStore, queue: Tasks) -> Non
 # --- end --------------------------------------------------------------------------------------------------------------
 
 
-async def test_an_end_stores_all_that_hangs_on_it(store: SessionStore, queue: Tasks) -> None:
+async def test_an_end_stores_all_that_hangs_on_it(store: Store, queue: Tasks) -> None:
     claim = await claimed(store, queue)
     end = ended_with(claim, "There.", usage=e.Usage(11, 2))
-    assert await queue.end(claim, end) == end.ending
+    assert (await queue.end(claim, end)).owed == end.ending
     task = await the_task(queue, claim)
     assert (task.status, task.usage, task.error_type) == ("succeeded", e.Usage(11, 2), None)
     assert (task.started_at, task.finished_at) == (claim.task.started_at, NOON)
@@ -543,7 +539,7 @@ async def test_an_end_stores_all_that_hangs_on_it(store: SessionStore, queue: Ta
     assert answer.parts == end.answer
 
 
-async def test_a_failed_end_keeps_its_error_type_and_may_have_no_answer(store: SessionStore, queue: Tasks) -> None:
+async def test_a_failed_end_keeps_its_error_type_and_may_have_no_answer(store: Store, queue: Tasks) -> None:
     claim = await claimed(store, queue)
     ending = (finish(claim, "failed", "", e.Usage(0, 0)),)
     await queue.end(claim, End("failed", ending, e.Usage(0, 0), NOON, error_type="timeout"))
@@ -552,34 +548,34 @@ async def test_a_failed_end_keeps_its_error_type_and_may_have_no_answer(store: S
     assert [message.role for message in await conversation(store, task.session_id)] == ["user"]
 
 
-async def test_a_bounced_input_is_taken_back_and_nothing_else(store: SessionStore, queue: Tasks) -> None:
+async def test_a_bounced_input_is_taken_back_and_nothing_else(store: Store, queue: Tasks) -> None:
     first = await claimed(store, queue)
     await queue.end(first, ended_with(first, "There."))
-    await store.post(first.task.session_id, [e.TextPart("Again")])
+    await store.post(EVERYONES, first.task.session_id, NewMessage((e.TextPart("Again"),)))
     (claim,) = await queue.claim(1, LEASE)
     before = await conversation(store, claim.task.session_id)
     await queue.end(claim, bounced(claim))
     assert await conversation(store, claim.task.session_id) == before[:2]
     assert (await the_task(queue, claim)).status == "failed"
-    await store.post(claim.task.session_id, [e.TextPart("Once more")])
+    await store.post(EVERYONES, claim.task.session_id, NewMessage((e.TextPart("Once more"),)))
 
 
 async def test_pitfall_19_a_repeat_changes_nothing_and_answers_what_was_stored_first(
-    store: SessionStore, queue: Tasks, kept: Kept
+    store: Store, queue: Tasks, kept: Kept
 ) -> None:
     claim = await claimed(store, queue)
     end = ended_with(claim, "First.")
     await queue.end(claim, end)
     before = await kept.everything()
-    assert await queue.end(claim, end) == end.ending
-    assert await queue.end(claim, ended_with(claim, "Second.")) == end.ending
-    assert await queue.end(claim, bounced(claim)) == end.ending
+    assert (await queue.end(claim, end)).owed == end.ending
+    assert (await queue.end(claim, ended_with(claim, "Second."))).owed == end.ending
+    assert (await queue.end(claim, bounced(claim))).owed == end.ending
     await queue.close(claim)
-    assert await queue.end(claim, bounced(claim)) == end.ending
+    assert (await queue.end(claim, bounced(claim))).owed == end.ending
     assert (await kept.everything())[3] == before[3]
 
 
-async def test_pitfall_70_who_lost_the_task_ends_nothing(store: SessionStore, queue: Tasks, kept: Kept) -> None:
+async def test_pitfall_70_who_lost_the_task_ends_nothing(store: Store, queue: Tasks, kept: Kept) -> None:
     loser = await claimed(store, queue, LAPSED)
     (winner,) = await queue.claim(1, LEASE)
     before = await kept.everything()
@@ -596,27 +592,25 @@ async def test_pitfall_70_who_lost_the_task_ends_nothing(store: SessionStore, qu
     assert await kept.everything() == after
 
 
-async def test_pitfall_70_ends_of_all_epochs_at_once_make_one_message(
-    dsn: str, store: SessionStore, queue: Tasks
-) -> None:
+async def test_pitfall_70_ends_of_all_epochs_at_once_make_one_message(dsn: str, store: Store, queue: Tasks) -> None:
     claims = [await claimed(store, queue, LAPSED)]
     claims += [(await queue.claim(1, LAPSED))[0] for _ in range(4)]
     async with postgres_pool(dsn) as pool:
         other = PostgresTasks(Database(pool))
         ends = [q.end(claim, ended_with(claim, f"By {claim.epoch}.")) for claim in claims for q in (queue, other)]
         results = await asyncio.gather(*ends, return_exceptions=True)
-    assert [type(result) for result in results] == [TakenOver] * 8 + [tuple] * 2
+    assert [type(result) for result in results] == [TakenOver] * 8 + [Ended] * 2
     answers = [m.parts[1]["text"] for m in await conversation(store, claims[0].task.session_id) if m.role != "user"]
     assert answers == ["By 5."]
 
 
-async def test_a_holder_whose_lease_lapsed_may_end_until_another_takes_over(store: SessionStore, queue: Tasks) -> None:
+async def test_a_holder_whose_lease_lapsed_may_end_until_another_takes_over(store: Store, queue: Tasks) -> None:
     claim = await claimed(store, queue, LAPSED)
     await queue.end(claim, ended_with(claim, "There."))
     assert (await the_task(queue, claim)).status == "succeeded"
 
 
-async def test_the_end_of_what_does_not_exist_is_taken_over(store: SessionStore, queue: Tasks) -> None:
+async def test_the_end_of_what_does_not_exist_is_taken_over(store: Store, queue: Tasks) -> None:
     claim = await claimed(store, queue)
     nobodys = Claim(Task(NOBODYS, *[getattr(claim.task, name) for name in Task.__slots__[1:]]), claim.epoch, None, 0)
     with pytest.raises(TakenOver):
@@ -624,9 +618,7 @@ async def test_the_end_of_what_does_not_exist_is_taken_over(store: SessionStore,
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS.values(), ids=ODD_TEXTS.keys())
-async def test_pitfall_59_an_answer_and_an_ending_come_back_as_they_went(
-    store: SessionStore, queue: Tasks, text: str
-) -> None:
+async def test_pitfall_59_an_answer_and_an_ending_come_back_as_they_went(store: Store, queue: Tasks, text: str) -> None:
     claim = await claimed(store, queue, LAPSED)
     end = ended_with(claim, text[:32_767])
     await queue.end(claim, end)
@@ -639,7 +631,7 @@ async def test_pitfall_59_an_answer_and_an_ending_come_back_as_they_went(
 # --- close ------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_closed_task_owes_nothing_and_is_nobodys(store: SessionStore, queue: Tasks) -> None:
+async def test_a_closed_task_owes_nothing_and_is_nobodys(store: Store, queue: Tasks) -> None:
     claim = await claimed(store, queue)
     assert await queue.facts(claim.task.id) == TaskFacts(log_closed=False)
     await queue.end(claim, ended_with(claim, "There."))
@@ -650,7 +642,7 @@ async def test_a_closed_task_owes_nothing_and_is_nobodys(store: SessionStore, qu
     assert await queue.claim(1, LEASE) == []
 
 
-async def test_closing_again_is_harmless(store: SessionStore, queue: Tasks, kept: Kept) -> None:
+async def test_closing_again_is_harmless(store: Store, queue: Tasks, kept: Kept) -> None:
     claim = await claimed(store, queue)
     await queue.end(claim, ended_with(claim, "There."))
     await queue.close(claim)
@@ -659,7 +651,7 @@ async def test_closing_again_is_harmless(store: SessionStore, queue: Tasks, kept
     assert await kept.everything() == before
 
 
-async def test_pitfall_41_who_lost_the_task_closes_and_frees_nothing(store: SessionStore, queue: Tasks) -> None:
+async def test_pitfall_41_who_lost_the_task_closes_and_frees_nothing(store: Store, queue: Tasks) -> None:
     loser = await claimed(store, queue, LAPSED)
     await queue.end(loser, ended_with(loser, "There."))
     (winner,) = await queue.claim(1, LEASE)
@@ -668,7 +660,7 @@ async def test_pitfall_41_who_lost_the_task_closes_and_frees_nothing(store: Sess
     assert await queue.renew([winner], LEASE) == [still(winner)]
 
 
-async def test_pitfall_20_a_task_that_has_not_ended_cannot_be_closed(store: SessionStore, queue: Tasks) -> None:
+async def test_pitfall_20_a_task_that_has_not_ended_cannot_be_closed(store: Store, queue: Tasks) -> None:
     claim = await claimed(store, queue)
     await queue.close(claim)
     assert await queue.facts(claim.task.id) == TaskFacts(log_closed=False)
@@ -682,7 +674,7 @@ async def test_nothing_is_known_of_what_does_not_exist(queue: Tasks) -> None:
     assert await queue.facts(NOBODYS) is None
 
 
-async def test_what_is_away_is_told_as_that(dsn: str, store: SessionStore) -> None:
+async def test_what_is_away_is_told_as_that(dsn: str, store: Store) -> None:
     async with postgres_pool(dsn) as pool:
         queue = PostgresTasks(Database(pool))
         claim = await claimed(store, queue)
@@ -693,6 +685,9 @@ async def test_what_is_away_is_told_as_that(dsn: str, store: SessionStore) -> No
         queue.end(claim, ended_with(claim, "There.")),
         queue.close(claim),
         queue.facts(claim.task.id),
+        queue.newest(EVERYONES, TaskFilter(), 10, None),
+        queue.of_session(EVERYONES, claim.task.session_id, 10, 0),
+        queue.ownership(claim.task.id),
     ):
         with pytest.raises(DatabaseUnavailable):
             await call
@@ -701,7 +696,7 @@ async def test_what_is_away_is_told_as_that(dsn: str, store: SessionStore) -> No
 # --- endings of other versions ----------------------------------------------------------------------------------------
 
 
-async def of_another_version(store: SessionStore, queue: Tasks, database: Database, tasks: int) -> set[TaskId]:
+async def of_another_version(store: Store, queue: Tasks, database: Database, tasks: int) -> set[TaskId]:
     """Tasks that have ended with a chunk that nobody here knows, and whose holder is gone."""
     held = [await claimed(store, queue) for _ in range(tasks)]
     for claim in held:
@@ -712,7 +707,7 @@ async def of_another_version(store: SessionStore, queue: Tasks, database: Databa
 
 
 async def test_an_ending_of_another_version_is_left_to_it_and_holds_up_nobody(
-    store: SessionStore, queue: Tasks, database: Database
+    store: Store, queue: Tasks, database: Database
 ) -> None:
     """Others in the same claim are served; the next claims have their whole limit; whoever knows it has it at once."""
     odd = await of_another_version(store, queue, database, 3)
@@ -726,7 +721,7 @@ async def test_an_ending_of_another_version_is_left_to_it_and_holds_up_nobody(
 
 
 async def test_an_ending_of_another_version_is_not_claimed_over_and_over(
-    store: SessionStore, queue: Tasks, database: Database
+    store: Store, queue: Tasks, database: Database
 ) -> None:
     odd = await of_another_version(store, queue, database, 3)
     with structlog.testing.capture_logs() as logs:

@@ -14,8 +14,11 @@ import structlog
 from consumers import tasks
 from service.adapters.postgres import Database, postgres_pool
 from service.http.app import STOP_SECONDS, serving
-from service.model.errors import DatabaseUnavailable, LogUnavailable, PlayheadError, SessionBusy
+from service.http.bodies import SETTINGS
+from service.model.caller import EVERYONES
+from service.model.errors import DatabaseUnavailable, LogUnavailable, MailboxFull, PlayheadError, SessionBusy
 from service.model.events import TextPart
+from service.model.session import NewMessage
 from service.registry import hub, watch
 from service.settings import Settings
 from service.wiring import House, StoreUrls, open_app, open_house, open_worker
@@ -58,8 +61,8 @@ async def test_a_conversation_by_its_routes(doors: Doors) -> None:
     created = await ask(doors.url, "POST", "/sessions")
     assert (created.status, created.headers["cache-control"]) == (201, NO_STORE)
     session = created.json
-    assert set(session) == {"id", "created_at", "status", "messages", "earlier"}
-    assert (session["status"], session["messages"], session["earlier"]) == ("idle", [], None)
+    assert set(session) == {"id", "owner", "created_at", "status", *SETTINGS}
+    assert (session["owner"], session["status"]) == ("local", "idle")
     assert session["created_at"].endswith("Z")
 
     posted = await post(doors.url, session["id"], "Hi")
@@ -71,6 +74,7 @@ async def test_a_conversation_by_its_routes(doors: Doors) -> None:
     read = await ask(doors.url, "GET", f"/sessions/{session['id']}")
     assert (read.status, read.headers["cache-control"]) == (200, NO_STORE)
     assert read.json["status"] == "busy"
+    assert (read.json["pending"], read.json["earlier"]) == ([], None)
     (message,) = read.json["messages"]
     assert (message["id"], message["task_id"]) == (posted.json["message_id"], task_id)
     assert (message["role"], message["parts"]) == ("user", [{"type": "text", "text": "Hi"}])
@@ -91,7 +95,10 @@ async def test_a_conversation_by_its_routes(doors: Doors) -> None:
     }
     assert {name: task.json[name] for name in expected} == expected
 
-    assert_problem(await post(doors.url, session["id"], "Hi again"), 409, "session_busy")
+    again = await post(doors.url, session["id"], "Hi again")
+    assert (again.status, again.json["status"], again.json["task_id"]) == (202, "pending", task_id)
+    (pending,) = (await ask(doors.url, "GET", f"/sessions/{session['id']}")).json["pending"]
+    assert (pending["id"], pending["parts"]) == (again.json["message_id"], [{"type": "text", "text": "Hi again"}])
 
 
 async def test_a_task_is_cancelled_as_often_as_it_is_asked_for(doors: Doors) -> None:
@@ -202,7 +209,10 @@ class Broken:
     async def create(self, *_: object) -> Any:
         raise self._error
 
-    read = post = cancel = facts = create
+    read = post = cancel = facts = newest = of_session = current = change = delete = create
+
+
+PORTS = ("sessions", "messages", "tasks", "directory")
 
 
 class NoStatus(PlayheadError):
@@ -211,7 +221,7 @@ class NoStatus(PlayheadError):
 
 @pytest.mark.parametrize("error", [RuntimeError("hunter2"), KeyError("hunter2"), NoStatus()], ids=repr)
 async def test_a_mistake_of_ours_is_a_500_that_shows_nothing(doors: Doors, error: Exception) -> None:
-    house = dataclasses.replace(doors.house, sessions=Broken(error), tasks=Broken(error), directory=Broken(error))
+    house = dataclasses.replace(doors.house, **dict.fromkeys(PORTS, Broken(error)))
     with structlog.testing.capture_logs() as logs:
         async with door(house, doors.settings) as url:
             answers = [
@@ -221,6 +231,12 @@ async def test_a_mistake_of_ours_is_a_500_that_shows_nothing(doors: Doors, error
                 await ask(url, "GET", f"/tasks/{NOBODYS}"),
                 await ask(url, "POST", f"/tasks/{NOBODYS}/cancel"),
                 await ask(url, "GET", f"/tasks/{NOBODYS}/stream"),
+                await ask(url, "GET", "/sessions"),
+                await ask(url, "PATCH", f"/sessions/{NOBODYS}"),
+                await ask(url, "DELETE", f"/sessions/{NOBODYS}"),
+                await ask(url, "GET", f"/sessions/{NOBODYS}/stream"),
+                await ask(url, "GET", f"/sessions/{NOBODYS}/tasks"),
+                await ask(url, "GET", "/tasks"),
             ]
     for answer in answers:
         assert_problem(answer, 500, "unexpected_error")
@@ -230,14 +246,15 @@ async def test_a_mistake_of_ours_is_a_500_that_shows_nothing(doors: Doors, error
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [(DatabaseUnavailable(), 503), (LogUnavailable(), 503), (SessionBusy(), 409)]
+    ("error", "status"),
+    [(DatabaseUnavailable(), 503), (LogUnavailable(), 503), (SessionBusy(), 409), (MailboxFull(), 429)],
 )
 async def test_an_error_has_the_status_of_its_class(doors: Doors, error: PlayheadError, status: int) -> None:
     house = dataclasses.replace(doors.house, sessions=Broken(error))
     async with door(house, doors.settings) as url:
         answer = await ask(url, "POST", "/sessions")
     assert_problem(answer, status, error.error_type)
-    assert answer.headers.get("retry-after") == ("1" if status == 503 else None)
+    assert answer.headers.get("retry-after") == ("1" if status in (429, 503) else None)
 
 
 # --- stores that are away ---------------------------------------------------------------------------------------------
@@ -342,8 +359,10 @@ async def test_a_worker_whose_redis_is_away_claims_nothing_until_it_is_back(
             group.create_task(worker.run(stop))
             lines.redis.cut()
             await told(logs, "claims_held_back")
-            session = await lines.house.sessions.create()
-            task_id = (await lines.house.sessions.post(session.id, [TextPart("/say Hello")])).task_id
+            session = await lines.house.sessions.create(None)
+            task_id = (
+                await lines.house.messages.post(EVERYONES, session.id, NewMessage((TextPart("/say Hello"),)))
+            ).task_id
             await lines.redis.open()
             await told(logs, "turn_ended", task_id=task_id, how="succeeded")
             stop.set()

@@ -82,7 +82,11 @@ NOT_A_MESSAGE: list[bytes] = [
     nested(100_000),
 ]
 NOT_A_SESSION: list[bytes] = [
-    *(b"null", b"[]", b"1", b'"x"', b"true", b'{"id": "x"}', b'{"id": null}', b'{"model": "x"}', b'{"": 1}'),
+    *(b"null", b"[]", b"1", b'"x"', b"true", b'{"id": "x"}', b'{"id": null}', b'{"model": 1}', b'{"": 1}'),
+    *(b'{"model": ""}', b'{"title": "a\\u0000"}', b'{"owner": "x"}', b'{"max_iterations": 0}', b'{"max_seconds": -1}'),
+    *(b'{"max_iterations": 1.5}', b'{"max_iterations": true}', b'{"max_seconds": "1"}', b'{"max_seconds": 1e99}'),
+    json.dumps({"system_prompt": "x" * 65_537}).encode(),
+    json.dumps({"title": "x" * 201}).encode(),
 ]
 NO_SUCH_TASK = [
     *("x", "0", "-1", "null", "undefined", NOBODYS, NOBODYS.upper().replace("8", "A"), NOBODYS[:-1], NOBODYS + "0"),
@@ -105,7 +109,7 @@ NO_SUCH_SESSION = [
     "%25s",
 ]
 NO_SUCH_ROUTE = [
-    *("/", "/sessions/", "/session", "/tasks", "/tasks/", "/SESSIONS", "/sessions/x/y", "/healthz/", "/healthz/x"),
+    *("/", "/sessions/", "/session", "/tasks/", "/SESSIONS", "/sessions/x/y", "/healthz/", "/healthz/x"),
     *(
         "/favicon.ico",
         "/.env",
@@ -122,10 +126,10 @@ NO_SUCH_ROUTE = [
     f"/tasks/{NOBODYS}/stream/",
 ]
 NO_SUCH_METHOD = [
-    *(("PUT", "/sessions"), ("DELETE", "/sessions"), ("PATCH", SESSION), ("DELETE", SESSION), ("POST", SESSION)),
+    *(("PUT", "/sessions"), ("DELETE", "/sessions"), ("PATCH", "/tasks"), ("PUT", SESSION), ("POST", SESSION)),
     *(("GET", f"{SESSION}/messages"), ("PUT", f"{SESSION}/messages"), ("POST", f"/tasks/{NOBODYS}")),
     *(("POST", f"/tasks/{NOBODYS}/stream"), ("HEAD", f"/tasks/{NOBODYS}/stream"), ("OPTIONS", "/sessions")),
-    *(("POST", "/healthz"), ("DELETE", "/readyz"), ("TRACE", "/sessions"), ("GET", "/sessions")),
+    *(("POST", "/healthz"), ("DELETE", "/readyz"), ("TRACE", "/sessions"), ("POST", "/tasks")),
 ]
 FOREIGN_HOSTS = [
     *("evil.test", "evil.test:8080", "localhost.evil.test", "127.0.0.1.evil.test", "127.0.0.1@evil.test", "0.0.0.0"),
@@ -146,6 +150,29 @@ TABLE: dict[str, list[Bad]] = {
     "a body that is not JSON": [Bad(400, "POST", f"{SESSION}/messages", body) for body in NOT_JSON],
     "the same for a session": [Bad(400, "POST", "/sessions", body) for body in NOT_JSON[:6]],
     "JSON that is no message": [Bad(422, "POST", f"{SESSION}/messages", body) for body in NOT_A_MESSAGE],
+    "a change that is none": [
+        Bad(422, "PATCH", SESSION, body) for body in (*NOT_A_SESSION[5:6], b'{"owner": ""}', b'{"messages": []}')
+    ],
+    "no place in a list": [
+        Bad(422, "GET", f"{path}?{name}={value}")
+        for path, name in (("/sessions", "before"), ("/tasks", "before"), (f"{SESSION}/tasks", "after"))
+        for value in ("", "x", "-1", "1.5", "9" * 20, "9223372036854775808", "%D9%A1", f"1&{name}=2", "+1")
+    ],
+    "no number of entries": [
+        Bad(422, "GET", f"/sessions?limit={value}") for value in ("0", "101", "-1", "x", "", "1e1", "1&limit=1")
+    ],
+    "no task that could be": [
+        Bad(422, "GET", f"/tasks?{query}")
+        for query in ("status=done", "status=", "kind=x", "session=", "owner=", "owner=a&owner=b", f"owner={'x' * 256}")
+    ],
+    "no key": [
+        Bad(422, "POST", path, body, tuple(("Idempotency-Key", key) for key in keys))
+        for path, body in (("/sessions", b"{}"), (f"{SESSION}/messages", text("Hi")))
+        for keys in (("",), ("a b",), ("x" * 129,), ("\u00e9",), ("a", "a"))
+    ],
+    "no such way to be answered": [
+        Bad(422, "POST", f"{SESSION}/messages?stream={value}", text("Hi")) for value in ("0", "true", "", "1&stream=1")
+    ],
     "JSON that is no session": [Bad(422, "POST", "/sessions", body) for body in NOT_A_SESSION],
     "no message at all": [Bad(422, "POST", f"{SESSION}/messages"), Bad(422, "POST", f"{SESSION}/messages", b"")],
     "a message that is too large": [
@@ -478,16 +505,16 @@ async def test_a_client_that_goes_while_it_posts_is_no_mistake_of_ours(
     doors: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, left = asyncio.Event(), asyncio.Event()
-    parse_body = bodies.parse_body
+    read_body = bodies.read_body
 
     async def parse(*arguments: Any) -> object:
         reading.set()
         try:
-            return await parse_body(*arguments)
+            return await read_body(*arguments)
         finally:
             left.set()
 
-    monkeypatch.setattr(bodies, "parse_body", parse)
+    monkeypatch.setattr(bodies, "read_body", parse)
     with structlog.testing.capture_logs() as logs:
         _, writer = await asyncio.open_connection(urlsplit(doors.url).hostname, urlsplit(doors.url).port)
         writer.write(BROKEN["a body that stops"])

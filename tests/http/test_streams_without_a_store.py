@@ -12,6 +12,7 @@ from service.adapters.memory_archive import MemoryArchive
 from service.adapters.memory_database import MemoryDatabase
 from service.adapters.memory_doorbell import MemoryDoorbell
 from service.adapters.memory_log import MemoryHints, MemoryLogStore
+from service.adapters.memory_messages import MemoryMessages
 from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
 from service.http.health import HealthRoutes
@@ -83,6 +84,7 @@ class Doors:
 async def doors() -> AsyncIterator[Doors]:
     hints, archive, database = MemoryHints(), MemoryArchive(), MemoryDatabase()
     store, tasks = MemoryLogStore(hints), MemoryTasks(database)
+    sessions, messages = MemorySessions(database), MemoryMessages(database)
     redis, postgres = Switched(store, LogUnavailable), Switched(archive, DatabaseUnavailable)
     watch = StoreWatch({}, lambda: datetime.now(UTC), time.monotonic)
     house = House(
@@ -92,7 +94,10 @@ async def doors() -> AsyncIterator[Doors]:
         archive=archive,
         archived=postgres,
         hints=hints,
-        sessions=MemorySessions(database),
+        sessions=sessions,
+        removals=sessions,
+        messages=messages,
+        chats=messages,
         tasks=tasks,
         queue=tasks,
         directory=postgres,

@@ -16,21 +16,25 @@ from consumers.tasks import POLL_SECONDS, Worker
 from service.adapters.memory_archive import MemoryArchive
 from service.adapters.memory_database import MemoryDatabase
 from service.adapters.memory_log import MemoryLogStore
+from service.adapters.memory_messages import MemoryMessages
 from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
 from service.agent.step import Clock, Steps
 from service.agent.turn import Turns
+from service.model.caller import EVERYONES
 from service.model.errors import DatabaseUnavailable, LogUnavailable
 from service.model.events import TextPart, Usage
 from service.model.generation import CallEnded, Piece, TextPiece, Utterance
 from service.model.ids import SessionId, TaskId
 from service.model.position import BEGINNING
+from service.model.session import NewMessage, Posted
 from service.registry.facts import SharedFacts
 from service.registry.follow import LOST_TAIL_PATIENCE_SECONDS, Follower
 from service.registry.hub import Hub, hub
 from service.registry.pages import log_pages
 from service.registry.writer import log_writer
 from service.sessions.conversations import Conversations
+from service.sessions.tasks import Tasks
 from tests.races.connections import Connections
 from tests.races.ends import check
 from tests.races.loop import ShuffledLoop
@@ -125,11 +129,12 @@ class Core:
             self._now, self.loop.time, lambda: f"{next(numbers):08d}-0000-7000-8000-000000000000"
         )
         self.tasks = Ledger(parts.tasks(self.database), self.loop.time)
-        self.sessions = MemorySessions(self.database)
+        self.sessions, self.messages = MemorySessions(self.database), MemoryMessages(self.database)
         self.hints = SlowHints(self.loop)
         self.store = Annals(parts.store(self.hints), self.database)
         self.bell = SlowBell(self.loop)
-        self.conversations = Conversations(self.sessions, self.tasks, self.bell)
+        self.conversations = Conversations(self.sessions, self.messages, self.bell)
+        self.controls = Tasks(self.tasks, self.bell, self.loop.time)
         self.readers: list[Connections] = []
         self.workers: list[Working] = []
         self.doors: list[Serving] = []
@@ -169,14 +174,14 @@ class Core:
         wrong = timedelta(seconds=self.random.uniform(-60, 60))
         logs = self._wire(self.store, process, LogUnavailable)
         queue = self._wire(self.tasks, process, DatabaseUnavailable)
-        sessions = self._wire(self.sessions, process, DatabaseUnavailable)
+        messages = self._wire(self.messages, process, DatabaseUnavailable)
         clock = Clock(lambda: self._now() + wrong, self.loop.time, asyncio.sleep)
         async with log_writer(logs, lambda: int((self._now() + wrong).timestamp() * 1000)) as writer:
             turns = self._parts.turns(
                 writer=writer,
                 logs=logs,
                 queue=queue,
-                sessions=sessions,
+                messages=messages,
                 steps=self._parts.steps(self.author, clock, self.random.random),
                 clock=clock,
             )
@@ -210,8 +215,12 @@ class Core:
 
     def post(self, session_id: SessionId | None = None) -> TaskId:
         """A message, in a session of its own unless one is named."""
-        session_id = session_id or at_once(self.sessions.create()).id
-        return at_once(self.conversations.post(session_id, [TextPart("Hi")])).task_id
+        session_id = session_id or at_once(self.sessions.create(None)).id
+        return self.say(session_id).task_id
+
+    def say(self, session_id: SessionId) -> Posted:
+        """A message in a session."""
+        return at_once(self.conversations.post(EVERYONES, session_id, NewMessage((TextPart("Hi"),))))
 
     def read(self, task_id: TaskId, door: Serving | None = None) -> Connections:
         """A reader from the beginning."""

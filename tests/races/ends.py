@@ -21,7 +21,7 @@ def check(core: "Core") -> None:
     for row in core.database.tasks.values():
         assert row.log_closed, "a task is left over"
         assert row.task.has_ended
-        assert not core.database.is_busy(row.task.session_id)
+        assert core.database.open_turn(row.task.session_id) is None
         assert core.is_forgetful or core.store.is_whole(row.task.id), "what was acknowledged is not there"
         _check_messages(core, row.task)
         if core.store.store._there(row.task.id).closed or not core.is_forgetful:

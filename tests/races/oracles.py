@@ -7,11 +7,10 @@ from service.adapters.memory_database import MemoryDatabase
 from service.adapters.memory_log import MemoryLogStore
 from service.adapters.memory_tasks import MemoryTasks
 from service.model.encoding import frames, unframed
-from service.model.events import Chunk
 from service.model.ids import Epoch, TaskId
 from service.model.log import AppendResult, Batch, Fenced, Opened, Stored, StoredEvent
 from service.model.position import BEGINNING, Position
-from service.model.task import Claim, End, Held
+from service.model.task import Claim, End, Ended, Held
 
 FIRST = Epoch(1)
 
@@ -135,11 +134,11 @@ class Ledger:
         self._grant(taken, lease_seconds)
         return taken
 
-    async def end(self, claim: Claim, end: End) -> tuple[Chunk, ...]:
-        ending = await self.tasks.end(claim, end)
+    async def end(self, claim: Claim, end: End) -> Ended:
+        ended = await self.tasks.end(claim, end)
         if not self._holds(claim):
             self.broken.append("who lost a task ends it")
-        return ending
+        return ended
 
     async def close(self, claim: Claim) -> None:
         await self.tasks.close(claim)

@@ -14,12 +14,12 @@ from service.agent.recorder import Recorder
 from service.agent.step import Steps
 from service.agent.turn import Turns
 from service.model.encoding import framed, unframed
-from service.model.events import Chunk, FinishReason
+from service.model.events import FinishReason
 from service.model.generation import Utterance
 from service.model.ids import Epoch, TaskId
 from service.model.log import AppendResult, Batch, Closed, Hint, Interrupted, Listening, Page
 from service.model.position import BEGINNING, Position
-from service.model.task import Claim, End
+from service.model.task import Claim, End, Ended
 from service.registry.follow import Followed, Follower, _Reading
 from service.registry.hub import Channel, Hub, hub
 from service.registry.ports import HintFeed, Hints, LogStore
@@ -92,7 +92,7 @@ async def deaf_hub(hints: Hints, *, tick_seconds: float) -> AsyncIterator[Hub]:
 class EndsTwice(MemoryTasks):
     """Pitfall 19: the last one that ends a task wins."""
 
-    async def end(self, claim: Claim, end: End) -> tuple[Chunk, ...]:
+    async def end(self, claim: Claim, end: End) -> Ended:
         if (row := self._held(claim)) is not None:
             row.ending = None
         return await super().end(claim, end)
@@ -164,7 +164,7 @@ class ClosedComesFirst(MemoryLogStore):
 class FinishesBeforeItCommits(Turns):
     """Pitfall 69: the log says that the task has ended before the database knows how."""
 
-    async def _attempt(self, claim: Claim, task_log: TaskLog, decide: Any, cancellation: Cancellation) -> None:
+    async def _attempt(self, claim: Claim, task_log: TaskLog, decide: Any, cancellation: Cancellation) -> Any:
         if claim.owed is not None or task_log.was_closed:
             return await super()._attempt(claim, task_log, decide, cancellation)
         fold = await fold_log(self._logs, claim.task.id, task_log.last)
@@ -172,11 +172,11 @@ class FinishesBeforeItCommits(Turns):
         await task_log.append(*closing(claim, fold, end.ending))
         await self._queue.end(claim, end)
         await self._queue.close(claim)
-        return None
+        return end.status, False
 
 
 class EndsWhatIsNotHis(MemoryTasks):
     """Pitfall 70: a worker that was paused before its commit commits over its successor."""
 
-    async def end(self, claim: Claim, end: End) -> tuple[Chunk, ...]:
+    async def end(self, claim: Claim, end: End) -> Ended:
         return await super().end(replace(claim, epoch=self._database.tasks[claim.task.id].epoch), end)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from service.model.errors import SessionBusy
+from service.model.caller import EVERYONES
 from service.model.ids import SessionId, TaskId
 from service.model.task import Task
 from tests.races.core import HEARTBEAT_SECONDS, LEASE_SECONDS, PARTS, Core, Parts, Serving, Working
@@ -159,10 +159,7 @@ def finish(core: Core) -> None:
 
 
 def _post_again(core: Core, session_id: SessionId) -> None:
-    try:
-        core.post(session_id)
-    except SessionBusy as error:
-        raise AssertionError("the log has ended, and its session is busy") from error
+    assert core.say(session_id).status == "accepted", "the log has ended, and its session is busy"
 
 
 @dataclass(frozen=True)
@@ -226,7 +223,7 @@ def cancel(core: Core) -> None:
 
 
 def _cancel(core: Core, task_id: TaskId, answered: list[Task]) -> None:
-    answered.append(at_once(core.conversations.cancel(task_id)))
+    answered.append(at_once(core.controls.cancel(EVERYONES, task_id)))
 
 
 def _stop_if(core: Core, process: Process, dies: bool) -> None:

@@ -6,13 +6,17 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from service.adapters.postgres import Database
+from service.adapters.postgres_messages import PostgresMessages
 from service.adapters.postgres_sessions import PostgresSessions
 from service.adapters.postgres_tasks import PostgresTasks
-from service.model.errors import NotFound, PlayheadError, SessionBusy
+from service.model.caller import EVERYONES
+from service.model.errors import NotFound, PlayheadError
 from service.model.events import TextPart
 from service.model.ids import SessionId, TaskId
+from service.model.session import UNSET, NewMessage, Session
 from service.model.task import CancelRequested, Rung, TaskDue
 from service.sessions.conversations import BlankMessage, Conversations, MessageTooLarge
+from service.sessions.tasks import Tasks
 
 KIB = 1024
 
@@ -44,12 +48,21 @@ def bell(database: Database) -> Bell:
 
 @pytest.fixture
 def conversations(database: Database, bell: Bell) -> Conversations:
-    return Conversations(PostgresSessions(database), PostgresTasks(database), bell)
+    return Conversations(PostgresSessions(database), PostgresMessages(database), bell)
+
+
+@pytest.fixture
+def tasks(database: Database, bell: Bell) -> Tasks:
+    return Tasks(PostgresTasks(database), bell)
+
+
+def said(*texts: str) -> NewMessage:
+    return NewMessage(tuple(TextPart(text) for text in texts))
 
 
 async def test_workers_are_told_after_the_message_is_stored(conversations: Conversations, bell: Bell) -> None:
-    session = await conversations.create()
-    await conversations.post(session.id, [TextPart("Hi")])
+    session = await conversations.create(None, UNSET)
+    await conversations.post(EVERYONES, session.id, said("Hi"))
     assert bell.queued == [1]
 
 
@@ -80,52 +93,70 @@ REFUSED: list[tuple[Sequence[str], type[PlayheadError]]] = [
 async def test_what_is_refused_is_not_stored_and_nobody_is_told(
     conversations: Conversations, bell: Bell, texts: list[str], error: type[PlayheadError]
 ) -> None:
-    session = await conversations.create()
+    session = await conversations.create(None, UNSET)
     with pytest.raises(error):
-        await conversations.post(session.id, [TextPart(text) for text in texts])
-    assert await conversations.read(session.id) == session
+        await conversations.post(EVERYONES, session.id, said(*texts))
+    assert await conversations.read(EVERYONES, session.id) == Session(session, (), (), earlier=False)
     assert bell.queued == []
 
 
 @pytest.mark.parametrize("texts", FITTING.values(), ids=FITTING.keys())
 async def test_what_just_fits_is_stored_whole(conversations: Conversations, texts: list[str]) -> None:
-    session = await conversations.create()
-    await conversations.post(session.id, [TextPart(text) for text in texts])
-    (message,) = (await conversations.read(session.id)).messages
+    session = await conversations.create(None, UNSET)
+    await conversations.post(EVERYONES, session.id, said(*texts))
+    (message,) = (await conversations.read(EVERYONES, session.id)).messages
     assert [part["text"] for part in message.parts] == texts
 
 
-async def test_a_busy_session_refuses_and_nobody_is_told(conversations: Conversations, bell: Bell) -> None:
-    session = await conversations.create()
-    await conversations.post(session.id, [TextPart("Hi")])
-    with pytest.raises(SessionBusy):
-        await conversations.post(session.id, [TextPart("Hi")])
+async def test_nobody_is_told_of_a_message_that_waits(conversations: Conversations, bell: Bell) -> None:
+    session = await conversations.create(None, UNSET)
+    await conversations.post(EVERYONES, session.id, said("Hi"))
+    assert (await conversations.post(EVERYONES, session.id, said("Hi"))).status == "pending"
     assert len(bell.queued) == 1
 
 
-async def test_what_does_not_exist_is_not_found(conversations: Conversations, bell: Bell) -> None:
+async def test_a_blank_message_is_no_other_wording(conversations: Conversations, bell: Bell) -> None:
+    session = await conversations.create(None, UNSET)
+    posted = await conversations.post(EVERYONES, session.id, said("Hi"))
+    with pytest.raises(BlankMessage):
+        await conversations.answer_again(EVERYONES, session.id, posted.message_id, said(" "))
+
+
+async def test_what_runs_of_a_deleted_session_is_to_be_cancelled(conversations: Conversations, bell: Bell) -> None:
+    session = await conversations.create(None, UNSET)
+    posted = await conversations.post(EVERYONES, session.id, said("Hi"))
+    await conversations.delete(EVERYONES, session.id)
+    assert bell.rung == [TaskDue(), CancelRequested(posted.task_id)]
+    assert bell.to_be_cancelled == [0, 1]
     with pytest.raises(NotFound):
-        await conversations.read(SessionId("nobody's"))
+        await conversations.delete(EVERYONES, session.id)
+
+
+async def test_what_does_not_exist_is_not_found(conversations: Conversations, tasks: Tasks, bell: Bell) -> None:
     with pytest.raises(NotFound):
-        await conversations.post(SessionId("nobody's"), [TextPart("Hi")])
+        await conversations.read(EVERYONES, SessionId("nobody's"))
     with pytest.raises(NotFound):
-        await conversations.task(TaskId("01890000-0000-7000-8000-000000000000"))
+        await conversations.post(EVERYONES, SessionId("nobody's"), said("Hi"))
+    with pytest.raises(NotFound):
+        await tasks.read(EVERYONES, TaskId("01890000-0000-7000-8000-000000000000"))
     assert bell.queued == []
 
 
-async def test_workers_are_told_of_a_cancellation_after_it_is_stored(conversations: Conversations, bell: Bell) -> None:
-    session = await conversations.create()
-    posted = await conversations.post(session.id, [TextPart("Hi")])
-    await conversations.cancel(posted.task_id)
+async def test_workers_are_told_of_a_cancellation_after_it_is_stored(
+    conversations: Conversations, tasks: Tasks, bell: Bell
+) -> None:
+    session = await conversations.create(None, UNSET)
+    posted = await conversations.post(EVERYONES, session.id, said("Hi"))
+    await tasks.cancel(EVERYONES, posted.task_id)
     assert bell.rung == [TaskDue(), CancelRequested(posted.task_id)]
     assert bell.to_be_cancelled == [0, 1]
 
 
 async def test_nobody_is_told_to_cancel_what_has_ended(
-    conversations: Conversations, bell: Bell, database: Database
+    conversations: Conversations, tasks: Tasks, bell: Bell, database: Database
 ) -> None:
-    session = await conversations.create()
-    posted = await conversations.post(session.id, [TextPart("Hi")])
+    session = await conversations.create(None, UNSET)
+    posted = await conversations.post(EVERYONES, session.id, said("Hi"))
     await database.fetch("UPDATE tasks SET status = 'succeeded', ending = '[]'")
-    assert (await conversations.cancel(posted.task_id)).has_ended
+    assert (await tasks.cancel(EVERYONES, posted.task_id)).has_ended
     assert bell.rung == [TaskDue()]

@@ -1,16 +1,106 @@
 -- :read
--- A task as it stands.
-SELECT id::text, session_id, kind, status, input_id, answer_id, created_at, started_at, finished_at, error_type, usage,
-       cancel_requested_at
-FROM tasks
-WHERE id = $1;
+-- A task as it stands, of a session within reach ($2: everything, $3: one owner's).
+SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+       t.error_type, t.usage, t.cancel_requested_at, t.seq
+FROM tasks t JOIN sessions s ON s.id = t.session_id
+WHERE t.id = $1 AND s.deleted_at IS NULL AND ($2::boolean OR s.owner IS NOT DISTINCT FROM $3::text);
 
 -- :cancel
 -- A task that has not ended is to be cancelled; the first time that somebody wanted it counts.
-UPDATE tasks SET cancel_requested_at = coalesce(cancel_requested_at, now())
-WHERE id = $1 AND status IN ('queued', 'running')
-RETURNING id::text, session_id, kind, status, input_id, answer_id, created_at, started_at, finished_at, error_type, usage,
-          cancel_requested_at;
+UPDATE tasks t SET cancel_requested_at = coalesce(t.cancel_requested_at, now())
+FROM sessions s
+WHERE t.id = $1 AND t.status IN ('queued', 'running') AND s.id = t.session_id
+  AND s.deleted_at IS NULL AND ($2::boolean OR s.owner IS NOT DISTINCT FROM $3::text)
+RETURNING t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+          t.error_type, t.usage, t.cancel_requested_at, t.seq;
+
+-- :newest_of_session
+-- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2: here by what narrows them down most, which
+-- an index has in their order. A session.
+SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+       t.error_type, t.usage, t.cancel_requested_at, t.seq
+FROM tasks t JOIN sessions s ON s.id = t.session_id
+WHERE t.session_id = $7::text
+  AND t.seq < coalesce($2::bigint, 9223372036854775807) AND s.deleted_at IS NULL
+  AND ($3::boolean OR s.owner IS NOT DISTINCT FROM $4::text)
+  AND ($5::text IS NULL OR t.status = $5::text) AND ($6::text IS NULL OR t.kind = $6::text)
+  AND ($7::text IS NULL OR t.session_id = $7::text) AND ($8::text IS NULL OR t.owner = $8::text)
+ORDER BY t.seq DESC
+LIMIT $1;
+
+-- :newest_of_owner
+-- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2: here by what narrows them down most, which
+-- an index has in their order. An owner.
+SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+       t.error_type, t.usage, t.cancel_requested_at, t.seq
+FROM tasks t JOIN sessions s ON s.id = t.session_id
+WHERE t.owner = coalesce($8::text, $4::text)
+  AND t.seq < coalesce($2::bigint, 9223372036854775807) AND s.deleted_at IS NULL
+  AND ($3::boolean OR s.owner IS NOT DISTINCT FROM $4::text)
+  AND ($5::text IS NULL OR t.status = $5::text) AND ($6::text IS NULL OR t.kind = $6::text)
+  AND ($7::text IS NULL OR t.session_id = $7::text) AND ($8::text IS NULL OR t.owner = $8::text)
+ORDER BY t.seq DESC
+LIMIT $1;
+
+-- :newest_of_nobody
+-- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2: here by what narrows them down most, which
+-- an index has in their order. Nobody.
+SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+       t.error_type, t.usage, t.cancel_requested_at, t.seq
+FROM tasks t JOIN sessions s ON s.id = t.session_id
+WHERE t.owner IS NULL
+  AND t.seq < coalesce($2::bigint, 9223372036854775807) AND s.deleted_at IS NULL
+  AND ($3::boolean OR s.owner IS NOT DISTINCT FROM $4::text)
+  AND ($5::text IS NULL OR t.status = $5::text) AND ($6::text IS NULL OR t.kind = $6::text)
+  AND ($7::text IS NULL OR t.session_id = $7::text) AND ($8::text IS NULL OR t.owner = $8::text)
+ORDER BY t.seq DESC
+LIMIT $1;
+
+-- :newest_of_status
+-- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2: here by what narrows them down most, which
+-- an index has in their order. A status.
+SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+       t.error_type, t.usage, t.cancel_requested_at, t.seq
+FROM tasks t JOIN sessions s ON s.id = t.session_id
+WHERE t.status = $5::text
+  AND t.seq < coalesce($2::bigint, 9223372036854775807) AND s.deleted_at IS NULL
+  AND ($3::boolean OR s.owner IS NOT DISTINCT FROM $4::text)
+  AND ($5::text IS NULL OR t.status = $5::text) AND ($6::text IS NULL OR t.kind = $6::text)
+  AND ($7::text IS NULL OR t.session_id = $7::text) AND ($8::text IS NULL OR t.owner = $8::text)
+ORDER BY t.seq DESC
+LIMIT $1;
+
+-- :newest
+-- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2: here by what narrows them down most, which
+-- an index has in their order. Nothing does.
+SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+       t.error_type, t.usage, t.cancel_requested_at, t.seq
+FROM tasks t JOIN sessions s ON s.id = t.session_id
+WHERE t.seq > 0
+  AND t.seq < coalesce($2::bigint, 9223372036854775807) AND s.deleted_at IS NULL
+  AND ($3::boolean OR s.owner IS NOT DISTINCT FROM $4::text)
+  AND ($5::text IS NULL OR t.status = $5::text) AND ($6::text IS NULL OR t.kind = $6::text)
+  AND ($7::text IS NULL OR t.session_id = $7::text) AND ($8::text IS NULL OR t.owner = $8::text)
+ORDER BY t.seq DESC
+LIMIT $1;
+
+-- :of_session
+-- A session's tasks behind $5, in their order; one row without a task where there is none.
+SELECT t.*
+FROM sessions s LEFT JOIN LATERAL (
+    SELECT o.id::text, o.session_id, o.kind, o.status, o.input_id, o.answer_id, o.created_at, o.started_at, o.finished_at,
+           o.error_type, o.usage, o.cancel_requested_at, o.seq
+    FROM tasks o
+    WHERE o.session_id = s.id AND o.seq > $5
+    ORDER BY o.seq
+    LIMIT $4
+) t ON true
+WHERE s.id = $1 AND s.deleted_at IS NULL AND ($2::boolean OR s.owner IS NOT DISTINCT FROM $3::text)
+ORDER BY t.seq;
+
+-- :ownership
+-- Whose a task is.
+SELECT s.owner FROM tasks t JOIN sessions s ON s.id = t.session_id WHERE t.id = $1 AND s.deleted_at IS NULL;
 
 -- :facts
 -- What is known of a task's log.
@@ -68,7 +158,7 @@ WITH lapsed AS MATERIALIZED (
     TABLE lapsed UNION ALL TABLE started
 )
 SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
-       t.error_type, t.usage, t.cancel_requested_at, t.ending, lease.epoch, lease.lost_attempts
+       t.error_type, t.usage, t.cancel_requested_at, t.seq, t.ending, lease.epoch, lease.lost_attempts
 FROM claimed t JOIN lease ON lease.task_id = t.id;
 
 -- :renew
@@ -85,29 +175,11 @@ UPDATE leases l SET epoch = l.epoch + 1, lease_until = now() + $3
 FROM tasks t
 WHERE l.task_id = $1 AND l.epoch = $2 AND l.lease_until > now() AND t.id = l.task_id
 RETURNING t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
-          t.error_type, t.usage, t.cancel_requested_at, t.ending, l.epoch, l.lost_attempts;
+          t.error_type, t.usage, t.cancel_requested_at, t.seq, t.ending, l.epoch, l.lost_attempts;
 
 -- :end
--- The end of a task and all that hangs on it, by its holder alone: the status, what its log is owed, and the assistant's
--- message ($8) or the return of the input ($9). The session is locked first, then the lease. What ends without having been
--- run has started when it finished.
-WITH session AS MATERIALIZED (
-    SELECT s.id FROM sessions s JOIN tasks t ON t.session_id = s.id WHERE t.id = $1 FOR UPDATE OF s
-), lease AS MATERIALIZED (
-    SELECT l.task_id FROM leases l, session WHERE l.task_id = $1 AND l.epoch = $2 FOR UPDATE OF l
-), ended AS (
-    UPDATE tasks t SET status = $3, ending = $4, usage = $5, error_type = $6, finished_at = $7,
-                       started_at = coalesce(t.started_at, $7)
-    FROM lease WHERE t.id = lease.task_id AND t.status IN ('queued', 'running')
-    RETURNING t.id, t.session_id, t.input_id, t.answer_id
-), answer AS (
-    INSERT INTO messages (session_id, id, role, parts, task_id)
-    SELECT session_id, answer_id, 'assistant', $8, id FROM ended WHERE $8::json IS NOT NULL
-), bounced AS (
-    DELETE FROM messages m USING ended
-    WHERE $9 AND m.session_id = ended.session_id AND m.id = ended.input_id
-)
-SELECT FROM ended;
+-- The end of a task and all that hangs on it, by its holder alone.
+SELECT has_ended, next_task FROM playhead_end($1, $2, $3, $4, $5, $6, $7, $8, $9);
 
 -- :ending
 -- What an ended task's log is owed, as its holder sees it.

@@ -1,0 +1,101 @@
+"""The streams of this process: answering with a log, and cutting all of them at the end."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from typing import Final
+
+from aiohttp import web
+
+from service.http.sse import answer_stream
+from service.model.errors import NotFound, StoreUnavailable, UnknownMessage
+from service.model.ids import MessageId, SessionId, TaskId
+from service.model.position import BEGINNING, Position
+from service.registry.follow import Begun, Followed, Follower, Heartbeat
+from service.sessions.conversations import Conversations
+
+LOOK_SECONDS: Final = 0.2
+MAX_LOOK_SECONDS: Final = 1.0
+"""Between two looks whether a message in the mailbox was taken; the pause doubles up to this."""
+
+
+class Streams:
+    """Answers requests with streams."""
+
+    def __init__(
+        self,
+        follower: Follower,
+        conversations: Conversations,
+        *,
+        heartbeat_seconds: float,
+        write_timeout_seconds: float,
+    ) -> None:
+        self._follower = follower
+        self._conversations = conversations
+        self._heartbeat_seconds = heartbeat_seconds
+        self._write_timeout_seconds = write_timeout_seconds
+        self._streaming: set[asyncio.Task[object]] = set()
+
+    async def answer(
+        self, request: web.Request, task_id: TaskId, after: Position, *, refuse_gaps: bool
+    ) -> web.StreamResponse:
+        """The task's log from a position on. That the caller may follow it has been checked."""
+        return await self._send(request, self._follower.follow(task_id, after), refuse_gaps=refuse_gaps)
+
+    async def answer_taken(
+        self, request: web.Request, session_id: SessionId, message_id: MessageId
+    ) -> web.StreamResponse:
+        """The whole log of the task that takes a message; heartbeats until it is known which one that is."""
+        return await self._send(request, self._taken(session_id, message_id), refuse_gaps=False)
+
+    async def _taken(self, session_id: SessionId, message_id: MessageId) -> AsyncGenerator[Followed]:
+        """Before Begun, whatever is the matter is raised; behind it stores that are away are waited for."""
+        now = asyncio.get_running_loop().time
+        has_begun, pause, beat_at = False, LOOK_SECONDS, now() + self._heartbeat_seconds
+        while True:
+            try:
+                task_id = await self._conversations.taken_by(session_id, message_id)
+                if task_id is not None:
+                    async with aclosing(self._follower.follow(task_id, BEGINNING)) as items:
+                        async for item in items:
+                            yield item
+                    return
+            except StoreUnavailable:
+                if not has_begun:
+                    raise
+            except (UnknownMessage, NotFound):
+                if not has_begun:
+                    raise
+                return  # its session was deleted
+            if not has_begun:
+                yield Begun(None, None)
+                has_begun = True
+            elif now() >= beat_at:
+                yield Heartbeat()
+                beat_at = now() + self._heartbeat_seconds
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, MAX_LOOK_SECONDS)
+
+    async def _send(
+        self, request: web.Request, items: AsyncGenerator[Followed], *, refuse_gaps: bool
+    ) -> web.StreamResponse:
+        with self._cut_at_the_end():
+            return await answer_stream(
+                request, items, refuse_gaps=refuse_gaps, write_timeout_seconds=self._write_timeout_seconds
+            )
+
+    @contextmanager
+    def _cut_at_the_end(self) -> Iterator[None]:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a request is handled by a task")
+        self._streaming.add(task)
+        try:
+            yield
+        finally:
+            self._streaming.discard(task)
+
+    async def cut(self, app: web.Application) -> None:
+        """Cut every reader off, in mid-stream, as a lost connection does: so it knows that it has to come back."""
+        for task in self._streaming:
+            task.cancel()
