@@ -12,7 +12,7 @@ from service.model.errors import ConfigurationError
 OLDEST: Final = 15
 """The oldest major version of PostgreSQL."""
 
-KNOWN_VERSION: Final = 4
+KNOWN_VERSION: Final = 5
 """The version that schema.sql writes."""
 
 ISOLATION: Final = "read committed"

@@ -1,18 +1,23 @@
 """The table of routes, and the server that stands behind it."""
 
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from aiohttp import web
 
+from service.access.callers import Callers
+from service.http.auth import FOLLOW, OPERATE, PUBLIC, READ, READ_OWN, WRITE, Taken, asking
 from service.http.connection import Connection
+from service.http.cors import allowing, preflights
 from service.http.health import HealthRoutes
 from service.http.listener import Listener, descriptors_room
 from service.http.local import only_local
-from service.http.problems import problems
+from service.http.problems import Handler, problems
+from service.http.request_ids import name_answer, request_ids
 from service.http.sessions import SessionRoutes
 from service.http.tasks import TaskRoutes
 from service.model.errors import ConfigurationError
@@ -30,21 +35,53 @@ STOP_SECONDS: Final = 2.0
 at once: their readers come back, to whoever serves then."""
 
 
-def make_app(sessions: SessionRoutes, tasks: TaskRoutes, health: HealthRoutes) -> web.Application:
-    """All routes."""
-    app = web.Application(middlewares=[problems, only_local], client_max_size=MAX_BODY_BYTES)
-    app.add_routes(
-        [
-            web.post("/sessions", sessions.create),
-            web.get("/sessions/{session_id}", sessions.read, allow_head=False),
-            web.post("/sessions/{session_id}/messages", sessions.post),
-            web.get("/tasks/{task_id}", tasks.read, allow_head=False),
-            web.post("/tasks/{task_id}/cancel", tasks.cancel),
-            web.get("/tasks/{task_id}/stream", tasks.stream, allow_head=False),
-            web.get("/healthz", health.alive),
-            web.get("/readyz", health.ready),
-        ]
-    )
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A line of the table. None can be without what it takes."""
+
+    method: str
+    path: str
+    handler: Handler
+    takes: Taken
+
+
+def routes(sessions: SessionRoutes, tasks: TaskRoutes, health: HealthRoutes) -> list[Route]:
+    """The table."""
+    return [
+        Route("POST", "/sessions", sessions.create, WRITE),
+        Route("GET", "/sessions/{session_id}", sessions.read, READ),
+        Route("POST", "/sessions/{session_id}/messages", sessions.post, WRITE),
+        Route("GET", "/tasks/{task_id}", tasks.read, READ),
+        Route("POST", "/tasks/{task_id}/cancel", tasks.cancel, OPERATE),
+        Route("GET", "/tasks/{task_id}/stream", tasks.stream, FOLLOW),
+        Route("POST", "/tasks/{task_id}/token", tasks.token, READ_OWN),
+        Route("GET", "/healthz", health.alive, PUBLIC),
+        Route("HEAD", "/healthz", health.alive, PUBLIC),
+        Route("GET", "/readyz", health.ready, PUBLIC),
+        Route("HEAD", "/readyz", health.ready, PUBLIC),
+    ]
+
+
+def make_app(
+    sessions: SessionRoutes,
+    tasks: TaskRoutes,
+    health: HealthRoutes,
+    callers: Callers,
+    *,
+    is_local: bool,
+    origins: Collection[str] = (),
+) -> web.Application:
+    """All routes. Where `is_local`, only programs of this machine are answered. Pages of `origins` may ask, too."""
+    table = routes(sessions, tasks, health)
+    taken: dict[web.AbstractRoute, Taken] = {}
+    middlewares = [request_ids, problems, *([only_local(origins)] if is_local else [])]
+    middlewares += [preflights(origins, [route.method for route in table]), asking(callers, taken)]
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
+    for route in table:
+        taken[app.router.add_route(route.method, route.path, route.handler)] = route.takes
+    app.on_response_prepare.append(name_answer)
+    if origins:
+        app.on_response_prepare.append(allowing(origins))
     app.on_shutdown.append(tasks.cut_streams)
     return app
 

@@ -39,6 +39,11 @@ def before(request: web.Request) -> MessageId | None:
     return MessageId(given[0])
 
 
+def names(request: web.Request) -> dict[str, str]:
+    """What the path names, for a log line: ids, and a mark in the place of what cannot be one."""
+    return {name: text if _ID.fullmatch(text) else "no id" for name, text in request.match_info.items()}
+
+
 def position(request: web.Request) -> Position:
     """After which event to go on: the header `Last-Event-ID`, else `?last_message_id=`, else the beginning.
 

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 from aiohttp import web
 
-from service.http import bodies, paths
+from service.access.callers import Callers
+from service.http import auth, bodies, paths
 from service.http.problems import Problem
 from service.http.sse import answer_stream
 from service.registry.follow import Follower
@@ -14,11 +15,14 @@ from service.sessions.conversations import Conversations
 
 
 class TaskRoutes:
-    """Read, follow, cancel."""
+    """Read, follow, cancel; and a token to follow with."""
 
-    def __init__(self, conversations: Conversations, follower: Follower, *, write_timeout_seconds: float) -> None:
+    def __init__(
+        self, conversations: Conversations, follower: Follower, callers: Callers, *, write_timeout_seconds: float
+    ) -> None:
         self._conversations = conversations
         self._follower = follower
+        self._callers = callers
         self._write_timeout_seconds = write_timeout_seconds
         self._streaming: set[asyncio.Task[object]] = set()
 
@@ -30,6 +34,13 @@ class TaskRoutes:
         await bodies.parse_body(request, bodies.CancelTask)
         task = await self._conversations.cancel(task_id)
         return bodies.answer(bodies.task_body(task), status=200 if task.has_ended else 202)
+
+    async def token(self, request: web.Request) -> web.Response:
+        task_id = paths.task_id(request)
+        await bodies.parse_body(request, bodies.MintToken)
+        task = await self._conversations.task(task_id)
+        token = await self._callers.stream_token(auth.caller(request), task.id)
+        return bodies.answer(bodies.token_body(task.id, token), status=201)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         task_id, after = paths.task_id(request), paths.position(request)

@@ -11,6 +11,7 @@ import pytest
 from service.adapters.memory_archive import MemoryArchive
 from service.adapters.memory_database import MemoryDatabase
 from service.adapters.memory_doorbell import MemoryDoorbell
+from service.adapters.memory_keys import MemoryKeys
 from service.adapters.memory_log import MemoryHints, MemoryLogStore
 from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
@@ -84,6 +85,7 @@ async def doors() -> AsyncIterator[Doors]:
     hints, archive, database = MemoryHints(), MemoryArchive(), MemoryDatabase()
     store, tasks = MemoryLogStore(hints), MemoryTasks(database)
     redis, postgres = Switched(store, LogUnavailable), Switched(archive, DatabaseUnavailable)
+    keys = MemoryKeys()
     watch = StoreWatch({}, lambda: datetime.now(UTC), time.monotonic)
     house = House(
         StoreUrls("redis://memory", "postgresql://memory"),
@@ -97,6 +99,8 @@ async def doors() -> AsyncIterator[Doors]:
         queue=tasks,
         directory=postgres,
         doorbell=MemoryDoorbell(),
+        keys=keys,
+        token_key=keys,
         health=HealthRoutes(watch),
         watch=watch,
     )
