@@ -45,12 +45,13 @@ def keys_in(document: bytes) -> Mapping[str | None, jwt.PyJWK]:
 def _key(one: object) -> jwt.PyJWK | None:
     if not isinstance(one, dict) or one.get("use", "sig") != "sig" or one.get("kty") == "oct":
         return None
+    if not isinstance(one.get("kid"), str | None) or str(one.get("alg", "RS256")) not in ALGORITHMS:
+        return None
     try:
         key = jwt.PyJWK(one)
     except (jwt.PyJWTError, TypeError, ValueError, KeyError):
         return None
-    is_named = key.key_id is None or isinstance(key.key_id, str)
-    return key if is_named and key.algorithm_name in ALGORITHMS else None
+    return key if key.algorithm_name in ALGORITHMS else None
 
 
 class Jwks:
