@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Any, Final
 
@@ -14,7 +15,7 @@ from service.access.keys import REMEMBERED_SECONDS, mint
 from service.access.owners import owner_id
 from service.cli.streams import say, write_out
 from service.model.api_key import ApiKey, KeyId, NewKey
-from service.model.caller import Scope
+from service.model.caller import SCOPES, Scope
 from service.model.errors import InvalidInput, NotFound
 from service.model.ids import OwnerId
 from service.settings import load_settings
@@ -27,13 +28,23 @@ _LIFETIME: Final = re.compile(r"([1-9][0-9]{0,8})([smhd])", re.ASCII)
 _SECONDS: Final = MappingProxyType({"s": 1, "m": 60, "h": 3600, "d": 86_400})
 _COLUMNS: Final = ("id", "of", "scopes", "name", "made", "expires", "state")
 
+
+class GivenScope(StrEnum):
+    """A scope, as an option takes it."""
+
+    READ = "read"
+    WRITE = "write"
+    OPS = "ops"
+    COMPLETE = "complete"
+
+
 keys = typer.Typer(no_args_is_help=True, help="API keys, in the database at PLAYHEAD_POSTGRES_URL.")
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 @keys.command("create")
 def create(
-    scope: Annotated[list[Scope], typer.Option(help="What it may do; give it more than once for more.")],
+    scope: Annotated[list[GivenScope], typer.Option(help="What it may do; give it more than once for more.")],
     owner: Annotated[str | None, typer.Option(help="Whose it is.")] = None,
     service: Annotated[bool, typer.Option("--service", help="It is the service's own.")] = False,  # noqa: FBT002
     name: Annotated[str, typer.Option(help="What it is for, for people.")] = "",
@@ -41,7 +52,8 @@ def create(
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
     """Make a key, and print it: this once, since only a hash of it is kept."""
-    text, new = mint(_owner(owner, service=service), scope, _name(name), _lifetime_seconds(expires_in))
+    scopes: list[Scope] = [each for each in SCOPES if each in scope]
+    text, new = mint(_owner(owner, service=service), scopes, _name(name), _lifetime_seconds(expires_in))
     made = asyncio.run(_create(new))
     if as_json:
         write_out(_json(_plain(made) | {"key": text}))

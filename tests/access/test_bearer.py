@@ -61,7 +61,19 @@ async def test_pitfall_60_what_is_not_whole_is_refused(kind: str, what: str) -> 
     assert str(raised.value) == str(Unauthenticated("any"))
 
 
-GARBAGE = ["", " ", ".", "..", "a.b.c", "e30.e30.e30", "null", "\udcff.\udcff.\udcff", "\u20ac.\u20ac.\u20ac", "A" * 9000, "ph_"]
+GARBAGE = [
+    "",
+    " ",
+    ".",
+    "..",
+    "a.b.c",
+    "e30.e30.e30",
+    "null",
+    "\udcff.\udcff.\udcff",
+    "\u20ac.\u20ac.\u20ac",
+    "A" * 9000,
+    "ph_",
+]
 
 
 @pytest.mark.parametrize("text", GARBAGE)

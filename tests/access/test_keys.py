@@ -35,7 +35,10 @@ class Asked(MemoryKeys):
         return await super().find(key_id)
 
     def keys(self) -> Keys:
-        return Keys(self, lambda: self.time, lambda: self.time.timestamp())
+        return Keys(self, lambda: self.time, self.seconds)
+
+    def seconds(self) -> float:
+        return self.time.timestamp()
 
     def go_on(self, seconds: float) -> None:
         self.time += timedelta(seconds=seconds)
@@ -96,7 +99,16 @@ async def test_pitfall_40_of_a_secret_only_a_hash_is_kept(store: Asked) -> None:
     assert len({mint(ANN, ["read"], "", None)[0] for _ in range(100)}) == 100
 
 
-WRONG = ["", "ph_", "ph__", "x", "ph_0123456789ab", "ph_0123456789ab_", "ph_0123456789ab_" + "x" * 42, "ph_%_" + "x" * 43]
+WRONG = [
+    "",
+    "ph_",
+    "ph__",
+    "x",
+    "ph_0123456789ab",
+    "ph_0123456789ab_",
+    "ph_0123456789ab_" + "x" * 42,
+    "ph_%_" + "x" * 43,
+]
 
 
 @pytest.mark.parametrize("text", [*WRONG, "ph_0123456789ab_" + "x" * 44, "ph_0123456789aB_" + "x" * 43, "\udcff" * 59])
