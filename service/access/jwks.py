@@ -43,7 +43,7 @@ def keys_in(document: bytes) -> Mapping[str | None, jwt.PyJWK]:
 
 
 def _key(one: object) -> jwt.PyJWK | None:
-    if not isinstance(one, dict) or one.get("use", "sig") != "sig" or one.get("kty") == "oct":
+    if not isinstance(one, dict) or one.get("use", "sig") != "sig":
         return None
     if not isinstance(one.get("kid"), str | None) or str(one.get("alg", "RS256")) not in ALGORITHMS:
         return None

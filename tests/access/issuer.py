@@ -75,8 +75,8 @@ class Signer:
         now = int(time.time())
         wrong = {
             "expired": claims(exp=now - 31, iat=now - 100),
-            "of the future": claims(iat=now + 60, exp=now + 120),
-            "not yet": claims(nbf=now + 60),
+            "of the future": claims(iat=now + 3600, exp=now + 7200),
+            "not yet": claims(nbf=now + 3600),
             "wrong audience": claims(aud="somebody else"),
             "the audience of stream tokens": claims(aud="playhead-stream"),
             "wrong issuer": claims(iss=f"{ISSUER}.evil.test"),
