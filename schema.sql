@@ -3,11 +3,14 @@
 -- on a database that has it already, nothing happens. PostgreSQL 15 or later.
 
 -- One row: which schema this is, and which database. Programs refuse one with a higher number than they know; and what a
--- Redis holds that was first used with another database is not theirs to remove.
+-- Redis holds that was first used with another database is not theirs to remove. `token_key` signs stream tokens: every
+-- door of this database takes those of every other. Two UUIDs, since no extension may be assumed: 244 random bits.
 CREATE TABLE schema_version (
     version     integer     NOT NULL,
     applied_at  timestamptz NOT NULL DEFAULT now(),
     database_id uuid        NOT NULL DEFAULT gen_random_uuid(),
+    token_key   bytea       NOT NULL CHECK (octet_length(token_key) = 32)
+                            DEFAULT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()),
     only_row    boolean     NOT NULL DEFAULT true UNIQUE CHECK (only_row)
 );
 
@@ -16,6 +19,20 @@ CREATE FUNCTION playhead_uuid7() RETURNS uuid LANGUAGE sql VOLATILE AS $$
     SELECT (lpad(to_hex(floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0')
             || '7' || substr(replace(gen_random_uuid()::text, '-', ''), 14))::uuid
 $$;
+
+-- What programs may ask with. Of a key's secret only the hash is kept; the secret has 256 random bits, so that nothing slower
+-- than SHA-256 is needed.
+CREATE TABLE api_keys (
+    id            text        PRIMARY KEY,
+    secret_sha256 bytea       NOT NULL CHECK (octet_length(secret_sha256) = 32),
+    owner         text        CHECK (char_length(owner) BETWEEN 1 AND 255),  -- NULL: the service's
+    scopes        text[]      NOT NULL CHECK (cardinality(scopes) > 0
+                                              AND scopes <@ ARRAY['read', 'write', 'ops', 'complete']),
+    name          text        NOT NULL,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    expires_at    timestamptz,
+    revoked_at    timestamptz
+);
 
 -- Conversations. Whoever posts to one, ends its turn or deletes it locks its row first. `owner` is null while it is
 -- nobody's. `chat_id` is the name that a chat client gave it, which is its owner's alone. `settings` has the fields that

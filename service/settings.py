@@ -1,11 +1,12 @@
 """The one place that reads the environment."""
 
 import os
+import re
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
@@ -15,6 +16,10 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 from service.model.errors import ConfigurationError
 
 PREFIX: Final = "PLAYHEAD_"
+SECRET_BYTES: Final = 32
+"""As long as what HS256 makes of it (RFC 7518, 3.2)."""
+
+_ORIGIN: Final = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?", re.ASCII)
 _SCHEMES: Final = MappingProxyType(
     {
         "redis_url": ("redis", "rediss", "unix"),
@@ -38,9 +43,19 @@ class Settings(BaseSettings):
     )
 
     http_host: str = "127.0.0.1"
-    """Where to listen; a loopback address, since nobody is asked who they are."""
+    """Where to listen; a loopback address as long as nobody is asked who they are."""
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """0 takes a free port, which is printed."""
+    api_keys: Literal["off", "on"] = "off"
+    """With `on`, everybody must show who they are: an API key, or a token where those are set."""
+    jwt_secret: str | None = Field(default=None, repr=False)
+    """What the issuer of bearer tokens signs with (HS256)."""
+    jwt_jwks: str | None = Field(default=None, repr=False)
+    """Where the issuer's public keys are: a file, or a URL."""
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    cors_origins: str | None = None
+    """Pages of these origins may ask, too; see `allowed_origins`."""
     data_dir: Path = Path("data")
     """Where the embedded stores keep their data between runs."""
     redis_url: str | None = Field(default=None, repr=False)
@@ -65,16 +80,56 @@ class Settings(BaseSettings):
     write_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
     """A client that takes nothing of an answer for so long is disconnected; a reader of a stream may come back."""
 
+    @property
+    def asks_who(self) -> bool:
+        """Whether everybody must show who they are; else who shows nothing is the one local owner."""
+        return self.api_keys == "on" or self.jwt_secret is not None or self.jwt_jwks is not None
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """The origins of `cors_origins`."""
+        return frozenset(_listed(self.cors_origins or ""))
+
     @field_validator("http_host")
     @classmethod
-    def _is_loopback(cls, host: str) -> str:
+    def _is_address(cls, host: str) -> str:
         try:
-            loopback = host == "localhost" or ip_address(host).is_loopback
+            is_loopback(host)
         except ValueError:
-            loopback = False
-        if not loopback:
-            raise ValueError("only a loopback address can be listened on: 127.0.0.1, ::1 or localhost")
+            raise ValueError(
+                "an address is expected: 127.0.0.1, ::1, localhost, or another one of this machine"
+            ) from None
         return host
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _is_long_enough(cls, secret: str | None) -> str | None:
+        if secret is not None and len(secret.encode()) < SECRET_BYTES:
+            raise ValueError(f"a secret of {SECRET_BYTES} bytes or more is expected")
+        return secret
+
+    @field_validator("jwt_issuer", "jwt_audience")
+    @classmethod
+    def _is_no_blank(cls, name: str | None) -> str | None:
+        if name is not None and not name.strip():
+            raise ValueError("a name is expected")
+        return name
+
+    @field_validator("jwt_jwks")
+    @classmethod
+    def _is_place(cls, place: str | None) -> str | None:
+        if place is not None and "://" in place and not _is_http_url(place):
+            raise ValueError("a file, or a URL is expected that begins with http:// or https://")
+        return place
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: str | None) -> str | None:
+        if origins is not None and not all(_ORIGIN.fullmatch(origin) for origin in _listed(origins)):
+            raise ValueError(
+                "exact origins are expected, with commas between them: https://app.example.com, http://localhost:5173"
+            )
+        return origins
 
     @field_validator("redis_url", "postgres_url", "amqp_url", "model_url")
     @classmethod
@@ -114,6 +169,23 @@ class Settings(BaseSettings):
         return model
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there. Raises ValueError for what is no address."""
+    return host == "localhost" or ip_address(host).is_loopback
+
+
+def _listed(origins: str) -> list[str]:
+    return [origin.strip() for origin in origins.split(",")] if origins.strip() else []
+
+
+def _is_http_url(place: str) -> bool:
+    try:
+        parts = urlsplit(place)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its reason may hold a piece of a password
+        return False
+
+
 def load_settings() -> Settings:
     """The settings as the environment has them.
 
@@ -135,7 +207,27 @@ def load_settings() -> Settings:
         raise ConfigurationError(f"{PREFIX}MODEL: needed with {PREFIX}MODEL_URL: the model's name at that endpoint")
     if settings.model_url is None and (settings.model is not None or settings.model_key):
         raise ConfigurationError(f"{PREFIX}MODEL_URL: needed with {PREFIX}MODEL and {PREFIX}MODEL_KEY")
+    _refuse_half_a_way_in(settings)
     return settings
+
+
+def _refuse_half_a_way_in(settings: Settings) -> None:
+    """Tokens that could not be judged, and doors that are open to everybody who reaches them."""
+    has_keys = settings.jwt_secret is not None or settings.jwt_jwks is not None
+    if settings.jwt_secret is not None and settings.jwt_jwks is not None:
+        raise ConfigurationError(
+            f"{PREFIX}JWT_JWKS: not together with {PREFIX}JWT_SECRET: tokens are signed in one way"
+        )
+    for name, value in (("JWT_ISSUER", settings.jwt_issuer), ("JWT_AUDIENCE", settings.jwt_audience)):
+        if has_keys and value is None:
+            raise ConfigurationError(f"{PREFIX}{name}: needed with {PREFIX}JWT_SECRET or {PREFIX}JWT_JWKS")
+        if value is not None and not has_keys:
+            raise ConfigurationError(f"{PREFIX}{name}: needs {PREFIX}JWT_SECRET or {PREFIX}JWT_JWKS")
+    if not settings.asks_who and not is_loopback(settings.http_host):
+        raise ConfigurationError(
+            f"{PREFIX}HTTP_HOST: only a loopback address (127.0.0.1, ::1, localhost) can be listened on "
+            f"without {PREFIX}API_KEYS=on or {PREFIX}JWT_…"
+        )
 
 
 def _forget_postgres_variables() -> None:

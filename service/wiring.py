@@ -17,10 +17,18 @@ from redis.asyncio import Redis
 
 from consumers.archiver import Archiver
 from consumers.tasks import Worker
+from service.access.bearer import BearerTokens
+from service.access.callers import Callers
+from service.access.jwks import Jwks, keys_in
+from service.access.keys import Keys
+from service.access.ports import KeyStore, TokenKey
+from service.access.stream_tokens import StreamTokens
 from service.adapters.demo_model import DemoModel
 from service.adapters.embedded import embedded_stores
+from service.adapters.jwks_document import is_url, jwks_document
 from service.adapters.postgres import Database, postgres_pool
 from service.adapters.postgres_archive import PostgresArchive
+from service.adapters.postgres_keys import PostgresKeys
 from service.adapters.postgres_messages import PostgresMessages
 from service.adapters.postgres_schema import apply_schema, check_schema
 from service.adapters.postgres_sessions import PostgresSessions
@@ -39,6 +47,7 @@ from service.http.health import HealthRoutes
 from service.http.sessions import SessionRoutes
 from service.http.streams import Streams
 from service.http.tasks import TaskRoutes
+from service.model.errors import ConfigurationError, IssuerUnavailable
 from service.registry.archive import Archivist
 from service.registry.facts import SharedFacts
 from service.registry.follow import Follower
@@ -91,6 +100,8 @@ class House:
     queue: TaskQueue
     directory: TaskDirectory
     doorbell: Doorbell
+    keys: KeyStore
+    token_key: TokenKey
     watch: StoreWatch
     health: HealthRoutes
 
@@ -122,7 +133,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
         database = Database(await stack.enter_async_context(postgres_pool(urls.postgres)))
         logs = RedisLogStore(redis)
         sessions, messages = PostgresSessions(database), PostgresMessages(database)
-        tasks, archive = PostgresTasks(database), PostgresArchive(database)
+        tasks, archive, keys = PostgresTasks(database), PostgresArchive(database), PostgresKeys(database)
         watch = StoreWatch({"redis": logs.ping, "postgres": database.ping}, _now, time.monotonic)
         await stack.enter_async_context(watch.watching())
         yield House(
@@ -140,6 +151,8 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             queue=tasks,
             directory=tasks,
             doorbell=RedisDoorbell(subscriber),
+            keys=keys,
+            token_key=keys,
             watch=watch,
             health=HealthRoutes(watch),
         )
@@ -177,8 +190,49 @@ async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Appli
             heartbeat_seconds=settings.heartbeat_seconds,
             write_timeout_seconds=settings.write_timeout_seconds,
         )
-        sessions = SessionRoutes(conversations, tasks, streams)
-        yield make_app(sessions, TaskRoutes(tasks, streams), streams, house.health)
+        callers = await _callers(house, settings)
+        yield make_app(
+            SessionRoutes(conversations, tasks, streams),
+            TaskRoutes(tasks, streams, callers),
+            streams,
+            house.health,
+            callers,
+            is_local=not settings.asks_who,
+            origins=settings.allowed_origins,
+        )
+
+
+async def _callers(house: House, settings: Settings) -> Callers:
+    """Who is known. Raises ConfigurationError where the issuer's keys are to be in a file, and are not."""
+    keys, stream_tokens = Keys(house.keys, _now, time.monotonic), StreamTokens(house.token_key, _now)
+    return Callers(keys, await _bearer_tokens(settings), stream_tokens, is_local=not settings.asks_who)
+
+
+async def _bearer_tokens(settings: Settings) -> BearerTokens | None:
+    if settings.jwt_issuer is None or settings.jwt_audience is None:
+        return None
+    issued = partial(BearerTokens, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+    if settings.jwt_secret is not None:
+        return issued(settings.jwt_secret.encode())
+    if settings.jwt_jwks is None:
+        return None
+    load = jwks_document(settings.jwt_jwks)
+    if not is_url(settings.jwt_jwks):  # what a URL has may come later; a file that is no use now never will be
+        try:
+            keys_in(await load())
+        except (IssuerUnavailable, ValueError) as error:
+            raise ConfigurationError("PLAYHEAD_JWT_JWKS: there is no file with public keys that can be used") from error
+    return issued(Jwks(load, time.monotonic))
+
+
+@asynccontextmanager
+async def open_keys(settings: Settings) -> AsyncGenerator[KeyStore]:
+    """API keys alone, in the database that is set. Raises ConfigurationError, DatabaseUnavailable."""
+    if settings.postgres_url is None:
+        raise ConfigurationError("PLAYHEAD_POSTGRES_URL: not set: it says which service's keys are meant")
+    await check_schema(settings.postgres_url)
+    async with postgres_pool(settings.postgres_url, connections=1) as pool:
+        yield PostgresKeys(Database(pool))
 
 
 @asynccontextmanager

@@ -27,6 +27,7 @@ def test_what_is_not_set_has_its_default() -> None:
     assert (settings.model_url, settings.model_key, settings.model) == (None, "", None)
     assert settings.model_idle_seconds == 60
     assert (settings.lease_seconds, settings.heartbeat_seconds, settings.write_timeout_seconds) == (15, 15, 30)
+    assert (settings.asks_who, settings.allowed_origins) == (False, frozenset())
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +141,57 @@ def test_variables_of_postgres_own_programs_do_not_bend_a_url(monkeypatch: pytes
     assert not [name for name in os.environ if name.startswith("PG")]
 
 
+LONG = f"{SECRET} and more, until there are 32 bytes"
+ISSUED = {"JWT_ISSUER": "https://issuer.test", "JWT_AUDIENCE": "playhead"}
+WAYS_IN: list[dict[str, str]] = [
+    {"API_KEYS": "on"},
+    {"JWT_SECRET": LONG, **ISSUED},
+    {"JWT_JWKS": "keys.json", **ISSUED},
+    {"JWT_JWKS": "https://issuer.test/.well-known/jwks.json", **ISSUED},
+]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "127.0.0.1"])
+@pytest.mark.parametrize("way_in", WAYS_IN, ids=lambda way_in: next(iter(way_in)))
+def test_with_a_way_in_any_address_can_be_listened_on(
+    monkeypatch: pytest.MonkeyPatch, way_in: dict[str, str], host: str
+) -> None:
+    settings = load(monkeypatch, HTTP_HOST=host, **way_in)
+    assert (settings.asks_who, settings.http_host) == (True, host)
+    assert SECRET not in repr(settings)
+
+
+def test_origins_are_listed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, CORS_ORIGINS="https://app.example.com, http://localhost:5173,http://[::1]:80")
+    assert settings.allowed_origins == {"https://app.example.com", "http://localhost:5173", "http://[::1]:80"}
+
+
 WRONG: list[tuple[str, dict[str, str]]] = [
+    *(("API_KEYS", {"API_KEYS": value}) for value in ("yes", "true", "1", "ON")),
+    ("JWT_SECRET", {"JWT_SECRET": SECRET, **ISSUED}),
+    ("JWT_SECRET", {"JWT_SECRET": "x" * 31, **ISSUED}),
+    ("JWT_JWKS", {"JWT_SECRET": LONG, "JWT_JWKS": "keys.json", **ISSUED}),
+    *(("JWT_JWKS", {"JWT_JWKS": value, **ISSUED}) for value in (f"ftp://u:{SECRET}@h/", "https:///x", "https://h:x/")),
+    ("JWT_ISSUER", {"JWT_SECRET": LONG, "JWT_AUDIENCE": "playhead"}),
+    ("JWT_AUDIENCE", {"JWT_SECRET": LONG, "JWT_ISSUER": "https://issuer.test"}),
+    ("JWT_ISSUER", {"JWT_ISSUER": " ", "JWT_AUDIENCE": "playhead", "JWT_SECRET": LONG}),
+    ("JWT_ISSUER", {"JWT_ISSUER": "https://issuer.test"}),
+    ("JWT_AUDIENCE", {"JWT_AUDIENCE": "playhead", "API_KEYS": "on"}),
+    *(
+        ("CORS_ORIGINS", {"CORS_ORIGINS": value})
+        for value in ("*", "null", "a.test", "https://a.test/", "https://*.test", "file://")
+    ),
+    *(
+        ("CORS_ORIGINS", {"CORS_ORIGINS": value})
+        for value in (
+            ",",
+            "https://a.test,",
+            "https://a.test https://b.test",
+            "HTTPS://A.TEST",
+            f"https://u:{SECRET}@a.test",
+        )
+    ),
+    *(("HTTP_HOST", {"HTTP_HOST": value, "API_KEYS": "on"}) for value in ("example.test", "[::1]", " ")),
     *(("HTTP_PORT", {"HTTP_PORT": value}) for value in ("-1", "65536", "http", "80.5", "0x50", "8080;", "8 0", "1e9")),
     *(
         ("HTTP_HOST", {"HTTP_HOST": value})
@@ -228,6 +279,12 @@ def test_a_broker_can_be_named_already(monkeypatch: pytest.MonkeyPatch, url: str
 
 def test_urls_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each may hold a password."""
-    schemes = {"REDIS_URL": "redis", "POSTGRES_URL": "postgresql", "AMQP_URL": "amqp", "MODEL_URL": "https"}
+    schemes = {
+        "JWT_JWKS": "https",
+        "REDIS_URL": "redis",
+        "POSTGRES_URL": "postgresql",
+        "AMQP_URL": "amqp",
+        "MODEL_URL": "https",
+    }
     values = {name: f"{scheme}://u:{SECRET}@h/" for name, scheme in schemes.items()}
-    assert SECRET not in repr(load(monkeypatch, **values, MODEL="m"))
+    assert SECRET not in repr(load(monkeypatch, **values, **ISSUED, MODEL="m"))

@@ -5,6 +5,7 @@ from typing import Final
 
 import typer
 
+from service.cli.keys import keys
 from service.cli.logs import configure_logs
 from service.cli.schema import schema
 from service.cli.serve import serve
@@ -18,6 +19,7 @@ INTERRUPTED_EXIT: Final = 130
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(serve)
 app.add_typer(schema, name="schema")
+app.add_typer(keys, name="keys")
 
 
 @app.callback()

@@ -53,6 +53,7 @@ def configure_logs() -> None:
 def rendering(*, for_people: bool) -> list[Processor]:
     """The steps that make a line of what is logged."""
     stamps: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

@@ -1,18 +1,23 @@
 """The table of routes, and the server that stands behind it."""
 
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from aiohttp import web
 
+from service.access.callers import Callers
+from service.http.auth import FOLLOW, OPERATE, PUBLIC, READ, READ_OWN, WRITE, Taken, asking
 from service.http.connection import Connection
+from service.http.cors import allowing, preflights
 from service.http.health import HealthRoutes
 from service.http.listener import Listener, descriptors_room
 from service.http.local import only_local
-from service.http.problems import problems
+from service.http.problems import Handler, problems
+from service.http.request_ids import name_answer, request_ids
 from service.http.sessions import SessionRoutes
 from service.http.streams import Streams
 from service.http.tasks import TaskRoutes
@@ -31,27 +36,60 @@ STOP_SECONDS: Final = 2.0
 at once: their readers come back, to whoever serves then."""
 
 
-def make_app(sessions: SessionRoutes, tasks: TaskRoutes, streams: Streams, health: HealthRoutes) -> web.Application:
-    """All routes."""
-    app = web.Application(middlewares=[problems, only_local], client_max_size=MAX_BODY_BYTES)
-    app.add_routes(
-        [
-            web.post("/sessions", sessions.create),
-            web.get("/sessions", sessions.newest, allow_head=False),
-            web.get("/sessions/{session_id}", sessions.read, allow_head=False),
-            web.patch("/sessions/{session_id}", sessions.change),
-            web.delete("/sessions/{session_id}", sessions.delete),
-            web.post("/sessions/{session_id}/messages", sessions.post),
-            web.get("/sessions/{session_id}/stream", sessions.stream, allow_head=False),
-            web.get("/sessions/{session_id}/tasks", sessions.tasks, allow_head=False),
-            web.get("/tasks", tasks.newest, allow_head=False),
-            web.get("/tasks/{task_id}", tasks.read, allow_head=False),
-            web.post("/tasks/{task_id}/cancel", tasks.cancel),
-            web.get("/tasks/{task_id}/stream", tasks.stream, allow_head=False),
-            web.get("/healthz", health.alive),
-            web.get("/readyz", health.ready),
-        ]
-    )
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A line of the table. None can be without what it takes."""
+
+    method: str
+    path: str
+    handler: Handler
+    takes: Taken
+
+
+def routes(sessions: SessionRoutes, tasks: TaskRoutes, health: HealthRoutes) -> list[Route]:
+    """The table."""
+    return [
+        Route("POST", "/sessions", sessions.create, WRITE),
+        Route("GET", "/sessions", sessions.newest, READ),
+        Route("GET", "/sessions/{session_id}", sessions.read, READ),
+        Route("PATCH", "/sessions/{session_id}", sessions.change, WRITE),
+        Route("DELETE", "/sessions/{session_id}", sessions.delete, WRITE),
+        Route("POST", "/sessions/{session_id}/messages", sessions.post, WRITE),
+        Route("GET", "/sessions/{session_id}/stream", sessions.stream, READ),
+        Route("GET", "/sessions/{session_id}/tasks", sessions.tasks, READ),
+        Route("GET", "/tasks", tasks.newest, READ),
+        Route("GET", "/tasks/{task_id}", tasks.read, READ),
+        Route("POST", "/tasks/{task_id}/cancel", tasks.cancel, OPERATE),
+        Route("GET", "/tasks/{task_id}/stream", tasks.stream, FOLLOW),
+        Route("POST", "/tasks/{task_id}/token", tasks.token, READ_OWN),
+        Route("GET", "/healthz", health.alive, PUBLIC),
+        Route("HEAD", "/healthz", health.alive, PUBLIC),
+        Route("GET", "/readyz", health.ready, PUBLIC),
+        Route("HEAD", "/readyz", health.ready, PUBLIC),
+    ]
+
+
+def make_app(
+    sessions: SessionRoutes,
+    tasks: TaskRoutes,
+    streams: Streams,
+    health: HealthRoutes,
+    callers: Callers,
+    *,
+    is_local: bool,
+    origins: Collection[str] = (),
+) -> web.Application:
+    """All routes. Where `is_local`, only programs of this machine are answered. Pages of `origins` may ask, too."""
+    table = routes(sessions, tasks, health)
+    taken: dict[web.AbstractRoute, Taken] = {}
+    middlewares = [request_ids, problems, *([only_local(origins)] if is_local else [])]
+    middlewares += [preflights(origins, [route.method for route in table]), asking(callers, taken)]
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
+    for route in table:
+        taken[app.router.add_route(route.method, route.path, route.handler)] = route.takes
+    app.on_response_prepare.append(name_answer)
+    if origins:
+        app.on_response_prepare.append(allowing(origins))
     app.on_shutdown.append(streams.cut)
     return app
 

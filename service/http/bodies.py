@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from service.access.stream_tokens import StreamToken
 from service.http.problems import Problem, invalid
 from service.model.events import TextPart
 from service.model.ids import OwnerId
@@ -92,6 +93,10 @@ class ChangeSession(CreateSession):
 
 class CancelTask(Body):
     """A cancellation has nothing to say."""
+
+
+class MintToken(Body):
+    """A token for a stream has nothing to be set."""
 
 
 class PostedText(Body):
@@ -265,6 +270,12 @@ def task_body(task: Task) -> dict[str, Any]:
         "cancel_requested_at": rfc3339(task.cancel_requested_at),
         "stream": stream_path(task.id),
     }
+
+
+def token_body(task_id: str, token: StreamToken) -> dict[str, Any]:
+    """A stream token, and the path that an `EventSource` follows with it."""
+    stream = f"{stream_path(task_id)}?token={token.text}"
+    return {"token": token.text, "expires_at": rfc3339(token.expires_at), "stream": stream}
 
 
 def stream_path(task_id: str) -> str:

@@ -8,6 +8,7 @@ import structlog
 from aiohttp import EMPTY_PAYLOAD, StreamReader, web
 
 from service.http.problems import answered, mistake, problem
+from service.http.request_ids import HEADER, new_request_id
 from service.http.stalled import cut_when_stalled
 
 log = structlog.get_logger()
@@ -87,6 +88,7 @@ class Connection(web.RequestHandler):
         malformed = problem(400, "malformed_request", "This is no HTTP request that can be read.")
         answer = malformed if status == 400 else mistake()
         answer.force_close()
+        answer.headers[HEADER] = new_request_id()  # what the parser refuses has no headers to take one from
         return answer
 
     def log_exception(self, *args: Any, **kw: Any) -> None:

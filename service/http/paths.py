@@ -95,6 +95,11 @@ def idempotency_key(request: web.Request, body: bytes) -> IdempotencyKey | None:
     return IdempotencyKey(given[0], sha256(body).digest())
 
 
+def names(request: web.Request) -> dict[str, str]:
+    """What the path names, for a log line: ids, and a mark in the place of what cannot be one."""
+    return {name: text if _ID.fullmatch(text) else "no id" for name, text in request.match_info.items()}
+
+
 def position(request: web.Request) -> Position:
     """After which event to go on: the header `Last-Event-ID`, else `?last_message_id=`, else the beginning.
 

@@ -18,6 +18,7 @@ from service.model.errors import (
     SessionBusy,
     SessionOwned,
     StoreUnavailable,
+    Unauthenticated,
 )
 from service.model.position import InvalidPosition
 from service.sessions.conversations import MessageTooLarge
@@ -29,6 +30,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 STATUSES: Final[Mapping[type[PlayheadError], int]] = MappingProxyType(
     {
         InvalidPosition: 400,
+        Unauthenticated: 401,
         NotFound: 404,
         SessionBusy: 409,
         SessionOwned: 409,
@@ -72,6 +74,8 @@ def problem(status: int, error_type: str, detail: str, **members: Any) -> web.Re
         **members,
     }
     headers = {"Cache-Control": "no-store, private"}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     if status in (429, 503):
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     data = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
@@ -112,12 +116,12 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         for kind, status in STATUSES.items():
             if isinstance(error, kind):
                 return problem(status, error.error_type, str(error))
-        log.exception("error_without_status", error=type(error).__name__, route=_route(request))
+        log.exception("error_without_status", error=type(error).__name__, route=route_of(request))
         return mistake()
     except web.HTTPException as error:
         return answered(error)
     except Exception:
-        log.exception("request_crashed", method=request.method, route=_route(request))
+        log.exception("request_crashed", method=request.method, route=route_of(request))
         return mistake()
 
 
@@ -134,7 +138,8 @@ def answered(error: web.HTTPException) -> web.Response:
     return answer
 
 
-def _route(request: web.Request) -> str:
+def route_of(request: web.Request) -> str:
+    """The route that was asked, as the table has it: without ids, and without a query, which may hold a token."""
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else "unknown"
 
@@ -145,6 +150,7 @@ _CLOSING: Final = frozenset({"malformed_request", "malformed_body", "request_tim
 _TITLES: Final = MappingProxyType(
     {
         400: "Bad Request",
+        401: "Unauthorized",
         403: "Forbidden",
         404: "Not Found",
         405: "Method Not Allowed",

@@ -4,7 +4,8 @@ from typing import get_args
 
 from aiohttp import web
 
-from service.http import bodies, local, paths
+from service.access.callers import Callers
+from service.http import auth, bodies, paths
 from service.http.streams import Streams
 from service.model.ids import OwnerId, SessionId
 from service.model.task import TaskFilter, TaskKind, TaskStatus
@@ -12,33 +13,41 @@ from service.sessions.tasks import Tasks
 
 
 class TaskRoutes:
-    """List, read, follow, cancel."""
+    """List, read, follow, cancel; and a token to follow with."""
 
-    def __init__(self, tasks: Tasks, streams: Streams) -> None:
+    def __init__(self, tasks: Tasks, streams: Streams, callers: Callers) -> None:
         self._tasks = tasks
         self._streams = streams
+        self._callers = callers
 
     async def newest(self, request: web.Request) -> web.Response:
         limit, before, wanted = paths.limit(request), paths.number(request, "before"), _wanted(request)
-        tasks = await self._tasks.newest(local.reach(request), wanted, limit, before)
+        tasks = await self._tasks.newest(auth.reach(request), wanted, limit, before)
         earlier = None
         if len(tasks) == limit:
             earlier = str(request.rel_url.update_query(limit=str(limit), before=str(tasks[-1].number)))
         return bodies.answer({"tasks": [bodies.task_body(task) for task in tasks], "earlier": earlier})
 
     async def read(self, request: web.Request) -> web.Response:
-        return bodies.answer(bodies.task_body(await self._tasks.read(local.reach(request), paths.task_id(request))))
+        return bodies.answer(bodies.task_body(await self._tasks.read(auth.reach(request), paths.task_id(request))))
 
     async def cancel(self, request: web.Request) -> web.Response:
         task_id = paths.task_id(request)
         await bodies.parse_body(request, bodies.CancelTask)
-        task = await self._tasks.cancel(local.reach(request), task_id)
+        task = await self._tasks.cancel(auth.reach(request), task_id)
         return bodies.answer(bodies.task_body(task), status=200 if task.has_ended else 202)
+
+    async def token(self, request: web.Request) -> web.Response:
+        task_id = paths.task_id(request)
+        await bodies.parse_body(request, bodies.MintToken)
+        task = await self._tasks.read(auth.reach(request), task_id)
+        token = await self._callers.stream_token(auth.caller(request), task.id)
+        return bodies.answer(bodies.token_body(task.id, token), status=201)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         task_id, after = paths.task_id(request), paths.position(request)
         on_gap = paths.choice(request, "on_gap", ("tell", "refuse"))
-        await self._tasks.check_reach(local.reach(request), task_id)
+        await self._tasks.check_reach(auth.reach(request), task_id)
         return await self._streams.answer(request, task_id, after, refuse_gaps=on_gap == "refuse")
 
 

@@ -33,7 +33,7 @@ class Caller:
     """Who is asking: an owner, or the service itself (None), with what it may do."""
 
     name: str
-    """For log lines: `local`, `user`, or `key <id>`; no secret, and nothing that a person chose."""
+    """For log lines: `local`, `user`, `stream token`, or `key <id>`; no secret, and nothing that a person chose."""
     owner: OwnerId | None
     scopes: frozenset[Scope]
     is_local: bool = False
@@ -44,7 +44,7 @@ class Caller:
         return not self.scopes.isdisjoint(taken)
 
     def reach(self, taken: frozenset[Scope]) -> Reach:
-        """What it reaches over a route that takes these scopes: its own; everything as the service's ops."""
+        """What it reaches over a route that takes these scopes: its own; everything where it is the service's ops."""
         if self.is_local or (self.owner is None and "ops" in taken & self.scopes):
             return EVERYONES
         return Own(self.owner)

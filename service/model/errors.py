@@ -83,6 +83,21 @@ class DatabaseUnavailable(StoreUnavailable):
     """The database did not answer in time."""
 
 
+class IssuerUnavailable(StoreUnavailable):
+    """The keys that tokens are checked with cannot be had at the moment."""
+
+
+class Unauthenticated(PlayheadError):
+    """A valid credential is needed here: an API key or a bearer token."""
+
+    error_type = "unauthenticated"
+
+    def __init__(self, reason: str) -> None:
+        """`reason` is a class of reasons, for a log line. Who asked is told the same whatever it is."""
+        super().__init__()
+        self.reason = reason
+
+
 class NotTheHolder(PlayheadError):
     """The task is no longer this worker's to write."""
 

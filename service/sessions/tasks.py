@@ -59,23 +59,25 @@ class Tasks:
     async def check_reach(self, reach: Reach, task_id: TaskId) -> None:
         """Raises NotFound for a task that is outside; what is everyone's reach has no outside.
 
-        An owner never changes, so it is remembered: who comes back to a log is no query, and where the database is
-        away, what was last known counts.
+        An owner never changes, so one who was found to be it is remembered: who comes back to a log is no query, and
+        where the database is away, what was last known counts. Of anybody else it is asked each time, whether there is
+        such a task or not.
         """
         if reach == EVERYONES:
             return
         owner, asked_at = self._owners.get(task_id, (None, float("-inf")))
-        if owner is None or self._monotonic() - asked_at > REMEMBERED_SECONDS:
-            try:
-                found = _there(await self._store.ownership(task_id))
-            except DatabaseUnavailable:
-                if owner is None:
-                    raise
-            else:
-                owner = found.owner
-                self._remember(task_id, owner)
-        if reach != Own(owner):
+        is_known = owner is not None and reach == Own(owner)
+        if is_known and self._monotonic() - asked_at < REMEMBERED_SECONDS:
+            return
+        try:
+            found = _there(await self._store.ownership(task_id))
+        except DatabaseUnavailable:
+            if not is_known:
+                raise
+            return
+        if reach != Own(found.owner):
             raise NotFound
+        self._remember(task_id, found.owner)
 
     def _remember(self, task_id: TaskId, owner: OwnerId | None) -> None:
         self._owners.pop(task_id, None)

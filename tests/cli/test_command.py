@@ -126,7 +126,7 @@ async def test_help_names_the_commands(playhead: Playhead, tmp_path: Path) -> No
         playhead(tmp_path, "--help"), playhead(tmp_path), playhead(tmp_path, "serve", "--help")
     )
     assert (ran.code, ran.err) == (0, "")
-    for word in ("serve", "schema"):
+    for word in ("serve", "schema", "keys"):
         assert word in ran.out
     assert bare.code == 2
     assert "serve" in bare.out + bare.err
@@ -458,3 +458,10 @@ async def test_a_foreign_database_with_a_table_of_ours_is_left_as_it_was(
     tables = await execute(empty, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     assert [row["tablename"] for row in tables] == ["messages"]
     assert_one_line(ran, "POSTGRES_URL")
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+async def test_keys_are_those_of_a_database_that_is_named(playhead: Playhead, tmp_path: Path) -> None:
+    assert_one_line(await playhead(tmp_path, "keys", "list"), "POSTGRES_URL")

@@ -11,6 +11,7 @@ import pytest
 from service.adapters.memory_archive import MemoryArchive
 from service.adapters.memory_database import MemoryDatabase
 from service.adapters.memory_doorbell import MemoryDoorbell
+from service.adapters.memory_keys import MemoryKeys
 from service.adapters.memory_log import MemoryHints, MemoryLogStore
 from service.adapters.memory_messages import MemoryMessages
 from service.adapters.memory_sessions import MemorySessions
@@ -86,6 +87,7 @@ async def doors() -> AsyncIterator[Doors]:
     store, tasks = MemoryLogStore(hints), MemoryTasks(database)
     sessions, messages = MemorySessions(database), MemoryMessages(database)
     redis, postgres = Switched(store, LogUnavailable), Switched(archive, DatabaseUnavailable)
+    keys = MemoryKeys()
     watch = StoreWatch({}, lambda: datetime.now(UTC), time.monotonic)
     house = House(
         StoreUrls("redis://memory", "postgresql://memory"),
@@ -102,6 +104,8 @@ async def doors() -> AsyncIterator[Doors]:
         queue=tasks,
         directory=postgres,
         doorbell=MemoryDoorbell(),
+        keys=keys,
+        token_key=keys,
         health=HealthRoutes(watch),
         watch=watch,
     )

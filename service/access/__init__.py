@@ -1,0 +1,3 @@
+"""Who is asking: `callers` judges what is shown, `keys` knows API keys, `bearer` the tokens of an issuer and `jwks` the
+issuer's keys, `stream_tokens` what an EventSource shows; `owners` says what can be an owner, `ports` what is needed.
+"""
