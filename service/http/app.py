@@ -12,6 +12,7 @@ from service.http.connection import Connection
 from service.http.health import HealthRoutes
 from service.http.listener import Listener, descriptors_room
 from service.http.local import only_local
+from service.http.logs import LogRoutes
 from service.http.problems import problems
 from service.http.sessions import SessionRoutes
 from service.http.tasks import TaskRoutes
@@ -30,7 +31,7 @@ STOP_SECONDS: Final = 2.0
 at once: their readers come back, to whoever serves then."""
 
 
-def make_app(sessions: SessionRoutes, tasks: TaskRoutes, health: HealthRoutes) -> web.Application:
+def make_app(sessions: SessionRoutes, tasks: TaskRoutes, logs: LogRoutes, health: HealthRoutes) -> web.Application:
     """All routes."""
     app = web.Application(middlewares=[problems, only_local], client_max_size=MAX_BODY_BYTES)
     app.add_routes(
@@ -41,6 +42,9 @@ def make_app(sessions: SessionRoutes, tasks: TaskRoutes, health: HealthRoutes) -
             web.get("/tasks/{task_id}", tasks.read, allow_head=False),
             web.post("/tasks/{task_id}/cancel", tasks.cancel),
             web.get("/tasks/{task_id}/stream", tasks.stream, allow_head=False),
+            web.get("/tasks/{task_id}/events", logs.events, allow_head=False),
+            web.get("/tasks/{task_id}/verify", logs.verify, allow_head=False),
+            web.get("/tasks/{task_id}/export", logs.export, allow_head=False),
             web.get("/healthz", health.alive),
             web.get("/readyz", health.ready),
         ]

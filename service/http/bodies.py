@@ -9,9 +9,13 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.http.problems import Problem, invalid
+from service.model.encoding import plain
 from service.model.events import TextPart
+from service.model.position import Position
 from service.model.session import Message, Session
 from service.model.task import Task
+from service.model.verdict import Verdict
+from service.registry.event_page import EventPage
 
 BODY_SECONDS: Final = 30.0
 """So long a body may take to arrive."""
@@ -155,6 +159,40 @@ def task_body(task: Task) -> dict[str, Any]:
         "finished_at": rfc3339(task.finished_at),
         "cancel_requested_at": rfc3339(task.cancel_requested_at),
         "stream": stream_path(task.id),
+    }
+
+
+def verdict_body(verdict: Verdict) -> dict[str, Any]:
+    """What was found out about a log."""
+    return {
+        "task_id": verdict.task_id,
+        "proven": verdict.is_proven,
+        "closed": verdict.closed,
+        "read_from": verdict.read_from,
+        "redacted": verdict.redacted,
+        "events": verdict.events,
+        "first": _position(verdict.first),
+        "last": _position(verdict.last),
+        "sha256": verdict.sha256.hex(),
+        "findings": [
+            {"type": finding.type, "position": _position(finding.position), "detail": finding.detail}
+            for finding in verdict.findings
+        ],
+        "findings_not_listed": verdict.findings_not_listed,
+    }
+
+
+def _position(position: Position | None) -> str | None:
+    return None if position is None else str(position)
+
+
+def page_body(page: EventPage) -> dict[str, Any]:
+    """A page of a log. The events are put in as they are stored."""
+    return {
+        "events": [{"id": position.decode(), "data": orjson.Fragment(data)} for position, data in page.events],
+        "last": str(page.last),
+        "closed": page.closed,
+        "gap": None if page.gap is None else plain(page.gap),
     }
 
 

@@ -10,6 +10,8 @@ from aiohttp import web
 
 from service.model.errors import InvalidInput, NotFound, PlayheadError, SessionBusy, StoreUnavailable
 from service.model.position import InvalidPosition
+from service.registry.event_page import LogGone
+from service.registry.export import LogStillOpen
 from service.sessions.conversations import MessageTooLarge
 
 log = structlog.get_logger()
@@ -21,6 +23,8 @@ STATUSES: Final[Mapping[type[PlayheadError], int]] = MappingProxyType(
         InvalidPosition: 400,
         NotFound: 404,
         SessionBusy: 409,
+        LogStillOpen: 409,
+        LogGone: 410,
         MessageTooLarge: 413,
         InvalidInput: 422,
         StoreUnavailable: 503,
