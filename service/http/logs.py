@@ -7,7 +7,6 @@ from typing import Final
 
 import structlog
 from aiohttp import web
-from aiohttp.helpers import ETAG_ANY
 
 from service.http import bodies, paths
 from service.http.wire import Wire
@@ -90,4 +89,4 @@ def _caching(seal: Proof | None) -> dict[str, str]:
 
 def _has(request: web.Request, seal: Proof) -> bool:
     """Whether the client says that it has this log already."""
-    return any(tag.value in (seal.link.hex(), ETAG_ANY) for tag in request.if_none_match or ())
+    return any(tag.value in (seal.link.hex(), "*") for tag in request.if_none_match or ())
