@@ -39,13 +39,13 @@ def redacted(data: bytes) -> bytes:
 
 def _redacted(value: Any, name: str = "") -> Any:
     match value:
+        case _ if name in FREE:
+            return _blank(value)
         case dict():
             return {key: _redacted(inner, key) for key, inner in value.items()}
         case list():
-            return [_redacted(inner) for inner in value]
-        case str() if name in KEPT:
-            return value
-        case _ if name in FREE or isinstance(value, str):
+            return [_redacted(inner, name) for inner in value]
+        case str() if name not in KEPT:
             return _blank(value)
         case _:
             return value

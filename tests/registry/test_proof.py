@@ -474,4 +474,4 @@ async def test_a_long_log_is_proven_in_little_memory(house: Bench) -> None:
 
     await peak_of(1500)
     first, second = await peak_of(1500), await peak_of(6000)
-    assert second - first < 4500 * 200
+    assert second - first < 4500 * 175
