@@ -44,16 +44,19 @@ from service.agent.step import Clock, Steps
 from service.agent.turn import Turns
 from service.http.app import make_app
 from service.http.health import HealthRoutes
+from service.http.logs import LogRoutes
 from service.http.sessions import SessionRoutes
 from service.http.streams import Streams
 from service.http.tasks import TaskRoutes
 from service.model.errors import ConfigurationError, IssuerUnavailable
 from service.registry.archive import Archivist
+from service.registry.export import Exporter
 from service.registry.facts import SharedFacts
 from service.registry.follow import Follower
 from service.registry.hub import hub
 from service.registry.pages import log_pages
-from service.registry.ports import Hints, HotLogs, LogArchive, LogSource, LogStore, TaskDirectory
+from service.registry.ports import Hints, HotLogs, LogArchive, LogSource, LogStore, Seals, TaskDirectory, TaskRows
+from service.registry.proof import Prover
 from service.registry.watch import StoreWatch
 from service.registry.writer import log_writer
 from service.sessions.conversations import Conversations
@@ -91,6 +94,7 @@ class House:
     hot: HotLogs
     archive: LogArchive
     archived: LogSource
+    seals: Seals
     hints: Hints
     sessions: SessionStore
     removals: Removals
@@ -99,6 +103,7 @@ class House:
     tasks: TaskStore
     queue: TaskQueue
     directory: TaskDirectory
+    rows: TaskRows
     doorbell: Doorbell
     keys: KeyStore
     token_key: TokenKey
@@ -142,6 +147,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             hot=RedisHotLogs(redis),
             archive=archive,
             archived=archive,
+            seals=archive,
             hints=RedisHints(subscriber),
             sessions=sessions,
             removals=sessions,
@@ -150,6 +156,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             tasks=tasks,
             queue=tasks,
             directory=tasks,
+            rows=tasks,
             doorbell=RedisDoorbell(subscriber),
             keys=keys,
             token_key=keys,
@@ -173,27 +180,46 @@ async def _redis(stack: AsyncExitStack, url: str) -> Redis:
 
 
 @asynccontextmanager
-async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Application]:
-    """The doors over HTTP."""
+async def open_follower(house: House, settings: Settings) -> AsyncGenerator[Follower]:
+    """The way out of all logs, hot and archived, for the readers of this process."""
     async with (
         hub(house.hints, tick_seconds=min(0.5, settings.heartbeat_seconds / 4)) as ear,
         log_pages(house.logs, time.monotonic) as pages,
         log_pages(house.archived, time.monotonic) as archived,
     ):
         facts = SharedFacts(house.directory)
-        follower = Follower(pages, archived, ear, facts, heartbeat_seconds=settings.heartbeat_seconds)
+        yield Follower(pages, archived, ear, facts, heartbeat_seconds=settings.heartbeat_seconds)
+
+
+def make_prover(house: House) -> Prover:
+    """What proves logs over the house's stores."""
+    return Prover(house.logs, house.archived, house.seals, house.directory, house.rows)
+
+
+def make_exporter(house: House, follower: Follower) -> Exporter:
+    """What exports logs out of the house's stores."""
+    return Exporter(follower, house.seals, house.directory)
+
+
+@asynccontextmanager
+async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Application]:
+    """The doors over HTTP."""
+    async with open_follower(house, settings) as follower:
+        write_timeout_seconds = settings.write_timeout_seconds
         conversations = Conversations(house.sessions, house.messages, house.doorbell)
         tasks = Tasks(house.tasks, house.doorbell)
         streams = Streams(
             follower,
             conversations,
             heartbeat_seconds=settings.heartbeat_seconds,
-            write_timeout_seconds=settings.write_timeout_seconds,
+            write_timeout_seconds=write_timeout_seconds,
         )
+        prover, exporter = make_prover(house), make_exporter(house, follower)
         callers = await _callers(house, settings)
         yield make_app(
             SessionRoutes(conversations, tasks, streams),
             TaskRoutes(tasks, streams, callers),
+            LogRoutes(tasks, follower, prover, exporter, write_timeout_seconds=write_timeout_seconds),
             streams,
             house.health,
             callers,

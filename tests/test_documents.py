@@ -6,6 +6,7 @@ import shutil
 from asyncio.subprocess import PIPE
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import asyncpg
 import pytest
@@ -19,6 +20,7 @@ from service.http import problems
 from service.http.problems import STATUSES
 from service.model.failures import MESSAGES
 from service.model.ids import TaskId
+from service.model.verdict import FindingType
 from service.settings import PREFIX, Settings
 from service.wiring import StoreUrls
 from tests.conftest import REPOSITORY
@@ -83,6 +85,10 @@ def test_every_error_type_is_told_and_no_other() -> None:
     assert {"gap", "forbidden_host", "malformed_json", "unexpected_error"} < set(raised)
     assert first_column("When a request is refused") == known | set(raised)
     assert first_column("When a task fails") == set(MESSAGES) | {"unexpected_error"}
+
+
+def test_everything_that_a_proof_can_find_is_told() -> None:
+    assert first_column("Proving a log") == set(get_args(FindingType))
 
 
 def test_every_log_line_that_is_named_is_logged() -> None:

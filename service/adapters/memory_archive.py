@@ -25,7 +25,7 @@ class KnownTask:
 
 
 class MemoryArchive:
-    """The ports `LogArchive`, `LogSource` and `TaskDirectory` within one process."""
+    """The ports `LogArchive`, `LogSource`, `Seals` and `TaskDirectory` within one process."""
 
     def __init__(self) -> None:
         self.tasks: dict[TaskId, KnownTask] = {}
@@ -70,6 +70,9 @@ class MemoryArchive:
             [task_id for task_id, task in known if task is None],
             "memory",
         )
+
+    async def seal_of(self, task_id: TaskId) -> Proof | None:
+        return self.tasks[task_id].proof if task_id in self.tasks else None
 
     async def facts(self, task_id: TaskId) -> TaskFacts | None:
         task = self.tasks.get(task_id)

@@ -14,7 +14,7 @@ from service.model.task import Claim, End, Ended, Held, Ownership, Task, TaskFil
 
 
 class MemoryTasks:
-    """The ports `TaskQueue`, `TaskStore` and `TaskDirectory`. Every call is atomic, since nothing in it waits."""
+    """The ports `TaskQueue`, `TaskStore`, `TaskDirectory` and `TaskRows`. Nothing in a call waits, so it is atomic."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
@@ -22,6 +22,10 @@ class MemoryTasks:
     async def read(self, reach: Reach, task_id: TaskId) -> Task | None:
         row = self._database.task(reach, task_id)
         return None if row is None else row.task
+
+    async def row(self, task_id: TaskId) -> Task | None:
+        found = self._database.tasks.get(task_id)
+        return None if found is None else found.task
 
     async def cancel(self, reach: Reach, task_id: TaskId) -> Task | None:
         row = self._database.task(reach, task_id)

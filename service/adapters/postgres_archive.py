@@ -33,7 +33,7 @@ _COLUMNS: Final = ("task_id", "n", "ms", "data")
 
 
 class PostgresArchive:
-    """The ports `LogArchive` and, for what is archived, `LogSource`."""
+    """The ports `LogArchive`, `Seals` and, for what is archived, `LogSource`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -69,6 +69,12 @@ class PostgresArchive:
             unknown=[TaskId(row["id"]) for row in rows if row["archived"] is False],
             database=rows[0]["database"],
         )
+
+    async def seal_of(self, task_id: TaskId) -> Proof | None:
+        row = await self._database.fetchrow(_SQL["seal_of"], task_id)
+        if row is None:
+            return None
+        return Proof(row["events"], Position(row["last_ms"], row["last_n"]), row["sha256"], ended=True)
 
     async def head(self, task_id: TaskId) -> Head:
         row = await self._database.fetchrow(_SQL["head"], task_id)

@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 
 from service.adapters.postgres import CALL_SECONDS
-from service.model.errors import ConfigurationError
+from service.model.errors import ConfigurationError, StoreUnreachable
 
 OLDEST: Final = 15
 """The oldest major version of PostgreSQL."""
@@ -67,7 +67,9 @@ async def _with_schema(dsn: str, *, apply: bool) -> bool:
         ) from error
     except asyncpg.InternalClientError as error:
         raise ConfigurationError("PLAYHEAD_POSTGRES_URL: what answers there is no PostgreSQL") from error
-    except (OSError, asyncpg.InterfaceError, ValueError) as error:
+    except OSError as error:
+        raise StoreUnreachable("PLAYHEAD_POSTGRES_URL: the database cannot be reached") from error
+    except (asyncpg.InterfaceError, ValueError) as error:
         raise ConfigurationError("PLAYHEAD_POSTGRES_URL: the database cannot be reached") from error
 
 

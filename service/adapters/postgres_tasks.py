@@ -27,7 +27,7 @@ MAX_FOREIGN: Final = 1000
 
 
 class PostgresTasks:
-    """The ports `TaskQueue`, `TaskStore` and `TaskDirectory`."""
+    """The ports `TaskQueue`, `TaskStore`, `TaskDirectory` and `TaskRows`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -36,6 +36,9 @@ class PostgresTasks:
     async def read(self, reach: Reach, task_id: TaskId) -> Task | None:
         row = await self._database.fetchrow(_SQL["read"], task_id, *reached(reach))
         return None if row is None else _task_from(row)
+
+    async def row(self, task_id: TaskId) -> Task | None:
+        return await self.read(EVERYONES, task_id)
 
     async def cancel(self, reach: Reach, task_id: TaskId) -> Task | None:
         async with self._database.connection() as connection:

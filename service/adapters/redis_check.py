@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import URL_QUERY_ARGUMENT_PARSERS, AbstractConnection
 
 from service.adapters.redis_client import CALL_SECONDS, connect
-from service.model.errors import ConfigurationError
+from service.model.errors import ConfigurationError, StoreUnreachable
 
 OLDEST: Final = 7
 """The oldest major version; Valkey says which Redis it is compatible with."""
@@ -71,8 +71,10 @@ async def _info(url: str) -> Mapping[str, Any]:
         async with asyncio.timeout(CALL_SECONDS):
             info: Mapping[str, Any] = await redis.info()
             return info
-    except (exceptions.RedisError, OSError) as error:
+    except (exceptions.ResponseError, exceptions.AuthenticationError) as error:
         raise _wrong(_in_words(error)) from error
+    except (exceptions.RedisError, OSError) as error:
+        raise StoreUnreachable(f"PLAYHEAD_REDIS_URL: {_in_words(error)}") from error
     except (TypeError, ValueError) as error:  # of `ssl_…`, which the client gives its connections as they stand
         raise _wrong("an option after the ? of the URL is not for this kind of URL, or has a wrong value") from error
     finally:

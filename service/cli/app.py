@@ -5,11 +5,13 @@ from typing import Final
 
 import typer
 
+from service.cli.export import export
 from service.cli.keys import keys
 from service.cli.logs import configure_logs
 from service.cli.schema import schema
 from service.cli.serve import serve
 from service.cli.streams import give_up_lost, open_closed_streams, say
+from service.cli.verify import verify
 from service.model.errors import PlayheadError
 
 USAGE_EXIT: Final = 2
@@ -18,6 +20,8 @@ INTERRUPTED_EXIT: Final = 130
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(serve)
+app.command()(verify)
+app.command()(export)
 app.add_typer(schema, name="schema")
 app.add_typer(keys, name="keys")
 

@@ -34,10 +34,13 @@ def tell(text: str) -> None:
         print(text, flush=True)  # noqa: T201
 
 
-def write_out(text: str) -> None:
+def write_out(text: str | bytes) -> None:
     """Write what a command is for on stdout. Raises ConfigurationError where it cannot be written."""
     try:
-        sys.stdout.write(text)
+        if isinstance(text, bytes):
+            sys.stdout.buffer.write(text)
+        else:
+            sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
         raise ConfigurationError(f"standard output: cannot be written: {error.strerror}") from error

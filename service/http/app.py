@@ -16,6 +16,7 @@ from service.http.cors import allowing, preflights
 from service.http.health import HealthRoutes
 from service.http.listener import Listener, descriptors_room
 from service.http.local import only_local
+from service.http.logs import LogRoutes
 from service.http.problems import Handler, problems
 from service.http.request_ids import name_answer, request_ids
 from service.http.sessions import SessionRoutes
@@ -46,7 +47,7 @@ class Route:
     takes: Taken
 
 
-def routes(sessions: SessionRoutes, tasks: TaskRoutes, health: HealthRoutes) -> list[Route]:
+def routes(sessions: SessionRoutes, tasks: TaskRoutes, logs: LogRoutes, health: HealthRoutes) -> list[Route]:
     """The table."""
     return [
         Route("POST", "/sessions", sessions.create, WRITE),
@@ -61,6 +62,9 @@ def routes(sessions: SessionRoutes, tasks: TaskRoutes, health: HealthRoutes) -> 
         Route("GET", "/tasks/{task_id}", tasks.read, READ),
         Route("POST", "/tasks/{task_id}/cancel", tasks.cancel, OPERATE),
         Route("GET", "/tasks/{task_id}/stream", tasks.stream, FOLLOW),
+        Route("GET", "/tasks/{task_id}/events", logs.events, READ),
+        Route("GET", "/tasks/{task_id}/verify", logs.verify, READ),
+        Route("GET", "/tasks/{task_id}/export", logs.export, READ),
         Route("POST", "/tasks/{task_id}/token", tasks.token, READ_OWN),
         Route("GET", "/healthz", health.alive, PUBLIC),
         Route("HEAD", "/healthz", health.alive, PUBLIC),
@@ -72,6 +76,7 @@ def routes(sessions: SessionRoutes, tasks: TaskRoutes, health: HealthRoutes) -> 
 def make_app(
     sessions: SessionRoutes,
     tasks: TaskRoutes,
+    logs: LogRoutes,
     streams: Streams,
     health: HealthRoutes,
     callers: Callers,
@@ -80,7 +85,7 @@ def make_app(
     origins: Collection[str] = (),
 ) -> web.Application:
     """All routes. Where `is_local`, only programs of this machine are answered. Pages of `origins` may ask, too."""
-    table = routes(sessions, tasks, health)
+    table = routes(sessions, tasks, logs, health)
     taken: dict[web.AbstractRoute, Taken] = {}
     middlewares = [request_ids, problems, *([only_local(origins)] if is_local else [])]
     middlewares += [preflights(origins, [route.method for route in table]), asking(callers, taken)]

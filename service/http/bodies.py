@@ -11,8 +11,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from service.access.stream_tokens import StreamToken
 from service.http.problems import Problem, invalid
+from service.model.encoding import plain
 from service.model.events import TextPart
 from service.model.ids import OwnerId
+from service.model.position import Position
 from service.model.session import (
     MAX_ITERATIONS,
     MAX_MODEL_CHARACTERS,
@@ -29,6 +31,8 @@ from service.model.session import (
     SettingName,
 )
 from service.model.task import Task
+from service.model.verdict import Verdict
+from service.registry.event_page import EventPage
 
 BODY_SECONDS: Final = 30.0
 """So long a body may take to arrive."""
@@ -276,6 +280,40 @@ def token_body(task_id: str, token: StreamToken) -> dict[str, Any]:
     """A stream token, and the path that an `EventSource` follows with it."""
     stream = f"{stream_path(task_id)}?token={token.text}"
     return {"token": token.text, "expires_at": rfc3339(token.expires_at), "stream": stream}
+
+
+def verdict_body(verdict: Verdict) -> dict[str, Any]:
+    """What was found out about a log."""
+    return {
+        "task_id": verdict.task_id,
+        "proven": verdict.is_proven,
+        "closed": verdict.closed,
+        "read_from": verdict.read_from,
+        "redacted": verdict.redacted,
+        "events": verdict.events,
+        "first": _position(verdict.first),
+        "last": _position(verdict.last),
+        "sha256": verdict.sha256.hex(),
+        "findings": [
+            {"type": finding.type, "position": _position(finding.position), "detail": finding.detail}
+            for finding in verdict.findings
+        ],
+        "findings_not_listed": verdict.findings_not_listed,
+    }
+
+
+def _position(position: Position | None) -> str | None:
+    return None if position is None else str(position)
+
+
+def page_body(page: EventPage) -> dict[str, Any]:
+    """A page of a log. The events are put in as they are stored."""
+    return {
+        "events": [{"id": position.decode(), "data": orjson.Fragment(data)} for position, data in page.events],
+        "last": str(page.last),
+        "closed": page.closed,
+        "gap": None if page.gap is None else plain(page.gap),
+    }
 
 
 def stream_path(task_id: str) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from service.model.errors import InvalidInput, NotFound, UnknownMessage
-from service.model.ids import MessageId, SessionId, TaskId
+from service.model.ids import MessageId, SessionId, TaskId, parse_task_id
 from service.model.position import BEGINNING, InvalidPosition, Position
 from service.model.session import IdempotencyKey
 
@@ -17,19 +17,20 @@ MAX_ENTRIES: Final = 100
 
 USUAL_ENTRIES: Final = 20
 
+MAX_EVENTS: Final = 1000
+"""So many events are in a page of a log, at most."""
+
+USUAL_EVENTS: Final = 100
+
 MAX_TEXT: Final = 255
 
-_NUMBER: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 _ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
 
 
 def task_id(request: web.Request) -> TaskId:
     """The path's task. Raises NotFound for what is no task id."""
-    text = request.match_info["task_id"]
-    if not _UUID.fullmatch(text):
-        raise NotFound
-    return TaskId(text)
+    return parse_task_id(request.match_info["task_id"])
 
 
 def session_id(request: web.Request) -> SessionId:
@@ -50,9 +51,9 @@ def before(request: web.Request) -> MessageId | None:
     return MessageId(given[0])
 
 
-def limit(request: web.Request) -> int:
+def limit(request: web.Request, *, usual: int = USUAL_ENTRIES, most: int = MAX_ENTRIES) -> int:
     """How many entries `?limit=` asks for. Raises InvalidInput."""
-    return _number(request, "limit", least=1, most=MAX_ENTRIES) or USUAL_ENTRIES
+    return _number(request, "limit", least=1, most=most) or usual
 
 
 def number(request: web.Request, name: str) -> int | None:
@@ -111,3 +112,14 @@ def position(request: web.Request) -> Position:
         if given:
             return Position.parse(given[0])
     return BEGINNING
+
+
+def after(request: web.Request) -> Position:
+    """After which event a page begins: `?after=`, else the beginning.
+
+    Raises InvalidPosition, also where it is given more than once.
+    """
+    given = request.query.getall("after", [])
+    if len(given) > 1:
+        raise InvalidPosition
+    return Position.parse(given[0]) if given else BEGINNING

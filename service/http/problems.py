@@ -21,6 +21,8 @@ from service.model.errors import (
     Unauthenticated,
 )
 from service.model.position import InvalidPosition
+from service.registry.event_page import LogGone
+from service.registry.export import LogStillOpen
 from service.sessions.conversations import MessageTooLarge
 
 log = structlog.get_logger()
@@ -35,6 +37,8 @@ STATUSES: Final[Mapping[type[PlayheadError], int]] = MappingProxyType(
         SessionBusy: 409,
         SessionOwned: 409,
         MessageExists: 409,
+        LogStillOpen: 409,
+        LogGone: 410,
         MessageTooLarge: 413,
         KeyReused: 422,
         InvalidInput: 422,

@@ -6,7 +6,6 @@ frame; after the terminal event comes `[DONE]` and the connection closes; a read
 204, and one of a log that is gone 410, or an EventSource would come back for ever.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from types import MappingProxyType
@@ -16,7 +15,7 @@ import structlog
 from aiohttp import web
 
 from service.http.problems import Problem
-from service.http.stalled import cut_when_stalled
+from service.http.wire import Wire
 from service.model.encoding import plain
 from service.registry.follow import Begun, Ended, Followed, Frames, Gap, Heartbeat, Vanished
 
@@ -34,15 +33,6 @@ HEARTBEAT: Final = b": hb\n"
 DONE: Final = b"data: [DONE]\n\n"
 RETRY_MILLISECONDS: Final = 1000
 """How long an EventSource waits before it comes back."""
-
-SLICE_BYTES: Final = 64 * 1024
-"""Handed to a connection at once: with the transport's own buffer, what a reader that stops can cost."""
-
-BUFFER_BYTES: Final = 64 * 1024
-"""With more than this waiting, a transport asks its writer to wait."""
-
-ROOM_BYTES: Final = 48 * 1024
-"""As long as no more than this waits, it takes more at once."""
 
 _RETRY: Final = b"retry: %d\n" % RETRY_MILLISECONDS
 
@@ -69,7 +59,7 @@ async def answer_stream(
         response.force_close()
         if request.transport is None:
             return response  # the reader has gone already
-        wire = _Wire(response, request.transport, write_timeout_seconds)
+        wire = Wire(response, request.transport, write_timeout_seconds)
         try:
             await response.prepare(request)
             if begun.gap is not None:
@@ -84,7 +74,7 @@ async def answer_stream(
     return response
 
 
-async def _send(wire: "_Wire", items: AsyncGenerator[Followed], *, refuse_gaps: bool) -> None:
+async def _send(wire: Wire, items: AsyncGenerator[Followed], *, refuse_gaps: bool) -> None:
     has_begun = False
     async for item in items:
         match item:
@@ -105,34 +95,3 @@ async def _send(wire: "_Wire", items: AsyncGenerator[Followed], *, refuse_gaps: 
                 pass
             case other:
                 assert_never(other)
-
-
-class _Wire:
-    """One reader's connection, which is handed a slice at a time.
-
-    Whatever is handed over at once is copied for this reader alone, and waits in memory while it does not read.
-    """
-
-    def __init__(
-        self, response: web.StreamResponse, transport: asyncio.Transport, write_timeout_seconds: float
-    ) -> None:
-        self._response = response
-        self._transport = transport
-        self._write_timeout_seconds = write_timeout_seconds
-        # By default it goes on asking until less than a quarter waits.
-        transport.set_write_buffer_limits(high=BUFFER_BYTES, low=ROOM_BYTES)
-
-    async def write(self, data: bytes) -> None:
-        """Hand bytes over; waits while the reader goes on taking. Raises ConnectionError where it does not any more."""
-        if self._transport.get_write_buffer_size() + len(data) <= ROOM_BYTES:
-            await self._response.write(data)  # goes without waiting, so that no timer is needed
-            return
-        for start in range(0, len(data), SLICE_BYTES):
-            with cut_when_stalled(self._transport, self._write_timeout_seconds):
-                await self._response.write(data[start : start + SLICE_BYTES])
-        if self._transport.is_closing():
-            raise ConnectionResetError("cut off while it was written to")
-
-    def abort(self) -> None:
-        """Cut the connection, without what is still buffered."""
-        self._transport.abort()

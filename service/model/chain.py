@@ -41,6 +41,11 @@ class Proof:
 NOTHING_READ: Final = Proof(0, BEGINNING, BEFORE_THE_FIRST, ended=False)
 
 
+def link(before: bytes, event: StoredEvent) -> bytes:
+    """The chain's link of an event, from that of the event before it."""
+    return sha256(b"%bid: %b\ndata: %b\n\n" % (before, *event)).digest()
+
+
 def proven(before: Proof, events: Sequence[StoredEvent]) -> tuple[Proof, list[Row]]:
     """The proof with these events behind it, and they as rows. A log may begin at any number: its start may be lost.
 
@@ -48,14 +53,14 @@ def proven(before: Proof, events: Sequence[StoredEvent]) -> tuple[Proof, list[Ro
     """
     rows: list[Row] = []
     ms, n = before.last
-    link, ended, counted = before.link, before.ended, before.events > 0
+    its_link, ended, counted = before.link, before.ended, before.events > 0
     for event in events:
         ms_text, _, n_text = event[0].partition(b"-")  # a Position each would take a fifth of the time of it all
         its_ms, its_n = int(ms_text), int(n_text)
         if ended or its_ms < ms or (counted and its_n != n + 1):
             raise NotWhole
         ms, n, counted = its_ms, its_n, True
-        link = sha256(b"%bid: %b\ndata: %b\n\n" % (link, *event)).digest()
+        its_link = link(its_link, event)
         ended = is_terminal(event[1])
         rows.append((n, ms, event[1]))
-    return Proof(before.events + len(rows), Position(ms, n), link, ended), rows
+    return Proof(before.events + len(rows), Position(ms, n), its_link, ended), rows

@@ -69,6 +69,10 @@ class ConfigurationError(PlayheadError):
     error_type = "configuration_error"
 
 
+class StoreUnreachable(ConfigurationError):
+    """Nothing answers where a store is said to be. It may be the setting that is wrong, or the store be away."""
+
+
 class StoreUnavailable(PlayheadError):
     """A store did not answer in time. Nothing is known about whether the request took effect."""
 

@@ -121,12 +121,12 @@ class LogFold:
 
     def output(self) -> str:
         """The text of the last step: the answer so far."""
-        self._settle()
+        self.settle()
         return "".join(p["text"] for p in self.parts[self._last_step_starts_at :] if p["type"] == "text")
 
     def message_parts(self) -> list[Part]:
         """The assistant's message as it stands, without parts that carry nothing."""
-        self._settle()
+        self.settle()
         return [part for part in self.parts if part.get("text") != ""]
 
     def apply(self, chunk: e.Chunk | e.Unknown) -> None:  # noqa: C901 - one arm a chunk is the clearest form of a fold
@@ -253,7 +253,8 @@ class LogFold:
         text.part["state"] = "done"
         del self._texts[kind, part_id]
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Make one text of the pieces that have come so far, which take more memory; it changes nothing else."""
         for text in self._texts.values():
             text.settle()
 

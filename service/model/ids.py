@@ -1,6 +1,11 @@
 """Names of things. All are ASCII, at most 128 characters, and opaque to everyone but the store that minted them."""
 
-from typing import NewType
+import re
+from typing import Final, NewType
+
+from service.model.errors import NotFound
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 TaskId = NewType("TaskId", str)
 """A UUIDv7 in its usual hexadecimal form, minted from the database's clock."""
@@ -15,3 +20,10 @@ PartId = NewType("PartId", str)
 
 Epoch = NewType("Epoch", int)
 """The number of a task's holder. Each new holder has a higher one; the first has 1."""
+
+
+def parse_task_id(text: str) -> TaskId:
+    """Read what somebody took for a task's id. Raises NotFound for what no task can be called."""
+    if not _UUID.fullmatch(text):
+        raise NotFound
+    return TaskId(text)

@@ -87,6 +87,11 @@ class Begun:
 
 
 Followed = Begun | Gap | Frames | Heartbeat | Ended | Vanished
+Stored = Begun | Gap | Frames | Ended | Vanished
+
+MAX_BEATS: Final = 2
+"""So many heartbeats with nothing between them, and the store is given up by who reads only what is stored. One may be
+due because whoever reads took so long."""
 
 
 class Follower:
@@ -115,6 +120,25 @@ class Follower:
                 async for item in items:
                     yield item
 
+    async def read(self, task_id: TaskId, after: Position) -> AsyncGenerator[Stored]:
+        """What is stored of a log from a position on: the same, but it ends where `follow` would wait for more.
+
+        Raises StoreUnavailable also later, where a store has not answered for MAX_BEATS heartbeats.
+        """
+        async with self._hub.attach(task_id) as channel:
+            sources = (self._pages, self._archived)
+            reading = _Reading(sources, self._directory, channel, after, self._heartbeat_seconds, waits=False)
+            beats = 0
+            async with aclosing(reading.items()) as items:
+                async for item in items:
+                    if not isinstance(item, Heartbeat):
+                        beats = 0
+                        yield item
+                        continue
+                    beats += 1
+                    if beats == MAX_BEATS:
+                        raise LogUnavailable
+
 
 class _Reading:
     """One reader's way through a log."""
@@ -126,6 +150,8 @@ class _Reading:
         channel: Channel,
         after: Position,
         heartbeat_seconds: float,
+        *,
+        waits: bool = True,
     ) -> None:
         self._pages, self._archived = sources
         """Where it reads, and where it goes on for good once the first one lacks something of an archived log."""
@@ -146,6 +172,10 @@ class _Reading:
         """What the stores are being asked. Until it is answered nothing else is looked at."""
         self._unsure = False
         """Whether a heartbeat went out since the database was asked whether there will be more."""
+        self._waits = waits
+        """Whether what is not written yet is waited for."""
+        self._asked_at: Position | None = None
+        """Who does not wait has asked the database here whether there is more elsewhere."""
 
     async def items(self) -> AsyncGenerator[Followed]:
         self._rest()
@@ -160,6 +190,8 @@ class _Reading:
             over = end is not None
             while not over:
                 item = await self._next()
+                if item is None:
+                    return
                 yield item
                 over = isinstance(item, Ended | Vanished)
         finally:
@@ -181,12 +213,18 @@ class _Reading:
             if self._trusted is None and not self._ready:
                 await self._look()
 
-    async def _next(self) -> Followed:
+    async def _next(self) -> Followed | None:
+        """None where nothing more is stored, for who does not wait for it."""
         while not self._ready:
             if self._asking is not None:
                 await self._hear(self._asking)
-            elif self._trusted == self._channel.generation:
+            elif self._trusted == self._channel.generation and self._waits:
                 await self._listen()
+            elif self._trusted == self._channel.generation:
+                if self._asked_at == self._cursor:
+                    return None
+                self._asked_at = self._cursor
+                self._ask(self._ask_for_more)
             elif not await self._turn_page():
                 self._ask(self._look)
         return self._ready.popleft()

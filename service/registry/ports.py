@@ -21,6 +21,7 @@ from service.model.log import (
     TaskFacts,
 )
 from service.model.position import Position
+from service.model.task import Task
 
 
 class LogStore(Protocol):
@@ -101,6 +102,20 @@ class LogArchive(Protocol):
 
     async def standing(self, task_ids: Sequence[TaskId]) -> Standing:
         """What is known of these; tasks whose ids are less than an hour old by the database's clock are not unknown."""
+
+
+class Seals(Protocol):
+    """What was proven of logs when they were archived. Raises DatabaseUnavailable."""
+
+    async def seal_of(self, task_id: TaskId) -> Proof | None:
+        """As it was stored with the log; None where it is not archived. It never changes."""
+
+
+class TaskRows(Protocol):
+    """Tasks as the database knows them. Raises DatabaseUnavailable."""
+
+    async def row(self, task_id: TaskId) -> Task | None:
+        """The task, whosever it is, or None."""
 
 
 class Copying(Protocol):

@@ -20,6 +20,7 @@ from service.agent.step import Clock, Steps
 from service.agent.turn import Turns
 from service.model import events as e
 from service.model.caller import EVERYONES
+from service.model.check import LogCheck
 from service.model.encoding import decode
 from service.model.failures import ModelCallFailed
 from service.model.fold import LogFold
@@ -28,6 +29,7 @@ from service.model.ids import SessionId, TaskId
 from service.model.position import BEGINNING, Position
 from service.model.session import NewMessage, Session
 from service.model.task import Claim, Task
+from service.model.verdict import Finding
 from service.registry.ports import LogStore
 from service.registry.writer import log_writer
 from service.sessions.ports import MessageStore, SessionStore, TaskQueue, TaskStore
@@ -213,7 +215,17 @@ class House:
             assert fold.message_parts() in ([], [{"type": "step-start"}])
         if finish.truncated is None:
             assert finish.output == fold.output()
+        await self._assert_proven(task)
         return fold
+
+    async def _assert_proven(self, task: Task) -> None:
+        """The log's proof finds nothing, but that its beginning is lost where it is."""
+        check, events = LogCheck(task.id), (await self.logs.read(task.id, BEGINNING, 100_000)).events
+        for event in events:
+            check.take(event)
+        check.compare(task)
+        lost = [Finding("missing_events", check.first, each.detail) for each in check.found.listed[:1]]
+        assert check.found.listed == (lost if check.first and check.first.n > 1 else [])
 
 
 async def half_an_answer(house: House) -> TaskId:

@@ -5,13 +5,9 @@ Whatever is wrong with a setting or with what it points at is one line on stderr
 
 import asyncio
 import json
-import os
 import socket
-import subprocess
 import sys
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -22,52 +18,11 @@ from service.adapters.postgres_schema import KNOWN_VERSION, schema_sql
 from service.wiring import StoreUrls
 from tests.adapters.embedded.foreign import eventually
 from tests.adapters.valkeys import own_valkey
-from tests.conftest import REPOSITORY
+from tests.cli.conftest import Playhead, Ran, environment_of
 from tests.processes import serve
 from tests.sessions.databases import own_database
 
 SECRET = "hunter2"
-PLAIN = {"TERM": "dumb", "NO_COLOR": "1"}
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int | None
-    out: str
-    err: str
-
-
-Playhead = Callable[..., Awaitable[Ran]]
-
-
-@pytest.fixture(scope="module")
-def loaded() -> Iterator[Path]:
-    """Where a process listens that has the command loaded."""
-    with tempfile.TemporaryDirectory(prefix="playhead-") as folder:
-        command = (sys.executable, "-m", "tests.cli.loaded", f"{folder}/socket")
-        environment = os.environ | PLAIN
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY, env=environment
-        ) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == b"listening\n"
-            yield Path(folder, "socket")
-
-
-@pytest.fixture
-def playhead(loaded: Path) -> Playhead:
-    """Run the command to its end, with these PLAYHEAD_ settings and no others."""
-
-    async def run(folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> Ran:
-        asked = {"folder": str(folder), "environment": environment_of(settings or {}), "arguments": arguments}
-        reader, writer = await asyncio.open_unix_connection(loaded, limit=1024 * 1024)
-        writer.write(json.dumps(asked).encode() + b"\n")
-        answer = json.loads(await reader.read())
-        writer.close()
-        await writer.wait_closed()
-        return Ran(**answer)
-
-    return run
 
 
 async def from_the_start(folder: Path, module: str, *arguments: str, settings: Mapping[str, str]) -> Ran:
@@ -89,11 +44,6 @@ async def from_the_start(folder: Path, module: str, *arguments: str, settings: M
         await process.communicate()
         raise
     return Ran(process.returncode, out.decode(), err.decode())
-
-
-def environment_of(settings: Mapping[str, str]) -> dict[str, str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYHEAD_")}
-    return environment | {f"PLAYHEAD_{name}": value for name, value in settings.items()} | PLAIN
 
 
 def assert_one_line(ran: Ran, name: str) -> None:

@@ -14,7 +14,7 @@ from service.model.encoding import encode
 from service.model.events import Finish, FinishMetadata, Usage
 from service.model.ids import TaskId
 from service.model.log import StoredEvent
-from service.registry.ports import LogArchive, LogSource, TaskDirectory
+from service.registry.ports import LogArchive, LogSource, Seals, TaskDirectory
 from tests.contracts.logs import event
 
 FINISH = encode(Finish("stop", FinishMetadata(TaskId("t"), "succeeded", "", Usage(0, 0), "", "")))
@@ -40,6 +40,7 @@ class ArchiveBackend(Protocol):
 
     archive: LogArchive
     archived: LogSource
+    seals: Seals
     directory: TaskDirectory
 
     async def task(self, *, made_ms: int | None = None, log_closed: bool = True, held: bool = False) -> TaskId:
@@ -67,7 +68,7 @@ class InMemory:
     archive: MemoryArchive = field(default_factory=MemoryArchive)
 
     def __post_init__(self) -> None:
-        self.archived = self.directory = self.archive
+        self.archived = self.directory = self.seals = self.archive
 
     async def task(self, *, made_ms: int | None = None, log_closed: bool = True, held: bool = False) -> TaskId:
         task_id = task_made_at(made_ms or now_ms())
@@ -87,7 +88,7 @@ class InPostgres:
     database: Database
 
     def __post_init__(self) -> None:
-        self.archive = self.archived = PostgresArchive(self.database)
+        self.archive = self.archived = self.seals = PostgresArchive(self.database)
         self.directory = PostgresTasks(self.database)
 
     async def task(self, *, made_ms: int | None = None, log_closed: bool = True, held: bool = False) -> TaskId:

@@ -71,6 +71,14 @@ async def test_what_is_archived_is_what_was_put(backend: ArchiveBackend) -> None
     assert await backend.archived.head(task_id) == page.head
 
 
+async def test_what_was_proven_is_kept_with_the_log(backend: ArchiveBackend) -> None:
+    task_id, other = await backend.task(), await backend.task()
+    assert await backend.seals.seal_of(task_id) is None
+    proof = await archive(backend, task_id, whole_log(9))
+    assert await backend.seals.seal_of(task_id) == proof
+    assert await backend.seals.seal_of(other) is None
+
+
 async def test_several_logs_of_several_pieces_in_one_transaction(backend: ArchiveBackend) -> None:
     logs = {await backend.task(): whole_log(7, text=str(i)) for i in range(3)}
     long = await backend.task()

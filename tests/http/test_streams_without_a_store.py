@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import structlog
 
 from service.adapters.memory_archive import MemoryArchive
 from service.adapters.memory_database import MemoryDatabase
@@ -18,8 +19,10 @@ from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
 from service.http.health import HealthRoutes
 from service.model.errors import DatabaseUnavailable, LogUnavailable, StoreUnavailable
+from service.model.export import prove_export
 from service.model.ids import Epoch, TaskId
-from service.model.position import BEGINNING
+from service.model.log import Page
+from service.model.position import BEGINNING, Position
 from service.registry.archive import Archivist
 from service.registry.task_log import TaskLog
 from service.registry.watch import StoreWatch
@@ -28,7 +31,7 @@ from service.settings import Settings
 from service.wiring import House, StoreUrls, open_app
 from tests.contracts.archives import now_ms, task_made_at
 from tests.http.conftest import served
-from tests.http.test_positions import ids
+from tests.http.test_positions import dechunked, ids
 from tests.http.wire import Answer, Header, ask
 from tests.registry.test_follow import FINISH, parts
 
@@ -95,6 +98,7 @@ async def doors() -> AsyncIterator[Doors]:
         hot=store,
         archive=archive,
         archived=postgres,
+        seals=postgres,
         hints=hints,
         sessions=sessions,
         removals=sessions,
@@ -103,13 +107,14 @@ async def doors() -> AsyncIterator[Doors]:
         tasks=tasks,
         queue=tasks,
         directory=postgres,
+        rows=tasks,
         doorbell=MemoryDoorbell(),
         keys=keys,
         token_key=keys,
         health=HealthRoutes(watch),
         watch=watch,
     )
-    settings = Settings(_env_file=None)
+    settings = Settings(_env_file=None, heartbeat_seconds=0.5)
     async with open_app(house, settings) as app, served(app, settings) as url:
         yield Doors(url, store, archive, redis, postgres)
 
@@ -185,3 +190,48 @@ class TestWithoutRedis:
             for after in (None, positions[2]):
                 assert_problem(await doors.stream(hot, after), 503, "service_unavailable")
             doors.redis.is_away = False
+
+
+class TestLogsForPrograms:
+    async def long_log(self, doors: Doors) -> TaskId:
+        """One that no first page holds."""
+        task_id = task_made_at(now_ms())
+        doors.archive.know(task_id)
+        async with log_writer(doors.store, now_ms) as writer:
+            await (await writer.open(task_id, Epoch(1))).append(*parts(400), FINISH)
+        return task_id
+
+    async def test_an_export_that_fails_in_the_middle_is_cut(self, doors: Doors) -> None:
+        whole = await ask(doors.url, "GET", f"/tasks/{await self.long_log(doors)}/export")
+        assert whole.body.endswith(b"}\n\r\n0\r\n\r\n")
+        read = doors.store.read
+
+        async def read_once(task_id: TaskId, after: Position, count: int) -> Page:
+            page = await read(task_id, after, count)
+            doors.redis.is_away = True
+            return page
+
+        doors.store.read = read_once  # type: ignore[method-assign]
+        task_id = await self.long_log(doors)  # of the other one the pages are kept for a moment
+        with structlog.testing.capture_logs() as logs:
+            answer = await ask(doors.url, "GET", f"/tasks/{task_id}/export")
+        lines = [line for line in dechunked(answer).encode().splitlines(keepends=True) if line.startswith(b"{")]
+        assert (answer.status, len(lines) > 100) == (200, True)
+        assert not answer.body.endswith(b"0\r\n\r\n")
+        assert [finding.type for finding in prove_export(lines).findings if "export" in finding.type] == [
+            "incomplete_export"
+        ]
+        assert [entry["event"] for entry in logs] == ["export_cut"]
+
+    async def test_a_proof_needs_both_stores_and_a_page_one(self, doors: Doors) -> None:
+        archived, _ = await doors.archived()
+        ended, positions = await doors.log(closed=True)
+        doors.postgres.is_away = True
+        for route in ("verify", "export"):
+            assert_problem(await ask(doors.url, "GET", f"/tasks/{ended}/{route}"), 503, "service_unavailable")
+        page = (await ask(doors.url, "GET", f"/tasks/{ended}/events")).json
+        assert ([event["id"] for event in page["events"]], page["closed"]) == (positions, True)
+        doors.postgres.is_away, doors.redis.is_away = False, True
+        assert (await ask(doors.url, "GET", f"/tasks/{archived}/events")).json["closed"] is True
+        assert (await ask(doors.url, "GET", f"/tasks/{archived}/export")).status == 200
+        assert_problem(await ask(doors.url, "GET", f"/tasks/{ended}/events"), 503, "service_unavailable")

@@ -43,6 +43,10 @@ FROM schema_version which LEFT JOIN (
        OR (t.id IS NULL AND substr(asked.id::text, 15, 1) = '7' AND playhead_made_at(asked.id) < now() - $2::interval)
 ) standing ON true;
 
+-- :seal_of
+-- What was proven of a log when it was archived.
+SELECT events, last_ms, last_n, sha256 FROM log_archives WHERE task_id = $1;
+
 -- :head
 -- How far an archived log reaches.
 SELECT last_ms, last_n FROM log_archives WHERE task_id = $1;
