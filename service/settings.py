@@ -21,6 +21,7 @@ _SCHEMES: Final = MappingProxyType(
         "postgres_url": ("postgresql", "postgres"),
         "amqp_url": ("amqp", "amqps"),
         "model_url": ("http", "https"),
+        "url": ("http", "https"),
     }
 )
 
@@ -65,6 +66,11 @@ class Settings(BaseSettings):
     write_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
     """A client that takes nothing of an answer for so long is disconnected; a reader of a stream may come back."""
 
+    url: str | None = Field(default=None, repr=False)
+    """The service that commands ask; without it the one of this machine, at `http_port`."""
+    token: str = Field(default="", repr=False)
+    """With which they ask: an API key or a JWT."""
+
     @field_validator("http_host")
     @classmethod
     def _is_loopback(cls, host: str) -> str:
@@ -76,7 +82,7 @@ class Settings(BaseSettings):
             raise ValueError("only a loopback address can be listened on: 127.0.0.1, ::1 or localhost")
         return host
 
-    @field_validator("redis_url", "postgres_url", "amqp_url", "model_url")
+    @field_validator("redis_url", "postgres_url", "amqp_url", "model_url", "url")
     @classmethod
     def _has_scheme(cls, url: str | None, field: ValidationInfo) -> str | None:
         schemes = _SCHEMES[field.field_name or ""]
@@ -99,7 +105,7 @@ class Settings(BaseSettings):
             )
         return url
 
-    @field_validator("model_key")
+    @field_validator("model_key", "token")
     @classmethod
     def _fits_a_header(cls, key: str) -> str:
         if not (key.isascii() and key.isprintable()):

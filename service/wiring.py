@@ -149,16 +149,27 @@ async def _redis(stack: AsyncExitStack, url: str) -> Redis:
 
 
 @asynccontextmanager
-async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Application]:
-    """The doors over HTTP."""
+async def open_follower(house: House, settings: Settings) -> AsyncGenerator[Follower]:
+    """The way out of logs, for the readers of this process."""
     async with (
         hub(house.hints, tick_seconds=min(0.5, settings.heartbeat_seconds / 4)) as ear,
         log_pages(house.logs, time.monotonic) as pages,
         log_pages(house.archived, time.monotonic) as archived,
     ):
         facts = SharedFacts(house.directory)
-        follower = Follower(pages, archived, ear, facts, heartbeat_seconds=settings.heartbeat_seconds)
-        conversations = Conversations(house.sessions, house.tasks, house.doorbell)
+        yield Follower(pages, archived, ear, facts, heartbeat_seconds=settings.heartbeat_seconds)
+
+
+def make_conversations(house: House) -> Conversations:
+    """What doors ask for; it has nothing of its own to close."""
+    return Conversations(house.sessions, house.tasks, house.doorbell)
+
+
+@asynccontextmanager
+async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Application]:
+    """The doors over HTTP."""
+    async with open_follower(house, settings) as follower:
+        conversations = make_conversations(house)
         tasks = TaskRoutes(conversations, follower, write_timeout_seconds=settings.write_timeout_seconds)
         yield make_app(SessionRoutes(conversations), tasks, house.health)
 
