@@ -37,7 +37,7 @@ def main() -> None:
     except* PlayheadError as errors:
         error = _first(errors)
         if not isinstance(error, NobodyReads):
-            say(f"playhead: {clean(str(error))}")
+            say(f"playhead: {clean(str(error)).replace(chr(10), ' ')}")
         code = exits.code_of(error)
     except* KeyboardInterrupt:
         code = exits.INTERRUPTED

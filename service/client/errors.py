@@ -53,8 +53,8 @@ class Gap(PlayheadError):
 
     def __init__(self, data: GapData) -> None:
         super().__init__(
-            f"Behind {data.requested} {data.lost} events are known to be gone; "
-            f"the log has those from {data.oldest} to {data.latest}."
+            f"The log does not go on from {data.requested}: {data.lost} events are known to be gone; "
+            f"what there is goes from {data.oldest} to {data.latest}."
         )
         self.data = data
 
