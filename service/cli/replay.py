@@ -130,7 +130,9 @@ class _Bar:
     def __init__(self, task: dict[str, Any]) -> None:
         begun, ended = _ms(task.get("created_at")), _ms(task.get("finished_at"))
         columns = (BarColumn(), TextColumn("{task.fields[events]} events"), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._progress = Progress(
+            *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
+        )
         self._begun = begun or 0
         self._id = self._progress.add_task("", total=ended - begun if begun and ended else None, events=0)
         self._next = asyncio.get_running_loop().time() + LONG_SECONDS

@@ -379,7 +379,7 @@ async def test_a_demo_that_is_shown_another_log_says_so(
     assert code_of(raised.value) == NOT_PROVEN
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- a bar, and memory ------------------------------------------------------------------------------------------------
 
 
 class Long(Scripted):
@@ -390,6 +390,24 @@ class Long(Scripted):
         for n in range(1, 20_000):
             yield Event(Position(1000, n), words.chunk, words.data)
         yield event(20_000, FINISH)
+
+
+async def test_a_long_replay_into_a_file_has_a_bar_on_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ours, its = pty.openpty()
+    monkeypatch.setattr(replay, "LONG_SECONDS", 0)
+    monkeypatch.setattr(replay, "BETWEEN_SECONDS", 0)
+    with (tmp_path / "out").open("w") as out, open(its, "w") as terminal:  # noqa: ASYNC230 - a terminal
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", terminal)
+        stretch = replay.Stretch(None, None)
+        code = await replay._replay(TaskId("t"), stretch, replay.Speed.MAX, Form.TEXT, Scripted([TRUTH]))
+        shown = os.read(ours, 65536)
+    os.close(ours)
+    assert code == 0
+    assert b" events" in shown
+    assert (tmp_path / "out").read_text() == "".join(f"{n} " for n in range(1, 30)) + "\n[succeeded at 1000-30]\n"
 
 
 @pytest.fixture
