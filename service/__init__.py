@@ -8,6 +8,7 @@ sessions    conversations: create, read, post; who works on what
 agent       what a worker does with a turn
 adapters    one technology a file, behind the ports of the rooms above
 http        the doors over HTTP
+client      the Python client; needs the model alone
 wiring      puts adapters behind ports
 settings    the one reader of the environment
 cli         the `playhead` command

@@ -26,6 +26,7 @@ _SCHEMES: Final = MappingProxyType(
         "postgres_url": ("postgresql", "postgres"),
         "amqp_url": ("amqp", "amqps"),
         "model_url": ("http", "https"),
+        "url": ("http", "https"),
     }
 )
 
@@ -80,6 +81,11 @@ class Settings(BaseSettings):
     write_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
     """A client that takes nothing of an answer for so long is disconnected; a reader of a stream may come back."""
 
+    url: str | None = Field(default=None, repr=False)
+    """The service that commands ask; without it the one of this machine, at `http_port`."""
+    token: str = Field(default="", repr=False)
+    """With which they ask: an API key or a JWT."""
+
     @property
     def asks_who(self) -> bool:
         """Whether everybody must show who they are; else who shows nothing is the one local owner."""
@@ -131,7 +137,7 @@ class Settings(BaseSettings):
             )
         return origins
 
-    @field_validator("redis_url", "postgres_url", "amqp_url", "model_url")
+    @field_validator("redis_url", "postgres_url", "amqp_url", "model_url", "url")
     @classmethod
     def _has_scheme(cls, url: str | None, field: ValidationInfo) -> str | None:
         schemes = _SCHEMES[field.field_name or ""]
@@ -154,7 +160,7 @@ class Settings(BaseSettings):
             )
         return url
 
-    @field_validator("model_key")
+    @field_validator("model_key", "token")
     @classmethod
     def _fits_a_header(cls, key: str) -> str:
         if not (key.isascii() and key.isprintable()):

@@ -201,13 +201,22 @@ def make_exporter(house: House, follower: Follower) -> Exporter:
     return Exporter(follower, house.seals, house.directory)
 
 
+def make_conversations(house: House) -> Conversations:
+    """What doors ask of sessions; it has nothing of its own to close."""
+    return Conversations(house.sessions, house.messages, house.doorbell)
+
+
+def make_tasks(house: House) -> Tasks:
+    """What doors ask of tasks; it has nothing of its own to close."""
+    return Tasks(house.tasks, house.doorbell)
+
+
 @asynccontextmanager
 async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Application]:
     """The doors over HTTP."""
     async with open_follower(house, settings) as follower:
         write_timeout_seconds = settings.write_timeout_seconds
-        conversations = Conversations(house.sessions, house.messages, house.doorbell)
-        tasks = Tasks(house.tasks, house.doorbell)
+        conversations, tasks = make_conversations(house), make_tasks(house)
         streams = Streams(
             follower,
             conversations,

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from service.adapters.demo_model import ACTS
 from service.adapters.redis_client import connect
 from service.adapters.redis_keys import log_key, meta_key
+from service.cli import exits
 from service.http import problems
 from service.http.problems import STATUSES
 from service.model.failures import MESSAGES
@@ -96,6 +97,11 @@ def test_every_log_line_that_is_named_is_logged() -> None:
     assert len(named) > 15
     text = sources("service", "consumers")
     assert sorted(name for name in named if f'"{name}"' not in text) == []
+
+
+def test_every_exit_code_is_told_as_the_help_tells_it() -> None:
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", readme("The command"), re.MULTILINE)
+    assert {int(code): meaning for code, meaning in rows} == dict(exits.MEANINGS)
 
 
 def test_everything_that_the_demo_model_can_be_told_is_told() -> None:

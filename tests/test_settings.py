@@ -264,6 +264,12 @@ def test_the_model_s_key_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SECRET not in f"{settings!r} {settings}"
 
 
+def test_the_token_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load(monkeypatch, TOKEN=SECRET)
+    assert settings.token == SECRET
+    assert SECRET not in f"{settings!r} {settings}"
+
+
 def test_settings_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load(monkeypatch)
     with pytest.raises(ValueError, match="frozen"):
@@ -285,6 +291,7 @@ def test_urls_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         "POSTGRES_URL": "postgresql",
         "AMQP_URL": "amqp",
         "MODEL_URL": "https",
+        "URL": "https",
     }
     values = {name: f"{scheme}://u:{SECRET}@h/" for name, scheme in schemes.items()}
     assert SECRET not in repr(load(monkeypatch, **values, **ISSUED, MODEL="m"))

@@ -1,27 +1,27 @@
 """The `playhead` command."""
 
 import sys
-from typing import Final
 
 import typer
 
+from service.cli import exits
+from service.cli.demo import demo
 from service.cli.export import export
 from service.cli.keys import keys
 from service.cli.logs import configure_logs
+from service.cli.replay import replay
 from service.cli.schema import schema
+from service.cli.screen import clean
 from service.cli.serve import serve
-from service.cli.streams import give_up_lost, open_closed_streams, say
+from service.cli.streams import NobodyReads, give_up_lost, open_closed_streams, say
+from service.cli.tail import tail
 from service.cli.verify import verify
 from service.model.errors import PlayheadError
 
-USAGE_EXIT: Final = 2
-"""What was asked for cannot be done as it was asked: the line on stderr says why."""
-INTERRUPTED_EXIT: Final = 130
-
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, epilog=exits.HELP)
 app.command()(serve)
-app.command()(verify)
-app.command()(export)
+for command in (demo, tail, replay, verify, export):
+    app.command(epilog=exits.HELP)(command)
 app.add_typer(schema, name="schema")
 app.add_typer(keys, name="keys")
 
@@ -33,16 +33,18 @@ def playhead() -> None:
 
 
 def main() -> None:
-    """Run a command; what is wrong with its input or its surroundings is one line on stderr and exit code 2."""
+    """Run a command; what it cannot do is one line on stderr, and an exit code by its kind."""
     code = 0
     open_closed_streams()
     try:
         app()
     except* PlayheadError as errors:
-        say(f"playhead: {_first(errors)}")
-        code = USAGE_EXIT
+        error = _first(errors)
+        if not isinstance(error, NobodyReads):
+            say(f"playhead: {clean(str(error)).replace(chr(10), ' ')}")
+        code = exits.code_of(error)
     except* KeyboardInterrupt:
-        code = INTERRUPTED_EXIT
+        code = exits.INTERRUPTED
     finally:
         give_up_lost()
     sys.exit(code)  # not inside `except*`: there Python 3.11.2 makes a group of it, and a traceback

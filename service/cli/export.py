@@ -1,5 +1,6 @@
 """`playhead export`: a closed log as a file."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -7,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from service.cli.stores import run, shared_stores, task_of
+from service.cli.stores import shared_stores
 from service.cli.streams import write_out
 from service.model.errors import ConfigurationError
-from service.model.ids import TaskId
+from service.model.ids import TaskId, parse_task_id
 from service.settings import Settings
 from service.wiring import make_exporter, open_follower, open_house
 
@@ -30,8 +31,8 @@ def export(
     whole. Exit codes: 0 all of it was written, 3 no such task or nothing of its log is left, 5 a store does not answer,
     2 it cannot be done as it was asked for.
     """
-    task_id = task_of(task)
-    run(_export(shared_stores(), task_id, output, redact=redact))
+    task_id = parse_task_id(task)
+    asyncio.run(_export(shared_stores(), task_id, output, redact=redact))
 
 
 async def _export(settings: Settings, task_id: TaskId, output: Path | None, *, redact: bool) -> None:

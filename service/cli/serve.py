@@ -47,18 +47,16 @@ def serve(only: Annotated[Part | None, typer.Option(help="Run this part alone.")
     """
     settings = load_settings()
     if only is not None:
-        _refuse_private_stores(settings)
+        refuse_private_stores(settings, "--only: a part alone shares its stores with the others")
     _raise_open_files()
     asyncio.run(_run_and_leave(settings, set(Part) if only is None else {only}))
 
 
-def _refuse_private_stores(settings: Settings) -> None:
-    """Embedded stores are one process's own: what a part alone wrote there, no other part would ever see."""
+def refuse_private_stores(settings: Settings, what_for: str) -> None:
+    """Embedded stores are one process's own: what another one wrote there, nobody else would ever see."""
     urls = {"REDIS_URL": settings.redis_url, "POSTGRES_URL": settings.postgres_url}
     if missing := [PREFIX + name for name, url in urls.items() if url is None]:
-        raise ConfigurationError(
-            f"{' and '.join(missing)}: needed with --only: a part alone shares its stores with the others"
-        )
+        raise ConfigurationError(f"{' and '.join(missing)}: needed with {what_for}")
 
 
 async def _run_and_leave(settings: Settings, parts: set[Part]) -> None:

@@ -7,7 +7,11 @@ import os
 import sys
 from contextlib import suppress
 
-from service.model.errors import ConfigurationError
+from service.model.errors import ConfigurationError, PlayheadError
+
+
+class NobodyReads(PlayheadError):
+    """Whoever read the output has gone."""
 
 
 def open_closed_streams() -> None:
@@ -42,6 +46,20 @@ def write_out(text: str | bytes) -> None:
         else:
             sys.stdout.write(text)
         sys.stdout.flush()
+    except OSError as error:
+        raise ConfigurationError(f"standard output: cannot be written: {error.strerror}") from error
+
+
+def stream_out(data: bytes) -> None:
+    """Write the next of what a command goes on to write on stdout. Waits for a reader that is slow.
+
+    Raises NobodyReads where it has gone, which is how a pipe ends, and ConfigurationError for any other reason.
+    """
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError as error:
+        raise NobodyReads from error
     except OSError as error:
         raise ConfigurationError(f"standard output: cannot be written: {error.strerror}") from error
 

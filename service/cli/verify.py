@@ -1,5 +1,6 @@
 """`playhead verify`: the proof of a log, in the stores or in an exported file."""
 
+import asyncio
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -8,17 +9,16 @@ from typing import Annotated, Final
 import orjson
 import typer
 
-from service.cli.stores import run, shared_stores, task_of
+from service.cli import exits
+from service.cli.stores import shared_stores
 from service.cli.streams import write_out
 from service.http.bodies import verdict_body
 from service.model.errors import ConfigurationError
 from service.model.export import MAX_LINE_BYTES, prove_export
-from service.model.ids import TaskId
+from service.model.ids import TaskId, parse_task_id
 from service.model.verdict import Verdict
 from service.settings import Settings
 from service.wiring import make_prover, open_house
-
-FINDINGS_EXIT: Final = 4
 
 _PLACES: Final = MappingProxyType(
     {
@@ -48,11 +48,11 @@ def verify(
     if file is not None:
         verdict = _of_file(file)
     else:
-        task_id = task_of(task or "")
-        verdict = run(_of_task(shared_stores(), task_id))
+        task_id = parse_task_id(task or "")
+        verdict = asyncio.run(_of_task(shared_stores(), task_id))
     write_out(orjson.dumps(verdict_body(verdict), option=orjson.OPT_APPEND_NEWLINE) if as_json else told(verdict))
     if not verdict.is_proven:
-        raise typer.Exit(FINDINGS_EXIT)
+        raise typer.Exit(exits.NOT_PROVEN)
 
 
 def told(verdict: Verdict) -> str:

@@ -24,7 +24,7 @@ class Ran:
     err: str
 
 
-Playhead = Callable[..., Awaitable[Ran]]
+Command = Callable[..., Awaitable[Ran]]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def loaded() -> Iterator[Path]:
 
 
 @pytest.fixture
-def playhead(loaded: Path) -> Playhead:
+def playhead(loaded: Path) -> Command:
     """Run the command to its end, with these PLAYHEAD_ settings and no others."""
 
     async def run(folder: Path, *arguments: str, settings: Mapping[str, str] | None = None) -> Ran:

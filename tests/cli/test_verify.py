@@ -15,7 +15,7 @@ from service.model.ids import TaskId
 from service.model.session import NewMessage
 from service.registry.archive import Archivist
 from service.wiring import StoreUrls, open_house, open_worker
-from tests.cli.conftest import Playhead, Ran
+from tests.cli.conftest import Command, Ran
 from tests.http.conftest import settings_for
 
 NOBODYS = "01890000-0000-7000-8000-000000000000"
@@ -47,7 +47,7 @@ def assert_told(ran: Ran, code: int, *lines: str) -> None:
 
 
 async def test_a_log_is_proven_exported_and_proven_again(
-    playhead: Playhead, tmp_path: Path, stores: StoreUrls, postgres_url: str
+    playhead: Command, tmp_path: Path, stores: StoreUrls, postgres_url: str
 ) -> None:
     settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
     task_id = await a_turn(settings)
@@ -93,7 +93,7 @@ def closed_port() -> int:
 
 @pytest.mark.parametrize("command", ["verify", "export"])
 async def test_what_cannot_be_done_is_one_line_and_an_exit_code(
-    playhead: Playhead, tmp_path: Path, stores: StoreUrls, postgres_url: str, command: str
+    playhead: Command, tmp_path: Path, stores: StoreUrls, postgres_url: str, command: str
 ) -> None:
     away = f"127.0.0.1:{closed_port()}"
     both = {"REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
@@ -114,7 +114,7 @@ async def test_what_cannot_be_done_is_one_line_and_an_exit_code(
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_task_or_a_file_is_asked_for(playhead: Playhead, tmp_path: Path) -> None:
+async def test_a_task_or_a_file_is_asked_for(playhead: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     asked = (("verify",), ("verify", NOBODYS, "--file", "empty"), ("verify", "--file", "no-such"), ("export",))
     for ran in await asyncio.gather(*(playhead(tmp_path, *arguments) for arguments in asked)):
@@ -126,7 +126,7 @@ async def test_a_task_or_a_file_is_asked_for(playhead: Playhead, tmp_path: Path)
 
 
 async def test_a_log_that_is_still_written_is_not_exported_and_touches_no_file(
-    playhead: Playhead, tmp_path: Path, stores: StoreUrls, postgres_url: str
+    playhead: Command, tmp_path: Path, stores: StoreUrls, postgres_url: str
 ) -> None:
     settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
     async with open_house(settings_for(stores.redis, postgres_url)) as house:
