@@ -54,6 +54,7 @@ async def _descriptors() -> AsyncIterator[None]:
     yield
 
 
+@pytest.mark.alone
 async def test_pitfall_14_and_57_stalled_readers_and_half_requests_hinder_nobody_and_cost_their_buffers(
     bench: Bench,
 ) -> None:
