@@ -16,7 +16,7 @@ from tests.faults.checks import assert_kept
 from tests.faults.footprint import footprint, forget_peak, i9_it_is_back, peak_bytes, spent_seconds
 from tests.faults.turns import Count, post, read, to_the_end
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.alone]
 
 STALLED = 200
 HALF = 100
@@ -54,7 +54,6 @@ async def _descriptors() -> AsyncIterator[None]:
     yield
 
 
-@pytest.mark.alone
 async def test_pitfall_14_and_57_stalled_readers_and_half_requests_hinder_nobody_and_cost_their_buffers(
     bench: Bench,
 ) -> None:
