@@ -2,15 +2,33 @@
 
 import asyncio
 import os
+import random
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
+
+
+def http_to(url: str, timeout_seconds: float) -> httpx.AsyncClient:
+    """A client of a door. It speaks no TLS: loading the certificates for it takes longer than its requests."""
+    return httpx.AsyncClient(base_url=url, timeout=timeout_seconds, verify=False)
+
+
+def free_port() -> int:
+    """A port that nobody listens on, and below those that the kernel gives to whoever connects: it stays free."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ import httpx
 import orjson
 from redis.asyncio import Redis
 
-from tests.processes import Service
+from tests.processes import Service, http_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Client:
 async def client_of(service: Service) -> AsyncIterator[Client]:
     """A user of this service and of its store."""
     async with (
-        httpx.AsyncClient(base_url=service.url, timeout=20) as http,
+        http_to(service.url, 20) as http,
         Redis.from_url(service.redis_url, protocol=2) as redis,
     ):
         yield Client(http, redis)

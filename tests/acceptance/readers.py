@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import httpx
 from httpx_sse import aconnect_sse
 
+from tests.processes import http_to
+
 DEADLINE_SECONDS = 45.0
 """Nothing here takes so long, however loaded the machine is."""
 
@@ -197,7 +199,7 @@ class SseReader:
 
     async def read_to_the_end(self, url: str) -> None:
         """Go on from where it stands, whenever the connection breaks, until the end is told."""
-        async with httpx.AsyncClient(base_url=url, timeout=DEADLINE_SECONDS) as http:
+        async with http_to(url, DEADLINE_SECONDS) as http:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 while not await self._read(http):
                     pass

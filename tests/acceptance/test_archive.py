@@ -3,7 +3,6 @@
 import asyncio
 from pathlib import Path
 
-import httpx
 import pytest
 from redis.asyncio import Redis
 
@@ -18,7 +17,7 @@ from service.model.position import BEGINNING, Position
 from tests.acceptance.client import Client, assert_whole, frames
 from tests.acceptance.readers import DONE, kept, raw_stream
 from tests.contracts.archives import InPostgres, whole_log
-from tests.processes import Service, serve
+from tests.processes import Service, http_to, serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -50,7 +49,7 @@ async def test_a_log_that_has_left_redis_is_followed_from_every_position_as_befo
             await stream.receive_all()
         assert kept(bytes(stream.body)) == frames(log)
         assert DONE in stream.body
-    async with httpx.AsyncClient(base_url=http_only.url) as http:
+    async with http_to(http_only.url, 5) as http:
         path = f"/tasks/{task_id}/stream"
         for event in log[:-1]:
             answer = await http.get(path, headers={"Last-Event-ID": event.position})

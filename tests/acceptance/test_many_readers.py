@@ -39,6 +39,7 @@ _ESTABLISHED = "01"
 """In /proc/net/tcp."""
 
 
+@pytest.mark.alone
 async def test_a_thousand_followers_of_one_log_each_get_all_of_it(service: Service, client: Client) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * FOLLOWERS)), hard))

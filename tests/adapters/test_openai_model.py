@@ -47,7 +47,10 @@ def user(text: str) -> Utterance:
     return Utterance("user", (TextPart(text),))
 
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")  # to open a client takes 20 ms: certificates
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),  # to open a client takes 20 ms: certificates
+    pytest.mark.alone,  # what comes in time has a tenth of a second
+]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -13,6 +13,8 @@ from service.model.errors import DatabaseUnavailable
 from tests.adapters.postgres_line import Line, line_to
 from tests.sessions.databases import until_somebody_waits
 
+pytestmark = pytest.mark.alone
+
 CALL_SECONDS = 0.5
 TOLERANCE_SECONDS = 0.4
 """For a machine that has other things to do. Half a deadline more would be noticed."""

@@ -418,12 +418,12 @@ async def test_an_answer_with_every_odd_character_is_the_same_everywhere(house: 
 @pytest.fixture(params=[True, False], ids=["people", "JSON"])
 def lines(request: pytest.FixtureRequest) -> Iterator[io.StringIO]:
     """What the house logs, as it would land on stderr."""
-    written = io.StringIO()
+    written, configured = io.StringIO(), structlog.get_config()
     structlog.configure(
         processors=rendering(for_people=request.param), logger_factory=structlog.PrintLoggerFactory(written)
     )
     yield written
-    structlog.reset_defaults()
+    structlog.configure(**configured)
 
 
 def _crash(text: str) -> None:

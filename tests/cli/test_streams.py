@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import aiohttp
 import pytest
 
 from service.wiring import StoreUrls
+from tests.processes import free_port
 
 GONE = {
     "stderr has no reader": "2> >(exec true)",
@@ -42,13 +42,6 @@ async def ended(process: asyncio.subprocess.Process) -> tuple[int | None, str]:
     async with asyncio.timeout(30):
         _, err = await process.communicate()
     return process.returncode, err.decode()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
 
 
 async def answering(url: str) -> None:

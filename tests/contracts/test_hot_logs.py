@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pytest
 from redis.asyncio import Redis
 
 from service.adapters.memory_log import MemoryLogStore
@@ -152,6 +153,7 @@ async def everything(backend: Backend) -> Sequence[TaskId]:
     return found
 
 
+@pytest.mark.parametrize("backend", ["memory", "fakeredis", "valkey", "own redis7"], indirect=True)
 async def test_a_store_belongs_to_the_first_database_that_asks_and_to_no_other(backend: Backend) -> None:
     if backend.redis is not None:
         await backend.redis.delete(DATABASE_KEY)

@@ -14,7 +14,7 @@ from tests.faults.link import Link, link_to
 from tests.faults.patience import until
 from tests.faults.stores import Stores, own_stores
 from tests.faults.truth import Truth, truth_of
-from tests.processes import Service, serve
+from tests.processes import Service, free_port, serve
 
 LEASE_SECONDS: Final = 2.0
 HEARTBEAT_SECONDS: Final = 1.0
@@ -40,7 +40,7 @@ class Member:
         self.postgres = postgres
         self._part = part
         self._log = folder / f"{name}.log"
-        self._port = "0"
+        self._port = str(free_port())
         self._running = AsyncExitStack()
         self._service: Service | None = None
 
@@ -54,7 +54,7 @@ class Member:
         return self.service.process.pid
 
     async def start(self) -> None:
-        """On the same port as before; it works when this returns."""
+        """On the same port each time; it works when this returns."""
         settings = dict(SETTINGS) | {
             "REDIS_URL": f"redis://127.0.0.1:{self.redis.port}/0",
             "POSTGRES_URL": f"postgresql://postgres@127.0.0.1:{self.postgres.port}/postgres?sslmode=disable",
@@ -62,8 +62,6 @@ class Member:
         }
         run = serve(self._log, settings, "--only", self._part, ready=READY[self._part])
         self._service = await self._running.enter_async_context(run)
-        if self._part == "http":
-            self._port = str(self.address[1])
 
     @property
     def address(self) -> tuple[str, int]:

@@ -11,6 +11,7 @@ from tests.faults.battery import Trouble
 from tests.faults.bench import Bench
 from tests.faults.checks import assert_kept, i10_everything_moves, standing
 from tests.faults.turns import POST_SECONDS, Count, Turn, read, to_the_end
+from tests.processes import http_to
 
 CONVERSATIONS: Final = 20
 READERS: Final = 3
@@ -78,7 +79,7 @@ class Crowd:
     async def _post(self, number: int) -> Turn:
         """Ask until a turn is there: a request whose answer was lost may have been taken."""
         url = self._bench.doors[number % 2].service.url
-        async with httpx.AsyncClient(base_url=url, timeout=POST_SECONDS) as client:
+        async with http_to(url, POST_SECONDS) as client:
             session: str | None = None
             while True:
                 try:

@@ -16,7 +16,7 @@ from tests.faults.checks import assert_kept
 from tests.faults.footprint import footprint, forget_peak, i9_it_is_back, peak_bytes, spent_seconds
 from tests.faults.turns import Count, post, read, to_the_end
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.alone]
 
 STALLED = 200
 HALF = 100

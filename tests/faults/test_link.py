@@ -97,6 +97,7 @@ async def test_without_a_fault_everything_passes_and_a_goodbye_too(link: Link) -
             assert await said.reader.read() == b""
 
 
+@pytest.mark.alone
 async def test_a_delay_is_as_long_as_told_both_ways_and_keeps_the_order(link: Link) -> None:
     loop = asyncio.get_running_loop()
     async with talk(link) as said:

@@ -5,9 +5,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import httpx
-
 from tests.faults.recorder import Recorder
+from tests.processes import http_to
 
 POST_SECONDS = 8.0
 ENDED_SECONDS = 40.0
@@ -55,7 +54,7 @@ class Script:
 
 async def post(url: str, said: Count | Script, session: str | None = None) -> Turn:
     """Ask for it, in a session of its own or in this one. Raises httpx.HTTPError where nobody accepts it."""
-    async with httpx.AsyncClient(base_url=url, timeout=POST_SECONDS) as client:
+    async with http_to(url, POST_SECONDS) as client:
         if session is None:
             session = (await client.post("/sessions")).raise_for_status().json()["id"]
         posted = await client.post(f"/sessions/{session}/messages", json={"text": said.line})

@@ -341,6 +341,7 @@ LONGEST_STALL_SECONDS = 0.1
 """Of this process's own time, in one turn of its loop. It is to be half of that, on a machine that has little to do."""
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("body", MANY.values(), ids=MANY.keys())
 async def test_no_body_holds_everybody_up_and_little_of_it_comes_back(doors: Doors, body: bytes) -> None:
     assert len(body) <= MIB

@@ -19,6 +19,8 @@ from service.http.sse import answer_stream
 from service.model.position import Position
 from service.registry.follow import Begun, Ended, Followed, Frames
 
+pytestmark = pytest.mark.alone
+
 WRITE_TIMEOUT_SECONDS = 0.4
 LATEST_SECONDS = 1.25 * WRITE_TIMEOUT_SECONDS + 1
 """A cut may come a quarter later; and this machine may have other things to do."""

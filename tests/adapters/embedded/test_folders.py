@@ -3,6 +3,7 @@
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,11 @@ from tests.adapters.embedded.foreign import needs_root
 
 
 @pytest.fixture
-def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A temp folder in which somebody else can have been first."""
-    (shared := tmp_path / "t").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(shared))
-    return shared
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A temp folder in which somebody else can have been first; `tmp_path` may be too long for sockets."""
+    with tempfile.TemporaryDirectory(prefix="playhead-") as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield Path(folder)
 
 
 @pytest.fixture
