@@ -119,7 +119,7 @@ class StoreDoor:
         return await self._conversations.post(EVERYONES, session_id, NewMessage((TextPart(message),)))
 
     async def task(self, task_id: TaskId) -> dict[str, Any]:
-        return task_body(await self._tasks.read(EVERYONES, _known_form(task_id)))
+        return dict(task_body(await self._tasks.read(EVERYONES, _known_form(task_id))))
 
     async def follow(self, task_id: TaskId, after: Position) -> AsyncGenerator[Event]:
         async with aclosing(self._follower.follow(_known_form(task_id), after)) as items:

@@ -51,7 +51,7 @@ async def answer_stream(
         if not isinstance(begun, Begun):
             raise TypeError("a followed log begins with Begun")
         if isinstance(begun.end, Ended):
-            return web.Response(status=204, headers={"Cache-Control": "no-store, private"})
+            return web.Response(status=204)
         if begun.gap is not None and (refuse_gaps or isinstance(begun.end, Vanished)):
             fields: dict[str, Any] = plain(begun.gap.data)
             raise Problem(410, "gap", "The log does not go on from this position.", **fields)

@@ -141,7 +141,7 @@ class Doors:
         return [(method, path.format_map(doomed if method == "DELETE" else names)) for method, path in listed]
 
 
-PUBLIC = {"/healthz", "/readyz"}
+PUBLIC = {"/healthz", "/readyz", "/openapi.json"}
 
 
 def _now() -> datetime:
