@@ -141,6 +141,14 @@ class Event(TypedDict):
     data: Chunk
 
 
+class Frame(TypedDict):
+    """A server-sent event. Without an `id` it is made up: a `data-gap`, or the `[DONE]` at the end."""
+
+    id: NotRequired[PositionText]
+    data: Annotated[str, Field(json_schema_extra={"contentMediaType": "application/json"}, description="A `Chunk`")]
+    retry: NotRequired[Annotated[int, Field(description="In milliseconds")]]
+
+
 class Gap(TypedDict):
     """What is missing: `lost` events behind `requested`; `oldest` and `latest` are there, `0-0` where nothing is."""
 
@@ -157,6 +165,33 @@ class EventPage(TypedDict):
     last: PositionText
     closed: bool
     gap: Gap | None
+
+
+class Manifest(TypedDict):
+    """The first line of an export: whose log it is."""
+
+    format: Literal["playhead-log-1"]
+    task: str
+    redacted: bool
+    archived_sha256: Sha256 | None
+
+
+class Missing(TypedDict):
+    """A line of an export: something is missing in front of the next event."""
+
+    gap: Gap
+
+
+class Sum(TypedDict):
+    """The last line of an export: what it comes to. A file without it is not whole."""
+
+    events: Count
+    first: PositionText | None
+    last: PositionText | None
+    sha256: Sha256
+
+
+Line = TypeAliasType("Line", Manifest | Event | Missing | Sum)
 
 
 class Finding(TypedDict):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar, get_args, overload
 
 import orjson
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from service.access.stream_tokens import StreamToken
 from service.http import answers
@@ -61,6 +61,11 @@ def _without_nul(text: str) -> str:
     return text
 
 
+def _whole(number: object) -> object:
+    """JSON has one kind of numbers: 5.0 is 5."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 def _fits(text: str) -> str:
     if len(text.encode()) > MAX_SYSTEM_PROMPT_BYTES:
         raise ValueError(f"This has {MAX_SYSTEM_PROMPT_BYTES} bytes at most.")
@@ -71,7 +76,7 @@ _Text = Annotated[str, AfterValidator(_without_nul), Field(json_schema_extra={"p
 _Title = Annotated[_Text, Field(min_length=1, max_length=MAX_TITLE_CHARACTERS)]
 _ModelName = Annotated[_Text, Field(min_length=1, max_length=MAX_MODEL_CHARACTERS)]
 _SystemPrompt = Annotated[_Text, Field(min_length=1), AfterValidator(_fits)]
-_Iterations = Annotated[int, Field(ge=1, le=MAX_ITERATIONS)]
+_Iterations = Annotated[int, Field(ge=1, le=MAX_ITERATIONS), BeforeValidator(_whole)]
 _Seconds = Annotated[float, Field(ge=1, le=MAX_SECONDS)]
 
 

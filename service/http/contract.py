@@ -36,8 +36,7 @@ def _position(name: str, says: str, place: Any = "query") -> Parameter:
 
 
 def _stream(says: str) -> Answer:
-    text = f"{says}, as server-sent events: each `data:` is a `Chunk`, each `id:` its position; then `[DONE]`"
-    return Answer(200, text, str, SSE)
+    return Answer(200, f"{says}, as server-sent events", answers.Frame, SSE)
 
 
 _KEY: Final = Parameter("Idempotency-Key", _ID, "Makes a repeat of this request harmless, for a day", "header")
@@ -143,7 +142,7 @@ EXPORT_TASK: Final = Contract(
     "export_task",
     "The log of a task that has ended, as a file",
     (
-        Answer(200, "A manifest, the events, the counts and the SHA-256, a line each", str, JSONL, ("ETag",)),
+        Answer(200, "A manifest, the events, the counts and the SHA-256, a line each", answers.Line, JSONL, ("ETag",)),
         Answer(304, "The client has it already", headers=("ETag",)),
     ),
     (_IF_NONE_MATCH,),

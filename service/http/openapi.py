@@ -115,13 +115,13 @@ _Typed = tuple[type, JsonSchemaMode]
 
 
 def _types(table: Iterable[Route]) -> Iterable[_Typed]:
-    """All that is posted and answered as JSON."""
+    """All that is posted and answered."""
     yield answers.Problem, "serialization"
     for contract in (route.contract for route in table):
         if contract.body is not None:
             yield contract.body, "validation"
         for each in contract.answers:
-            if each.media_type == JSON and each.body is not None:
+            if each.body is not None:
                 yield each.body, "serialization"
 
 
@@ -218,8 +218,7 @@ def _done(answer: Answer, schemas: dict[Any, Any], *, is_head: bool) -> dict[str
     described = {"description": answer.says, "headers": _headers(HEADER, *answer.headers)}
     if answer.body is None or is_head:
         return described
-    schema = schemas[answer.body] if answer.media_type == JSON else {"type": "string"}
-    return described | {"content": {answer.media_type: {"schema": schema}}}
+    return described | {"content": {answer.media_type: {"schema": schemas[answer.body]}}}
 
 
 def _refused(status: int, types: list[str], *, is_head: bool) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One way in which a request is done. `body` is the type of what is in it, a text where it is no JSON."""
+    """One way in which a request is done. `body` is the type of what is in it: of each event, or line, of a stream."""
 
     status: int
     says: str
