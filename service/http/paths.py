@@ -81,8 +81,8 @@ def choice(request: web.Request, name: str, choices: Sequence[str]) -> str | Non
 def text(request: web.Request, name: str) -> str | None:
     """What a query parameter says, given once. Raises InvalidInput."""
     given = request.query.getall(name, [])
-    if len(given) > 1 or any(not 0 < len(each) <= MAX_TEXT for each in given):
-        raise InvalidInput(f"`{name}` has 1 to {MAX_TEXT} characters, given once.")
+    if len(given) > 1 or any(not 0 < len(each) <= MAX_TEXT or "\0" in each for each in given):
+        raise InvalidInput(f"`{name}` has 1 to {MAX_TEXT} characters, none of them NUL, given once.")
     return given[0] if given else None
 
 
