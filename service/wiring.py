@@ -43,6 +43,7 @@ from service.agent.ports import Model
 from service.agent.step import Clock, Steps
 from service.agent.turn import Turns
 from service.http.app import make_app
+from service.http.chat import ChatRoutes
 from service.http.health import HealthRoutes
 from service.http.logs import LogRoutes
 from service.http.sessions import SessionRoutes
@@ -203,7 +204,7 @@ def make_exporter(house: House, follower: Follower) -> Exporter:
 
 def make_conversations(house: House) -> Conversations:
     """What doors ask of sessions; it has nothing of its own to close."""
-    return Conversations(house.sessions, house.messages, house.doorbell)
+    return Conversations(house.sessions, house.messages, house.chats, house.doorbell)
 
 
 def make_tasks(house: House) -> Tasks:
@@ -228,6 +229,7 @@ async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Appli
         yield make_app(
             SessionRoutes(conversations, tasks, streams),
             TaskRoutes(tasks, streams, callers),
+            ChatRoutes(conversations, tasks, streams),
             LogRoutes(tasks, follower, prover, exporter, write_timeout_seconds=write_timeout_seconds),
             streams,
             house.health,

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from service.access.callers import Callers
 from service.http.auth import FOLLOW, OPERATE, PUBLIC, READ, READ_OWN, WRITE, Taken, asking
+from service.http.chat import ChatRoutes, plain_errors
 from service.http.connection import Connection
 from service.http.cors import allowing, preflights
 from service.http.health import HealthRoutes
@@ -47,7 +48,9 @@ class Route:
     takes: Taken
 
 
-def routes(sessions: SessionRoutes, tasks: TaskRoutes, logs: LogRoutes, health: HealthRoutes) -> list[Route]:
+def routes(
+    sessions: SessionRoutes, tasks: TaskRoutes, chats: ChatRoutes, logs: LogRoutes, health: HealthRoutes
+) -> list[Route]:
     """The table."""
     return [
         Route("POST", "/sessions", sessions.create, WRITE),
@@ -66,6 +69,9 @@ def routes(sessions: SessionRoutes, tasks: TaskRoutes, logs: LogRoutes, health: 
         Route("GET", "/tasks/{task_id}/verify", logs.verify, READ),
         Route("GET", "/tasks/{task_id}/export", logs.export, READ),
         Route("POST", "/tasks/{task_id}/token", tasks.token, READ_OWN),
+        Route("POST", "/api/chat", chats.post, WRITE),
+        Route("GET", "/api/chat/{chat_id}/stream", chats.stream, READ_OWN),
+        Route("POST", "/api/chat/{chat_id}/stop", chats.stop, WRITE),
         Route("GET", "/healthz", health.alive, PUBLIC),
         Route("HEAD", "/healthz", health.alive, PUBLIC),
         Route("GET", "/readyz", health.ready, PUBLIC),
@@ -76,6 +82,7 @@ def routes(sessions: SessionRoutes, tasks: TaskRoutes, logs: LogRoutes, health: 
 def make_app(
     sessions: SessionRoutes,
     tasks: TaskRoutes,
+    chats: ChatRoutes,
     logs: LogRoutes,
     streams: Streams,
     health: HealthRoutes,
@@ -85,9 +92,9 @@ def make_app(
     origins: Collection[str] = (),
 ) -> web.Application:
     """All routes. Where `is_local`, only programs of this machine are answered. Pages of `origins` may ask, too."""
-    table = routes(sessions, tasks, logs, health)
+    table = routes(sessions, tasks, chats, logs, health)
     taken: dict[web.AbstractRoute, Taken] = {}
-    middlewares = [request_ids, problems, *([only_local(origins)] if is_local else [])]
+    middlewares = [request_ids, plain_errors, problems, *([only_local(origins)] if is_local else [])]
     middlewares += [preflights(origins, [route.method for route in table]), asking(callers, taken)]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     for route in table:

@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
-from service.http.sse import answer_stream
+from service.http.sse import OnGap, answer_stream
 from service.model.errors import NotFound, StoreUnavailable, UnknownMessage
 from service.model.ids import MessageId, SessionId, TaskId
 from service.model.position import BEGINNING, Position
@@ -37,16 +37,16 @@ class Streams:
         self._streaming: set[asyncio.Task[object]] = set()
 
     async def answer(
-        self, request: web.Request, task_id: TaskId, after: Position, *, refuse_gaps: bool
+        self, request: web.Request, task_id: TaskId, after: Position, *, on_gap: OnGap
     ) -> web.StreamResponse:
         """The task's log from a position on. That the caller may follow it has been checked."""
-        return await self._send(request, self._follower.follow(task_id, after), refuse_gaps=refuse_gaps)
+        return await self._send(request, self._follower.follow(task_id, after), on_gap)
 
     async def answer_taken(
-        self, request: web.Request, session_id: SessionId, message_id: MessageId
+        self, request: web.Request, session_id: SessionId, message_id: MessageId, *, on_gap: OnGap = "tell"
     ) -> web.StreamResponse:
         """The whole log of the task that takes a message; heartbeats until it is known which one that is."""
-        return await self._send(request, self._taken(session_id, message_id), refuse_gaps=False)
+        return await self._send(request, self._taken(session_id, message_id), on_gap)
 
     async def _taken(self, session_id: SessionId, message_id: MessageId) -> AsyncGenerator[Followed]:
         """Before Begun, whatever is the matter is raised; behind it stores that are away are waited for."""
@@ -76,13 +76,9 @@ class Streams:
             await asyncio.sleep(pause)
             pause = min(2 * pause, MAX_LOOK_SECONDS)
 
-    async def _send(
-        self, request: web.Request, items: AsyncGenerator[Followed], *, refuse_gaps: bool
-    ) -> web.StreamResponse:
+    async def _send(self, request: web.Request, items: AsyncGenerator[Followed], on_gap: OnGap) -> web.StreamResponse:
         with self._cut_at_the_end():
-            return await answer_stream(
-                request, items, refuse_gaps=refuse_gaps, write_timeout_seconds=self._write_timeout_seconds
-            )
+            return await answer_stream(request, items, on_gap=on_gap, write_timeout_seconds=self._write_timeout_seconds)
 
     @contextmanager
     def _cut_at_the_end(self) -> Iterator[None]:

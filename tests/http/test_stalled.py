@@ -66,7 +66,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
             await asyncio.sleep(0)
         yield Ended()
 
-    return await answer_stream(request, items(), refuse_gaps=False, write_timeout_seconds=60)
+    return await answer_stream(request, items(), on_gap="tell", write_timeout_seconds=60)
 
 
 async def long(request: web.Request) -> web.StreamResponse:
@@ -78,7 +78,7 @@ async def long(request: web.Request) -> web.StreamResponse:
             yield _frames(1000)
         yield Ended()
 
-    return await answer_stream(request, items(), refuse_gaps=False, write_timeout_seconds=WRITE_TIMEOUT_SECONDS)
+    return await answer_stream(request, items(), on_gap="tell", write_timeout_seconds=WRITE_TIMEOUT_SECONDS)
 
 
 async def endless(request: web.Request) -> web.StreamResponse:
@@ -87,7 +87,7 @@ async def endless(request: web.Request) -> web.StreamResponse:
         while True:
             yield _frames(1000)
 
-    return await answer_stream(request, items(), refuse_gaps=False, write_timeout_seconds=WRITE_TIMEOUT_SECONDS)
+    return await answer_stream(request, items(), on_gap="tell", write_timeout_seconds=WRITE_TIMEOUT_SECONDS)
 
 
 def _frames(size: int) -> Frames:
@@ -277,9 +277,7 @@ async def test_pitfall_14_a_reader_that_stops_when_its_buffer_is_half_drained_is
             yield _frames(1000)
 
     async def half_drained(request: web.Request) -> web.StreamResponse:
-        return await answer_stream(
-            request, items(request), refuse_gaps=False, write_timeout_seconds=WRITE_TIMEOUT_SECONDS
-        )
+        return await answer_stream(request, items(request), on_gap="tell", write_timeout_seconds=WRITE_TIMEOUT_SECONDS)
 
     app = web.Application(middlewares=[problems])
     app.add_routes([web.get("/", half_drained)])
@@ -303,7 +301,7 @@ async def test_pitfall_14_readers_that_stop_at_once_hold_the_page_that_they_shar
             requests.append(request)
             yield page
 
-        return await answer_stream(request, items(), refuse_gaps=False, write_timeout_seconds=60)
+        return await answer_stream(request, items(), on_gap="tell", write_timeout_seconds=60)
 
     app = web.Application(middlewares=[problems])
     app.add_routes([web.get("/", shared)])

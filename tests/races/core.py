@@ -133,7 +133,7 @@ class Core:
         self.hints = SlowHints(self.loop)
         self.store = Annals(parts.store(self.hints), self.database)
         self.bell = SlowBell(self.loop)
-        self.conversations = Conversations(self.sessions, self.messages, self.bell)
+        self.conversations = Conversations(self.sessions, self.messages, self.messages, self.bell)
         self.controls = Tasks(self.tasks, self.bell, self.loop.time)
         self.readers: list[Connections] = []
         self.workers: list[Working] = []
