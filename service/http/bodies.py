@@ -175,10 +175,12 @@ def parse_object(raw: bytes, max_values: int) -> dict[str, Any]:
 
 
 def _marks(raw: bytes, most: int) -> int:
-    """How many values begin behind a comma or a bracket, which is all of them but the first: as far as `most`.
+    """How many values begin behind a comma or a bracket, which is all of them but the first.
 
-    Strings have no marks.
+    Strings have no marks; they are looked for only where there are `most` of what may be one.
     """
+    if (marks := sum(map(raw.count, (b",", b"[", b"{")))) < most:
+        return marks
     unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
     if unescaped.count(b'"') > 4 * most:  # two strings, a name and its value, for each of the marks
         return most
