@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from service.access.callers import Callers
-from service.http.auth import FOLLOW, OPERATE, PUBLIC, READ, READ_OWN, WRITE, Taken, asking
+from service.http.auth import FOLLOW, OPERATE, OPS, PUBLIC, READ, READ_OWN, WRITE, Taken, asking
 from service.http.chat import ChatRoutes, plain_errors
 from service.http.connection import Connection
 from service.http.cors import allowing, preflights
@@ -18,6 +18,7 @@ from service.http.health import HealthRoutes
 from service.http.listener import Listener, descriptors_room
 from service.http.local import only_local
 from service.http.logs import LogRoutes
+from service.http.metrics import MetricsRoutes, RequestMeter, counting
 from service.http.problems import Handler, problems
 from service.http.request_ids import name_answer, request_ids
 from service.http.sessions import SessionRoutes
@@ -49,7 +50,12 @@ class Route:
 
 
 def routes(
-    sessions: SessionRoutes, tasks: TaskRoutes, chats: ChatRoutes, logs: LogRoutes, health: HealthRoutes
+    sessions: SessionRoutes,
+    tasks: TaskRoutes,
+    chats: ChatRoutes,
+    logs: LogRoutes,
+    health: HealthRoutes,
+    metrics: MetricsRoutes,
 ) -> list[Route]:
     """The table."""
     return [
@@ -74,6 +80,7 @@ def routes(
         Route("POST", "/api/chat/{chat_id}/stop", chats.stop, WRITE),
         Route("GET", "/healthz", health.alive, PUBLIC),
         Route("HEAD", "/healthz", health.alive, PUBLIC),
+        Route("GET", "/metrics", metrics.read, OPS),
         Route("GET", "/readyz", health.ready, PUBLIC),
         Route("HEAD", "/readyz", health.ready, PUBLIC),
     ]
@@ -86,15 +93,17 @@ def make_app(
     logs: LogRoutes,
     streams: Streams,
     health: HealthRoutes,
+    metrics: MetricsRoutes,
+    meter: RequestMeter,
     callers: Callers,
     *,
     is_local: bool,
     origins: Collection[str] = (),
 ) -> web.Application:
     """All routes. Where `is_local`, only programs of this machine are answered. Pages of `origins` may ask, too."""
-    table = routes(sessions, tasks, chats, logs, health)
+    table = routes(sessions, tasks, chats, logs, health, metrics)
     taken: dict[web.AbstractRoute, Taken] = {}
-    middlewares = [request_ids, plain_errors, problems, *([only_local(origins)] if is_local else [])]
+    middlewares = [counting(meter), request_ids, plain_errors, problems, *([only_local(origins)] if is_local else [])]
     middlewares += [preflights(origins, [route.method for route in table]), asking(callers, taken)]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     for route in table:

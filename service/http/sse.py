@@ -6,7 +6,7 @@ frame; after the terminal event comes `[DONE]` and the connection closes; a read
 204, and one of a log that is gone 410, or an EventSource would come back for ever.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from types import MappingProxyType
 from typing import Any, Final, Literal, assert_never
@@ -42,12 +42,17 @@ end; a 410, or a connection that breaks off, so that what it has is not taken fo
 
 
 async def answer_stream(
-    request: web.Request, items: AsyncGenerator[Followed], *, on_gap: OnGap, write_timeout_seconds: float
+    request: web.Request,
+    items: AsyncGenerator[Followed],
+    *,
+    on_gap: OnGap,
+    write_timeout_seconds: float,
+    note_gap: Callable[[], None],
 ) -> web.StreamResponse:
     """Send what is followed until it ends or the reader goes.
 
     A 410 has the gap's fields. A gap behind which nothing will ever come is a 410 in any case. A reader that takes
-    nothing for `write_timeout_seconds` is disconnected.
+    nothing for `write_timeout_seconds` is disconnected. Each gap is noted.
     """
     async with aclosing(items):
         begun = await anext(items)
@@ -55,6 +60,8 @@ async def answer_stream(
             raise TypeError("a followed log begins with Begun")
         if isinstance(begun.end, Ended):
             return web.Response(status=204, headers={"Cache-Control": "no-store, private"})
+        if begun.gap is not None:
+            note_gap()
         if begun.gap is not None and (on_gap != "tell" or isinstance(begun.end, Vanished)):
             fields: dict[str, Any] = plain(begun.gap.data)
             raise Problem(410, "gap", "The log does not go on from this position.", **fields)
@@ -67,7 +74,7 @@ async def answer_stream(
             await response.prepare(request)
             if begun.gap is not None:
                 await wire.write(begun.gap.frame)
-            await _send(wire, items, on_gap)
+            await _send(wire, items, on_gap, note_gap)
         except ConnectionError:
             pass  # the reader is gone, or was cut off; it knows where it was
         except Exception:
@@ -77,7 +84,7 @@ async def answer_stream(
     return response
 
 
-async def _send(wire: Wire, items: AsyncGenerator[Followed], on_gap: OnGap) -> None:
+async def _send(wire: Wire, items: AsyncGenerator[Followed], on_gap: OnGap, note_gap: Callable[[], None]) -> None:
     has_begun = False
     async for item in items:
         match item:
@@ -89,6 +96,7 @@ async def _send(wire: Wire, items: AsyncGenerator[Followed], on_gap: OnGap) -> N
             case Heartbeat():
                 await wire.write(HEARTBEAT)
             case (Gap() as gap) | Begun(Gap() as gap):
+                note_gap()
                 if on_gap == "cut":
                     wire.abort()
                     return

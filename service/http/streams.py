@@ -1,7 +1,7 @@
 """The streams of this process: answering with a log, and cutting all of them at the end."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Final
 
@@ -29,12 +29,19 @@ class Streams:
         *,
         heartbeat_seconds: float,
         write_timeout_seconds: float,
+        note_gap: Callable[[], None],
     ) -> None:
         self._follower = follower
         self._conversations = conversations
         self._heartbeat_seconds = heartbeat_seconds
         self._write_timeout_seconds = write_timeout_seconds
+        self._note_gap = note_gap
         self._streaming: set[asyncio.Task[object]] = set()
+
+    @property
+    def open_streams(self) -> int:
+        """How many readers follow a log here."""
+        return len(self._streaming)
 
     async def answer(
         self, request: web.Request, task_id: TaskId, after: Position, *, on_gap: OnGap
@@ -78,7 +85,13 @@ class Streams:
 
     async def _send(self, request: web.Request, items: AsyncGenerator[Followed], on_gap: OnGap) -> web.StreamResponse:
         with self._cut_at_the_end():
-            return await answer_stream(request, items, on_gap=on_gap, write_timeout_seconds=self._write_timeout_seconds)
+            return await answer_stream(
+                request,
+                items,
+                on_gap=on_gap,
+                write_timeout_seconds=self._write_timeout_seconds,
+                note_gap=self._note_gap,
+            )
 
     @contextmanager
     def _cut_at_the_end(self) -> Iterator[None]:

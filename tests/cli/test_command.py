@@ -206,7 +206,7 @@ async def test_a_store_that_does_not_do_stops_the_start_before_an_embedded_one_m
     async with own_valkey("--maxmemory-policy", "allkeys-lru") as valkey:
         assert_one_line(await playhead(tmp_path, "serve", settings={"REDIS_URL": valkey.url()}), "REDIS_URL")
     url = f"postgresql://u:{SECRET}@127.0.0.1:{closed_port()}/d"
-    assert_one_line(await playhead(tmp_path, "serve", settings={"POSTGRES_URL": url}), "POSTGRES_URL")
+    assert_one_line(await playhead(tmp_path, "serve", settings={"POSTGRES_URL": url}), "POSTGRES_URL", 5)
     assert list(tmp_path.iterdir()) == []
 
 

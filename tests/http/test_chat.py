@@ -322,17 +322,21 @@ BROKEN: dict[str, list[Followed]] = {
 async def test_pitfall_12_a_stream_that_loses_something_does_not_look_as_if_it_had_ended(
     on_gap: OnGap, items: list[Followed]
 ) -> None:
+    noted: list[None] = []
+
     async def stream(request: web.Request) -> web.StreamResponse:
         async def followed() -> AsyncGenerator[Followed]:
             for item in items:
                 yield item
 
-        return await answer_stream(request, followed(), on_gap=on_gap, write_timeout_seconds=5)
+        return await answer_stream(
+            request, followed(), on_gap=on_gap, write_timeout_seconds=5, note_gap=lambda: noted.append(None)
+        )
 
     app = web.Application()
     app.router.add_get("/", stream)
     async with serving(app, "127.0.0.1", 0, write_timeout_seconds=5) as url:
         answer = await ask(url)
-    assert answer.status == 200
+    assert (answer.status, len(noted)) == (200, 1)
     assert (b"data-gap" in answer.body) == (on_gap != "cut")
     assert answer.body.endswith(b"0\r\n\r\n") == (on_gap != "cut")
