@@ -98,6 +98,14 @@ class PendingMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class Promoted:
+    """A message that a turn has taken out of the mailbox, between two of its steps; it is one of the conversation."""
+
+    id: MessageId
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SessionEntry:
     """A conversation as a list shows it."""
 
