@@ -14,7 +14,7 @@ from service.model.task import Claim, End, Ended, Held, Ownership, Task, TaskFil
 
 
 class MemoryTasks:
-    """The ports `TaskQueue`, `TaskStore`, `TaskDirectory`, `TaskRows` and `Mailbox`. Nothing in a call waits: it is atomic."""
+    """The ports `TaskQueue`, `TaskStore`, `TaskDirectory`, `TaskRows`, `Mailbox`. No call waits, so each is atomic."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database

@@ -180,7 +180,7 @@ class Mailbox(Protocol):
     """What waits for a turn, as its holder takes it."""
 
     async def promote(self, claim: Claim, told: Collection[MessageId]) -> Sequence[Promoted]:
-        """Take all that waits into the conversation, in its order, as messages of this turn; lost attempts are forgotten.
+        """Take all that waits into the conversation, in its order, as messages of this turn; no attempt is lost so far.
 
         Atomic. Answers what this turn ever took in and what is not among `told`, in its order: so a repeat answers the
         same. Raises TakenOver, also where the task has ended.

@@ -16,7 +16,7 @@ from service.adapters.openai_stream import MAX_EVENT_BYTES, MAX_PIECE_CHARACTERS
 from service.agent.ports import Model
 from service.model.events import FilePart, TextPart, Usage
 from service.model.failures import ModelCallFailed
-from service.model.generation import CallEnded, Piece, ReasoningPiece, TextPiece, Utterance
+from service.model.generation import CallEnded, Piece, Prompt, ReasoningPiece, TextPiece, Utterance
 from service.model.ids import TaskId
 from tests.adapters.upstream import (
     SECRET,
@@ -72,7 +72,7 @@ def upstream(server: Upstream) -> Upstream:
 
 
 async def ask(model: Model, *conversation: Utterance) -> list[Piece]:
-    async with aclosing(model.stream(TASK, conversation or (user("Hi"),))) as pieces:
+    async with aclosing(model.stream(TASK, Prompt(conversation or (user("Hi"),)))) as pieces:
         return [piece async for piece in pieces]
 
 
@@ -80,7 +80,7 @@ async def fail(model: Model, text: str = "Hi") -> tuple[ModelCallFailed, str]:
     """How the call fails, and the text that came before."""
     said = ""
     try:
-        async with aclosing(model.stream(TASK, (user(text),))) as pieces:
+        async with aclosing(model.stream(TASK, Prompt((user(text),)))) as pieces:
             async for piece in pieces:
                 assert isinstance(piece, TextPiece)
                 said += piece.text
@@ -103,7 +103,7 @@ async def test_each_delta_is_a_piece_and_the_end_is_last(upstream: Upstream, mod
 
 async def test_a_delta_is_yielded_before_the_next_one_exists(upstream: Upstream, model: OpenAIModel) -> None:
     upstream.play(Script((Delta("first"), Silence())))
-    async with aclosing(model.stream(TASK, [user("Hi")])) as pieces:
+    async with aclosing(model.stream(TASK, Prompt((user("Hi"),)))) as pieces:
         assert await asyncio.wait_for(anext(pieces), IDLE_SECONDS / 2) == TextPiece("first")
 
 
@@ -575,7 +575,7 @@ async def test_an_endless_answer_does_not_eat_memory(upstream: Upstream, model: 
 
 async def test_closing_early_closes_at_the_upstream(upstream: Upstream, model: OpenAIModel) -> None:
     upstream.play(Script((Delta("x"), Silence())))
-    pieces = model.stream(TASK, [user("Hi")])
+    pieces = model.stream(TASK, Prompt((user("Hi"),)))
     await anext(pieces)
     await pieces.aclose()
     await asyncio.wait_for(upstream.requests[0].gone.wait(), IDLE_SECONDS / 2)
