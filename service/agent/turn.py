@@ -61,7 +61,7 @@ class Turns:
         self._steps = steps
         self._clock = clock
         self._patiently = Patience(clock.sleep)
-        self._loop = Loop(steps, tools, mailbox, self._patiently)
+        self._loop = Loop(steps, tools, mailbox, self._patiently, clock)
 
     async def run(self, claim: Claim, retake: Callable[[Claim], Awaitable[Claim]], cancellation: Cancellation) -> bool:
         """Bring a claimed task to its end and its log to its terminal event; answers whether its end began a next turn.

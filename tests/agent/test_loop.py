@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -275,6 +276,30 @@ async def test_who_asks_for_ever_is_asked_once_more_without_tools(memory: Memory
     assert [line for line in lines if "limit" in line] == ["data-iteration-limit"]
     assert lines[-1] == "finish stop, succeeded: More."
     await memory.assert_ended_well(task_id)
+
+
+@pytest.mark.parametrize("text", ["/tool wait", "/say So\n/wait 3600", "/wait 3600"])
+async def test_a_turn_that_takes_longer_than_it_may_has_failed(memory: MemoryHouse, text: str) -> None:
+    session = await memory.sessions.create(None, SessionSettings(max_seconds=0.02))
+    memory.tools = Toolbox([tool("wait", asyncio.Event().wait)])
+    task_id = await memory.post(text, session.id)
+    await memory.run(await memory.claim())
+    await memory.assert_ended_well(task_id)
+    task = await memory.task(task_id)
+    assert (task.status, task.error_type) == ("failed", "timeout")
+    assert bool(await memory.conversation(task_id)) is (text != "/wait 3600")  # of which nothing was said
+
+
+async def test_whoever_takes_over_has_the_seconds_that_are_left(memory: MemoryHouse) -> None:
+    session = await memory.sessions.create(None, SessionSettings(max_seconds=60))
+    task_id = await memory.post("/tool think {}\n/say So", session.id)
+    await die_at(memory, "promote", is_behind=True)
+    claim = await memory.claim()
+    began = claim.task.started_at
+    assert began is not None
+    late = replace(claim, task=replace(claim.task, started_at=began - timedelta(seconds=60)))
+    await memory.run(late)
+    assert (await memory.task(task_id)).error_type == "timeout"
 
 
 async def test_a_cancellation_amid_a_tool_gives_its_call_a_result(memory: MemoryHouse) -> None:
