@@ -43,6 +43,7 @@ from service.adapters.redis_hot import RedisHotLogs
 from service.adapters.redis_log import RedisLogStore
 from service.agent.ports import Model
 from service.agent.step import Clock, Steps
+from service.agent.tools import THINK, Toolbox
 from service.agent.turn import Turns
 from service.http.app import make_app
 from service.http.chat import ChatRoutes
@@ -64,7 +65,16 @@ from service.registry.proof import Prover
 from service.registry.watch import StoreWatch
 from service.registry.writer import log_writer
 from service.sessions.conversations import Conversations
-from service.sessions.ports import ChatStore, Doorbell, MessageStore, Removals, SessionStore, TaskQueue, TaskStore
+from service.sessions.ports import (
+    ChatStore,
+    Doorbell,
+    Mailbox,
+    MessageStore,
+    Removals,
+    SessionStore,
+    TaskQueue,
+    TaskStore,
+)
 from service.sessions.removal import Remover
 from service.sessions.tasks import Tasks
 from service.settings import Settings
@@ -106,6 +116,7 @@ class House:
     chats: ChatStore
     tasks: TaskStore
     queue: TaskQueue
+    mailbox: Mailbox
     directory: TaskDirectory
     rows: TaskRows
     doorbell: Doorbell
@@ -160,6 +171,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             chats=messages,
             tasks=tasks,
             queue=tasks,
+            mailbox=tasks,
             directory=tasks,
             rows=tasks,
             doorbell=RedisDoorbell(subscriber),
@@ -294,7 +306,9 @@ async def open_worker(house: House, settings: Settings) -> AsyncGenerator[Worker
             logs=logs,
             queue=queue,
             messages=house.messages,
+            mailbox=house.mailbox,
             steps=Steps(model, clock, random.random),
+            tools=Toolbox([THINK]),
             clock=clock,
         )
         yield Worker(

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from service.adapters.metrics import Metrics
 from service.model.failures import ModelCallFailed
-from service.model.generation import CallEnded, Piece, Utterance
+from service.model.generation import CallEnded, Piece, Prompt
 from service.model.ids import Epoch, TaskId
 from service.model.log import AppendResult, Batch, Fenced, Head, Hint, Interrupted, Listening, Opened, Page, Stored
 from service.model.position import Position
@@ -90,7 +90,7 @@ class StreamingModel(Protocol):
 
     @property
     def provider(self) -> str: ...
-    def stream(self, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]: ...
+    def stream(self, task_id: TaskId, prompt: Prompt) -> AsyncGenerator[Piece]: ...
 
 
 class MeteredModel:
@@ -105,11 +105,11 @@ class MeteredModel:
     def provider(self) -> str:
         return self._model.provider
 
-    async def stream(self, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
+    async def stream(self, task_id: TaskId, prompt: Prompt) -> AsyncGenerator[Piece]:
         metrics, begun = self._metrics, self._monotonic()
         is_first, outcome = True, "left"  # by its reader: a cancellation, or a stop
         try:
-            async with aclosing(self._model.stream(task_id, conversation)) as pieces:
+            async with aclosing(self._model.stream(task_id, prompt)) as pieces:
                 async for piece in pieces:
                     if is_first:
                         metrics.model_first_output_seconds.observe(self._monotonic() - begun)

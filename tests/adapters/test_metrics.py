@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -21,7 +21,7 @@ from service.model.caller import EVERYONES
 from service.model.encoding import encode, framed
 from service.model.events import StartStep, TextPart, Usage
 from service.model.failures import ModelCallFailed
-from service.model.generation import CallEnded, Piece, TextPiece, Utterance
+from service.model.generation import CallEnded, Piece, Prompt, TextPiece
 from service.model.ids import Epoch, TaskId
 from service.model.log import Batch, Hint
 from service.model.position import BEGINNING, Position
@@ -97,7 +97,7 @@ class Scripted:
     def __init__(self, *script: Piece | ModelCallFailed) -> None:
         self._script = script
 
-    async def stream(self, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
+    async def stream(self, task_id: TaskId, prompt: Prompt) -> AsyncGenerator[Piece]:
         for each in self._script:
             if isinstance(each, ModelCallFailed):
                 raise each
@@ -118,7 +118,7 @@ async def test_calls_of_the_model_are_counted_by_how_they_end(
     metrics, ticks = Metrics(), count()
     model = MeteredModel(Scripted(*script), metrics, lambda: next(ticks))
     with nullcontext() if outcome == "ok" else pytest.raises(ModelCallFailed):
-        async for _ in model.stream(TASK, []):
+        async for _ in model.stream(TASK, Prompt(())):
             pass
     assert told(metrics, "model_calls") == {f'model_calls_total{{outcome="{outcome}"}}': 1}
     expected = {f'model_tokens_total{{direction="{way}"}}': value for way, value in tokens.items()}
@@ -130,7 +130,7 @@ async def test_calls_of_the_model_are_counted_by_how_they_end(
 
 async def test_a_call_that_is_left_ends_at_the_model_too() -> None:
     metrics = Metrics()
-    async with aclosing(MeteredModel(Scripted(TextPiece("Hi")), metrics, lambda: 0).stream(TASK, [])) as pieces:
+    async with aclosing(MeteredModel(Scripted(TextPiece("Hi")), metrics, lambda: 0).stream(TASK, Prompt(()))) as pieces:
         await anext(pieces)
     assert told(metrics, "model_calls") == {'model_calls_total{outcome="left"}': 1}
 
