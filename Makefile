@@ -26,14 +26,20 @@ $(VENV)/.test: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(INSTALL) --editable '.[embedded,test,check]'
 	@touch $@ $(VENV)/.run
 
-.PHONY: run test check bench battery format constraints browser
+# The AI SDK's clients, and a Node for them; npm alone has to be there. Without them their tests are skipped.
+AI_SDK := tests/acceptance/ai_sdk
+$(AI_SDK)/node_modules/.ready: $(AI_SDK)/package.json $(AI_SDK)/package-lock.json
+	@if npm ci --prefix $(AI_SDK) --ignore-scripts --no-audit --no-fund --fetch-retries=1 --loglevel=error; then touch $@; \
+	  else echo "The AI SDK cannot be had with npm: what is shown with it is skipped."; fi
+
+.PHONY: run test check bench battery format constraints browser ai_sdk
 run: $(VENV)/.run ## start the service with everything it needs, on http://127.0.0.1:8080
 	@exec $(BIN)/playhead serve
 
 # Three at a time: many tests wait. Then those that measure, with the machine to themselves. Whatever the first run says,
 # the second is done; whichever fails, this fails.
 test: export PYTHONDONTWRITEBYTECODE := # each of the three would compile all tests for itself, every time
-test: $(VENV)/.test ## run every test
+test: $(VENV)/.test $(AI_SDK)/node_modules/.ready ## run every test
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone"; side_by_side=$$?; \
 	  $(BIN)/python -m pytest -m alone $$(grep -rlE "mark\.alone" tests --include="test_*.py") && exit $$side_by_side
 
@@ -56,6 +62,8 @@ format: $(VENV)/.test ## format the code
 constraints: ## resolve the pinned versions again, for every Python and platform at once (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --upgrade \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet -o $(CONSTRAINTS)
+
+ai_sdk: $(AI_SDK)/node_modules/.ready ## install the AI SDK's clients for the tests with useChat
 
 browser: ## install Debian's Chromium for the browser tests (as root)
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }

@@ -304,6 +304,39 @@ BEGIN
 END
 $$;
 
+-- Between two steps of a turn, by its holder alone: what waits in the mailbox becomes a part of the conversation, in its
+-- order, and attempts count again from 0. Answers what this turn has taken in so that its log (which has `told`) does not
+-- have yet, as a list of id and parts: a repeat answers the same. Null where another holds the task, or it does not run.
+-- The session is locked first, then the lease.
+CREATE FUNCTION playhead_promote(promoting uuid, holder bigint, told text[]) RETURNS json
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    turn record;
+    place bigint;
+BEGIN
+    SELECT t.session_id, t.input_id INTO turn
+    FROM sessions s JOIN tasks t ON t.session_id = s.id WHERE t.id = promoting FOR UPDATE OF s;
+    PERFORM FROM leases l JOIN tasks t ON t.id = l.task_id
+    WHERE l.task_id = promoting AND l.epoch = holder AND t.status = 'running' FOR UPDATE OF l;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    UPDATE leases l SET lost_attempts = 0 WHERE l.task_id = promoting AND l.lost_attempts > 0;
+    WITH waiting AS (
+        DELETE FROM pending_messages p WHERE p.session_id = turn.session_id RETURNING p.*
+    )
+    INSERT INTO messages (session_id, id, role, parts, task_id, created_at)
+    SELECT w.session_id, w.id, 'user', w.parts, promoting, w.created_at FROM waiting w ORDER BY w.seq;
+    SELECT m.seq INTO place FROM messages m
+    WHERE m.session_id = turn.session_id AND m.id = turn.input_id AND NOT m.set_aside;
+    RETURN (
+        SELECT coalesce(json_agg(json_build_object('id', m.id, 'parts', m.parts) ORDER BY m.seq), '[]') FROM messages m
+        WHERE m.session_id = turn.session_id AND m.seq > place AND NOT m.set_aside
+          AND m.task_id = promoting AND m.role = 'user' AND m.id <> ALL (told)
+    );
+END
+$$;
+
 -- The end of a task and all that hangs on it, by its holder alone: the status, what its log is owed, the assistant's
 -- message or the return of the input, and the next turn, where the mailbox has a message. The session is locked first,
 -- then the lease. What ends without having been run has started when it finished.

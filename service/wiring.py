@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
@@ -26,6 +26,8 @@ from service.access.stream_tokens import StreamTokens
 from service.adapters.demo_model import DemoModel
 from service.adapters.embedded import embedded_stores
 from service.adapters.jwks_document import is_url, jwks_document
+from service.adapters.metered import MeteredHints, MeteredLogs, MeteredModel, MeteredQueue
+from service.adapters.metrics import CONTENT_TYPE, Metrics
 from service.adapters.postgres import Database, postgres_pool
 from service.adapters.postgres_archive import PostgresArchive
 from service.adapters.postgres_keys import PostgresKeys
@@ -41,10 +43,13 @@ from service.adapters.redis_hot import RedisHotLogs
 from service.adapters.redis_log import RedisLogStore
 from service.agent.ports import Model
 from service.agent.step import Clock, Steps
+from service.agent.tools import THINK, Toolbox
 from service.agent.turn import Turns
 from service.http.app import make_app
+from service.http.chat import ChatRoutes
 from service.http.health import HealthRoutes
 from service.http.logs import LogRoutes
+from service.http.metrics import MetricsRoutes
 from service.http.sessions import SessionRoutes
 from service.http.streams import Streams
 from service.http.tasks import TaskRoutes
@@ -60,7 +65,16 @@ from service.registry.proof import Prover
 from service.registry.watch import StoreWatch
 from service.registry.writer import log_writer
 from service.sessions.conversations import Conversations
-from service.sessions.ports import ChatStore, Doorbell, MessageStore, Removals, SessionStore, TaskQueue, TaskStore
+from service.sessions.ports import (
+    ChatStore,
+    Doorbell,
+    Mailbox,
+    MessageStore,
+    Removals,
+    SessionStore,
+    TaskQueue,
+    TaskStore,
+)
 from service.sessions.removal import Remover
 from service.sessions.tasks import Tasks
 from service.settings import Settings
@@ -102,6 +116,7 @@ class House:
     chats: ChatStore
     tasks: TaskStore
     queue: TaskQueue
+    mailbox: Mailbox
     directory: TaskDirectory
     rows: TaskRows
     doorbell: Doorbell
@@ -109,6 +124,7 @@ class House:
     token_key: TokenKey
     watch: StoreWatch
     health: HealthRoutes
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 @asynccontextmanager
@@ -155,6 +171,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             chats=messages,
             tasks=tasks,
             queue=tasks,
+            mailbox=tasks,
             directory=tasks,
             rows=tasks,
             doorbell=RedisDoorbell(subscriber),
@@ -182,8 +199,9 @@ async def _redis(stack: AsyncExitStack, url: str) -> Redis:
 @asynccontextmanager
 async def open_follower(house: House, settings: Settings) -> AsyncGenerator[Follower]:
     """The way out of all logs, hot and archived, for the readers of this process."""
+    hints = MeteredHints(house.hints, house.metrics, _clock_ms)
     async with (
-        hub(house.hints, tick_seconds=min(0.5, settings.heartbeat_seconds / 4)) as ear,
+        hub(hints, tick_seconds=min(0.5, settings.heartbeat_seconds / 4)) as ear,
         log_pages(house.logs, time.monotonic) as pages,
         log_pages(house.archived, time.monotonic) as archived,
     ):
@@ -203,7 +221,7 @@ def make_exporter(house: House, follower: Follower) -> Exporter:
 
 def make_conversations(house: House) -> Conversations:
     """What doors ask of sessions; it has nothing of its own to close."""
-    return Conversations(house.sessions, house.messages, house.doorbell)
+    return Conversations(house.sessions, house.messages, house.chats, house.doorbell)
 
 
 def make_tasks(house: House) -> Tasks:
@@ -215,22 +233,27 @@ def make_tasks(house: House) -> Tasks:
 async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Application]:
     """The doors over HTTP."""
     async with open_follower(house, settings) as follower:
-        write_timeout_seconds = settings.write_timeout_seconds
+        metrics, write_timeout_seconds = house.metrics, settings.write_timeout_seconds
         conversations, tasks = make_conversations(house), make_tasks(house)
         streams = Streams(
             follower,
             conversations,
             heartbeat_seconds=settings.heartbeat_seconds,
             write_timeout_seconds=write_timeout_seconds,
+            note_gap=metrics.gaps.inc,
         )
+        metrics.watch_streams(lambda: streams.open_streams)
         prover, exporter = make_prover(house), make_exporter(house, follower)
         callers = await _callers(house, settings)
         yield make_app(
             SessionRoutes(conversations, tasks, streams),
             TaskRoutes(tasks, streams, callers),
+            ChatRoutes(conversations, tasks, streams),
             LogRoutes(tasks, follower, prover, exporter, write_timeout_seconds=write_timeout_seconds),
             streams,
             house.health,
+            MetricsRoutes(metrics.render, CONTENT_TYPE),
+            metrics,
             callers,
             is_local=not settings.asks_who,
             origins=settings.allowed_origins,
@@ -273,18 +296,23 @@ async def open_keys(settings: Settings) -> AsyncGenerator[KeyStore]:
 @asynccontextmanager
 async def open_worker(house: House, settings: Settings) -> AsyncGenerator[Worker]:
     """A worker with its model and its writer."""
-    async with open_model(settings) as model, log_writer(house.logs, _clock_ms) as writer:
+    metrics = house.metrics
+    logs, queue = MeteredLogs(house.logs, metrics, time.monotonic), MeteredQueue(house.queue, metrics)
+    async with open_model(settings) as plain_model, log_writer(logs, _clock_ms) as writer:
+        model = MeteredModel(plain_model, metrics, time.monotonic)
         clock = Clock(now=_now, monotonic=time.monotonic, sleep=asyncio.sleep)
         turns = Turns(
             writer=writer,
-            logs=house.logs,
-            queue=house.queue,
+            logs=logs,
+            queue=queue,
             messages=house.messages,
+            mailbox=house.mailbox,
             steps=Steps(model, clock, random.random),
+            tools=Toolbox([THINK]),
             clock=clock,
         )
         yield Worker(
-            house.queue,
+            queue,
             turns,
             house.doorbell,
             time.monotonic,

@@ -10,7 +10,7 @@ from typing import Final
 
 from service.model.events import TextPart, Usage
 from service.model.failures import ModelCallFailed
-from service.model.generation import CallEnded, Piece, ReasoningPiece, TextPiece, Utterance
+from service.model.generation import CallEnded, Piece, Prompt, ReasoningPiece, TextPiece, ToolCallPiece, Utterance
 from service.model.ids import TaskId
 
 MAX_COUNT: Final = 1_000_000
@@ -32,7 +32,8 @@ ACTS: Final = """\
 /count <n> [rate=<per second>] [size=<bytes>]: I count to n, at most so fast, in pieces of that size.
 /reason <text>: I pretend to think the text.
 /wait <seconds>: I am silent.
-/fail <error_type> [times=<k>]: the call fails so, k times, or always."""
+/fail <error_type> [times=<k>]: the call fails so, k times, or always.
+/tool <name> <json>: I ask for a tool; such lines one after another are one step, the lines after them the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +60,21 @@ class _Fail:
     times: int | None
 
 
-_Act = _Say | _Count | _Wait | _Fail
+@dataclass(frozen=True, slots=True)
+class _Ask:
+    name: str
+    arguments: str
+
+
+_Act = _Say | _Count | _Wait | _Fail | _Ask
 
 
 class DemoModel:
-    """Does the acts that the last user utterance names, one a line; without any it says what it is.
+    """Does the acts that the turn's messages name, one a line; for one without any it says what it is.
 
-    The same input gives the same pieces. The one thing that it remembers is how often a `/fail … times=` failed for a
-    task: in this object's memory, for the MAX_REMEMBERED_FAILURES most recent ones. `sleep` and `clock` (seconds,
-    monotonic) belong together.
+    The same prompt gives the same pieces: which acts are done already is seen from the steps that the turn has had. The
+    one thing that it remembers is how often a `/fail … times=` failed for a task: in this object's memory, for the
+    MAX_REMEMBERED_FAILURES most recent ones. `sleep` and `clock` (seconds, monotonic) belong together.
     """
 
     def __init__(
@@ -84,20 +91,30 @@ class DemoModel:
     def provider(self) -> str:
         return "demo"
 
-    async def stream(self, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
-        """Do the acts in their order, then CallEnded; its usage counts words. Raises ModelCallFailed where told to."""
-        told = _last_input(conversation)
-        pieces = words = 0
-        for number, act in enumerate(_acts(told)):
+    async def stream(self, task_id: TaskId, prompt: Prompt) -> AsyncGenerator[Piece]:
+        """Do the acts of the step in their order, then CallEnded; its usage counts words.
+
+        Raises ModelCallFailed where told to. What comes in between two steps is done behind what was to be done anyway.
+        """
+        pieces = words = asked = 0
+        before: type[TextPiece] | type[ReasoningPiece] | None = None
+        for number, act in _due(prompt):
             match act:
                 case _Wait(seconds):
                     await self._sleep(seconds)
                 case _Fail(error_type, times):
                     if self._still_fails((task_id, number), times):
                         raise ModelCallFailed(error_type)
+                case _Ask(name, arguments):
+                    asked += 1
+                    yield ToolCallPiece(f"call_{number}", name, arguments)
                 case _Say() | _Count():
                     rate = act.rate if isinstance(act, _Count) else None
                     start = self._clock()
+                    kind = act.kind if isinstance(act, _Say) else TextPiece
+                    if kind is before:
+                        yield kind("\n")
+                    before = kind
                     for index, piece in enumerate(_pieces(act)):
                         # Against the start, not the piece before: a late piece does not make the others late.
                         early = 0.0 if rate is None else start + index / rate - self._clock()
@@ -106,7 +123,8 @@ class DemoModel:
                             await self._sleep(max(early, 0))
                         words += len(piece.text.split())
                         yield piece
-        yield CallEnded("stop", Usage(len(told.split()), words))
+        heard = sum(len(_text(utterance).split()) for utterance in prompt.turn if utterance.role == "user")
+        yield CallEnded("tool-calls" if asked else "stop", Usage(heard, words))
 
     def _still_fails(self, act: tuple[TaskId, int], times: int | None) -> bool:
         if times is None:
@@ -124,27 +142,47 @@ def _pieces(act: _Say | _Count) -> Iterator[TextPiece | ReasoningPiece]:
     return (TextPiece(_numbered(i, act.size_bytes)) for i in range(1, act.n + 1))
 
 
-def _last_input(conversation: Sequence[Utterance]) -> str:
-    for utterance in reversed(conversation):
+def _text(utterance: Utterance) -> str:
+    text = "\n".join(part.text for part in utterance.parts if isinstance(part, TextPart))
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def _due(prompt: Prompt) -> list[tuple[int, _Act]]:
+    """What is to be done in the next step, with its place among all that the turn's messages name."""
+    acts: list[_Act] = []
+    done = 0
+    for utterance in prompt.turn:
         if utterance.role == "user":
-            text = "\n".join(part.text for part in utterance.parts if isinstance(part, TextPart))
-            return _SURROGATE.sub("\ufffd", text)
-    return ""
+            acts += _acts(_text(utterance))
+        else:
+            done = _step_end(acts, done)
+    if not acts:
+        acts.append(_Say(_introduction("")))
+    if not prompt.tools:
+        rest = (_without_tools(act) for act in acts[done:])
+        return list(enumerate(rest, done))
+    return list(enumerate(acts[done : _step_end(acts, done)], done))
+
+
+def _step_end(acts: Sequence[_Act], begin: int) -> int:
+    """Behind the first tools that are asked for one after another; or the end of all."""
+    asks = [isinstance(act, _Ask) for act in acts]
+    pairs = zip(asks[begin:], asks[begin + 1 :], strict=False)
+    return next(
+        (n for n, (asks_now, asks_next) in enumerate(pairs, begin + 1) if asks_now and not asks_next), len(acts)
+    )
+
+
+def _without_tools(act: _Act) -> _Act:
+    return _Say(f"I have no tools now, so I did not ask for {act.name}.") if isinstance(act, _Ask) else act
 
 
 def _acts(told: str) -> Iterator[_Act]:
-    """One for each line that begins with `/`; between two neighbours that speak alike, a line break."""
-    before: type[TextPiece] | type[ReasoningPiece] | None = None
+    """One for each line that begins with `/`."""
     lines = [line.rstrip("\r") for line in told.split("\n") if line.startswith("/")]
     if not lines:
         yield _Say(_introduction(told))
-    for line in lines:
-        act = _act(line)
-        speaks = act.kind if isinstance(act, _Say) else TextPiece if isinstance(act, _Count) else None
-        if speaks is not None and speaks is before:
-            yield _Say("\n", speaks)
-        yield act
-        before = speaks or before
+    yield from map(_act, lines)
 
 
 def _act(line: str) -> _Act:
@@ -163,7 +201,7 @@ def _act(line: str) -> _Act:
             case "/fail":
                 return _fail(rest)
             case "/tool":
-                return _Say(f"I cannot ask for tools yet, so I did nothing for: {line}")
+                return _ask(rest)
             case _:
                 return _Say(f"I do not know {name}. What I can be told:\n{ACTS}")
     except _Malformed as malformed:
@@ -189,6 +227,12 @@ def _fail(rest: str) -> _Fail:
         raise _Malformed("an error type is up to 64 small letters, digits and underscores, a letter first")
     times = _number("the number of times", options["times"], 1, MAX_COUNT, whole=True) if "times" in options else None
     return _Fail(error_type, None if times is None else int(times))
+
+
+def _ask(rest: str) -> _Ask:
+    """The arguments are passed on as they are: what a tool makes of wrong ones can be tried, too."""
+    name, *others = _present(rest).split(maxsplit=1)
+    return _Ask(name, "".join(others) or "{}")
 
 
 def _options(rest: str, known: set[str]) -> tuple[str, dict[str, str]]:

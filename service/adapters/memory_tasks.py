@@ -1,20 +1,20 @@
 """Tasks in memory: who works on what, how it ended, and what its log is owed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 
 from service.adapters.memory_database import LAPSED, MemoryDatabase, MessageRow, TaskRow, stored
 from service.model.caller import EVERYONES, Reach
 from service.model.errors import TakenOver
-from service.model.ids import Epoch, SessionId, TaskId
+from service.model.ids import Epoch, MessageId, SessionId, TaskId
 from service.model.log import TaskFacts
-from service.model.session import Posted
+from service.model.session import Posted, Promoted
 from service.model.task import Claim, End, Ended, Held, Ownership, Task, TaskFilter
 
 
 class MemoryTasks:
-    """The ports `TaskQueue`, `TaskStore`, `TaskDirectory` and `TaskRows`. Nothing in a call waits, so it is atomic."""
+    """The ports `TaskQueue`, `TaskStore`, `TaskDirectory`, `TaskRows`, `Mailbox`. No call waits, so each is atomic."""
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
@@ -103,6 +103,19 @@ class MemoryTasks:
             raise TakenOver
         self._hold(row, lease_seconds)
         return row.claim
+
+    async def promote(self, claim: Claim, told: Collection[MessageId]) -> Sequence[Promoted]:
+        row = self._held(claim)
+        if row is None or row.task.status != "running":
+            raise TakenOver
+        task, session = row.task, self._database.sessions[row.task.session_id]
+        row.lost_attempts = 0
+        session.messages += [
+            MessageRow(each.id, "user", each.parts, task.id, each.created_at) for each in session.pending
+        ]
+        session.pending.clear()
+        own = [each.message for each in session.messages if (each.task_id, each.role) == (task.id, "user")]
+        return [Promoted(each.id, each.parts) for each in own if each.id != task.input_id and each.id not in told]
 
     async def end(self, claim: Claim, end: End) -> Ended:
         row = self._held(claim)

@@ -5,9 +5,10 @@ error, and does not tell `[DONE]` from a connection that ended early.
 """
 
 import asyncio
+import json
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -16,13 +17,18 @@ from types import TracebackType
 from typing import Final, Self
 
 import httpx2
-from openai import APIConnectionError, AsyncOpenAI
-from openai.types.chat import ChatCompletionContentPartParam, ChatCompletionMessageParam
+from openai import APIConnectionError, AsyncOpenAI, omit
+from openai.types.chat import (
+    ChatCompletionContentPartParam,
+    ChatCompletionFunctionToolParam,
+    ChatCompletionMessageFunctionToolCallParam,
+    ChatCompletionMessageParam,
+)
 
 from service.adapters.openai_stream import Answer, clean, refusal
 from service.model.events import InputPart, TextPart
 from service.model.failures import ModelCallFailed
-from service.model.generation import Piece, Utterance
+from service.model.generation import Piece, Prompt, ToolDescription, ToolUse, Utterance
 from service.model.ids import TaskId
 
 DRAIN_SECONDS: Final = 0.05
@@ -87,8 +93,8 @@ class OpenAIModel:
     ) -> None:
         await self._client.close()
 
-    async def stream(self, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
-        """Answer the conversation: pieces as they come, then CallEnded. Tries once; raises ModelCallFailed.
+    async def stream(self, task_id: TaskId, prompt: Prompt) -> AsyncGenerator[Piece]:
+        """Answer the prompt: pieces as they come, then CallEnded. Tries once; raises ModelCallFailed.
 
         Connecting (name and TCP, then TLS: each) may take `connect_seconds`. Any byte is a sign of life and starts
         `idle_seconds` anew, the comments that some providers send while they wait included; how long comments may go on
@@ -98,8 +104,9 @@ class OpenAIModel:
         answer = Answer()
         try:
             opened = await self._client.chat.completions.create(
-                model=self._model,
-                messages=[message for utterance in conversation for message in _message(utterance)],
+                model=prompt.model or self._model,
+                messages=list(_messages(prompt)),
+                tools=[_function(tool) for tool in prompt.tools] or omit,
                 stream=True,
                 stream_options={"include_usage": True},
             )
@@ -132,13 +139,47 @@ class OpenAIModel:
         )
 
 
-def _message(utterance: Utterance) -> Iterator[ChatCompletionMessageParam]:
-    text = "\n".join(clean(part.text) for part in utterance.parts if isinstance(part, TextPart))
-    if utterance.role == "user":
-        plain = all(isinstance(part, TextPart) for part in utterance.parts)
-        yield {"role": "user", "content": text if plain else [_part(part) for part in utterance.parts]}
-    elif text:  # some endpoints refuse an assistant's message without words, and with it every later call
+def _messages(prompt: Prompt) -> Iterator[ChatCompletionMessageParam]:
+    if prompt.system is not None:
+        yield {"role": "system", "content": clean(prompt.system)}
+    for utterance in prompt.conversation:
+        yield from _asked(utterance) if utterance.role == "user" else _answered(utterance)
+
+
+def _asked(utterance: Utterance) -> Iterator[ChatCompletionMessageParam]:
+    said = [part for part in utterance.parts if not isinstance(part, ToolUse)]
+    plain = all(isinstance(part, TextPart) for part in said)
+    yield {"role": "user", "content": _text(utterance) if plain else [_part(part) for part in said]}
+
+
+def _answered(utterance: Utterance) -> Iterator[ChatCompletionMessageParam]:
+    """What was said, and each call with its result. Some refuse a message without either, for good."""
+    text = _text(utterance)
+    uses = [part for part in utterance.parts if isinstance(part, ToolUse)]
+    if uses:
+        yield {"role": "assistant", "content": text or None, "tool_calls": [_call(use) for use in uses]}
+    elif text:
         yield {"role": "assistant", "content": text}
+    for use in uses:
+        output = use.output if isinstance(use.output, str) else json.dumps(use.output, ensure_ascii=False)
+        yield {"role": "tool", "tool_call_id": use.call_id, "content": clean(output)}
+
+
+def _call(use: ToolUse) -> ChatCompletionMessageFunctionToolCallParam:
+    """Some endpoints read the arguments: what was no object is not repeated."""
+    arguments = json.dumps(use.input) if isinstance(use.input, dict) else "{}"
+    return {"id": use.call_id, "type": "function", "function": {"name": use.name, "arguments": arguments}}
+
+
+def _function(tool: ToolDescription) -> ChatCompletionFunctionToolParam:
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": tool.schema},
+    }
+
+
+def _text(utterance: Utterance) -> str:
+    return "\n".join(clean(part.text) for part in utterance.parts if isinstance(part, TextPart))
 
 
 def _part(part: InputPart) -> ChatCompletionContentPartParam:

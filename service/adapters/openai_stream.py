@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
+from service.adapters.openai_calls import Calls
 from service.model.events import FinishReason, Usage
 from service.model.failures import RETRYABLE, ModelCallFailed
-from service.model.generation import CallEnded, Piece, ReasoningPiece, TextPiece
+from service.model.generation import CallEnded, Piece, ReasoningPiece, TextPiece, ToolCallPiece
 
 MAX_EVENT_BYTES: Final = 4 * 1024 * 1024
 """One event of the stream. A longer one, or a line without an end, is an `invalid_response`."""
@@ -23,7 +24,7 @@ _MAX_TOKENS: Final = 2**31 - 1
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _FINISH: Final[Mapping[object, FinishReason]] = MappingProxyType(
-    {"stop": "stop", "length": "length", "content_filter": "content-filter"}
+    {"stop": "stop", "length": "length", "content_filter": "content-filter", "tool_calls": "tool-calls"}
 )
 _FAILURES: Final[Mapping[object, str]] = MappingProxyType(
     {
@@ -110,6 +111,7 @@ class Answer:
         self._spoke = False
         self._refused = False
         self._usage = Usage(0, 0)
+        self._calls = Calls()
 
     @property
     def complete(self) -> bool:
@@ -185,6 +187,8 @@ class Answer:
         yield from map(ReasoningPiece, _cut(reasoning))
         yield from map(TextPiece, _cut(text))
         yield from map(TextPiece, _cut(refusal))
+        for call in self._calls.read(delta.get("tool_calls") or []):
+            yield from _cut_call(call)
 
     def ended(self) -> CallEnded:
         """The last piece. Raises ModelCallFailed if the stream ended before the model was done.
@@ -194,9 +198,11 @@ class Answer:
         if not self.complete:
             foreign = self._events.heard and not self._understood
             raise ModelCallFailed("invalid_response" if foreign else "request_error")
-        if self._finish is None and not self._spoke:
+        if self._finish is None and not self._spoke and not self._calls.are_there:
             raise ModelCallFailed("invalid_response")
         reason = self._finish or "stop"
+        if reason in ("stop", "tool-calls"):  # some say the one where they mean the other
+            reason = "tool-calls" if self._calls.are_there else "stop"
         return CallEnded("content-filter" if self._refused and reason == "stop" else reason, self._usage)
 
 
@@ -216,6 +222,11 @@ def clean(text: str) -> str:
 def _cut(text: str) -> Iterator[str]:
     for start in range(0, len(text), MAX_PIECE_CHARACTERS):
         yield clean(text[start : start + MAX_PIECE_CHARACTERS])
+
+
+def _cut_call(call: ToolCallPiece) -> Iterator[ToolCallPiece]:
+    for arguments in _cut(call.arguments) if call.arguments else [""]:
+        yield ToolCallPiece(clean(call.call_id), clean(call.name), arguments)
 
 
 def _tokens(count: object) -> int:

@@ -1,7 +1,7 @@
 """Tasks in PostgreSQL: who works on what, how it ended, and what its log is owed."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from service.model.errors import StoreUnavailable, TakenOver, cause_of
 from service.model.events import Chunk, Unknown, Usage
 from service.model.ids import Epoch, MessageId, OwnerId, SessionId, TaskId
 from service.model.log import TaskFacts
+from service.model.session import Promoted
 from service.model.task import Claim, End, Ended, Held, Ownership, Task, TaskFilter
 
 log = structlog.get_logger()
@@ -27,7 +28,7 @@ MAX_FOREIGN: Final = 1000
 
 
 class PostgresTasks:
-    """The ports `TaskQueue`, `TaskStore`, `TaskDirectory` and `TaskRows`."""
+    """The ports `TaskQueue`, `TaskStore`, `TaskDirectory`, `TaskRows` and `Mailbox`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -106,6 +107,12 @@ class PostgresTasks:
         if row is None:
             raise TakenOver
         return _claim_from(row)
+
+    async def promote(self, claim: Claim, told: Collection[MessageId]) -> Sequence[Promoted]:
+        row = await self._database.fetchrow(_SQL["promote"], claim.task.id, claim.epoch, list(told))
+        if row is None or row["promoted"] is None:
+            raise TakenOver
+        return [Promoted(MessageId(each["id"]), tuple(each["parts"])) for each in row["promoted"]]
 
     async def end(self, claim: Claim, end: End) -> Ended:
         async with self._database.connection() as connection:

@@ -26,14 +26,18 @@ class Cancellation:
         if self._scope is not None:
             self._scope.reschedule(asyncio.get_running_loop().time())
 
+    def check(self) -> None:
+        """Raises Cancelled where it was asked for."""
+        if self._is_requested:
+            raise Cancelled
+
     @asynccontextmanager
     async def scope(self) -> AsyncGenerator[None]:
         """What may be interrupted anywhere that it waits: then, or if it already is too late, this raises Cancelled.
 
         One at a time. A holder that is stopped inside is stopped as usual.
         """
-        if self._is_requested:
-            raise Cancelled
+        self.check()
         try:
             async with asyncio.timeout(None) as self._scope:
                 yield

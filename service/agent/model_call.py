@@ -1,13 +1,13 @@
 """One model call, with an end whatever the model does."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
 from service.agent.ports import Model
 from service.model.failures import ModelCallFailed
-from service.model.generation import Piece, Utterance
+from service.model.generation import Piece, Prompt
 from service.model.ids import TaskId
 
 MAX_SILENCE_SECONDS: Final = 300.0
@@ -17,14 +17,14 @@ MAX_CALL_SECONDS: Final = 3600.0
 """Of one call, however steadily it speaks; beyond it, it ends as a `timeout` that is not tried again."""
 
 
-async def pieces_of(model: Model, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
+async def pieces_of(model: Model, task_id: TaskId, prompt: Prompt) -> AsyncGenerator[Piece]:
     """The pieces of one call, as the model says them. Raises ModelCallFailed.
 
     What the caller does with a piece is not the model's silence: it may wait for a store in the meantime.
     """
     now = asyncio.get_running_loop().time
     latest = now() + MAX_CALL_SECONDS
-    async with aclosing(model.stream(task_id, conversation)) as pieces:
+    async with aclosing(model.stream(task_id, prompt)) as pieces:
         while (piece := await _next(pieces, now() + MAX_SILENCE_SECONDS, latest)) is not None:
             yield piece
 

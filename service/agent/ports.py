@@ -1,10 +1,16 @@
 """What the agent needs of the outside."""
 
-from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-from service.model.generation import Piece, Utterance
+from pydantic import BaseModel
+
+from service.model.events import Json
+from service.model.generation import Piece, Prompt
 from service.model.ids import TaskId
+
+Input = TypeVar("Input", bound=BaseModel)
 
 
 class Model(Protocol):
@@ -14,10 +20,23 @@ class Model(Protocol):
     def provider(self) -> str:
         """Who asks for the key, as a person would name it; told with `data-authentication-required`."""
 
-    def stream(self, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
-        """Answer the conversation, piece by piece, ending with CallEnded.
+    def stream(self, task_id: TaskId, prompt: Prompt) -> AsyncGenerator[Piece]:
+        """Answer the prompt, piece by piece, ending with CallEnded.
 
         Tries once. Raises ModelCallFailed with its type, before or amid the pieces; a model that connects too slowly or
         is silent for too long is a `timeout`. Closing the generator ends the call at the provider. `task_id` tells
         repeated calls for one task apart from others; nothing of it reaches a provider.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Tool(Generic[Input]):
+    """Something that a model may ask for. `run` may be interrupted, and called again after a crash."""
+
+    name: str
+    description: str
+    """For the model."""
+    input: type[Input]
+    """The arguments; the model sees their JSON Schema."""
+    run: Callable[[Input], Awaitable[Json]]
+    """Gives the output, which the model and the log are told. What it raises is told to neither: the call failed."""

@@ -10,14 +10,16 @@ from aiohttp import web
 
 from service.access.callers import Callers
 from service.http import contract, openapi
-from service.http.auth import FOLLOW, OPERATE, PUBLIC, READ, READ_OWN, WRITE, Taken, asking
+from service.http.auth import FOLLOW, OPERATE, OPS, PUBLIC, READ, READ_OWN, WRITE, Taken, asking
 from service.http.caching import keep_nothing
+from service.http.chat import ChatRoutes, plain_errors
 from service.http.connection import Connection
 from service.http.cors import allowing, preflights
 from service.http.health import HealthRoutes
 from service.http.listener import Listener, descriptors_room
 from service.http.local import only_local
 from service.http.logs import LogRoutes
+from service.http.metrics import MetricsRoutes, RequestMeter, counting
 from service.http.problems import problems
 from service.http.request_ids import name_answer, request_ids
 from service.http.route import Route
@@ -39,7 +41,14 @@ STOP_SECONDS: Final = 2.0
 at once: their readers come back, to whoever serves then."""
 
 
-def routes(sessions: SessionRoutes, tasks: TaskRoutes, logs: LogRoutes, health: HealthRoutes) -> list[Route]:
+def routes(
+    sessions: SessionRoutes,
+    tasks: TaskRoutes,
+    chats: ChatRoutes,
+    logs: LogRoutes,
+    health: HealthRoutes,
+    metrics: MetricsRoutes,
+) -> list[Route]:
     """The table."""
     return [
         Route("POST", "/sessions", sessions.create, WRITE, contract.CREATE_SESSION),
@@ -58,8 +67,12 @@ def routes(sessions: SessionRoutes, tasks: TaskRoutes, logs: LogRoutes, health: 
         Route("GET", "/tasks/{task_id}/verify", logs.verify, READ, contract.VERIFY_TASK),
         Route("GET", "/tasks/{task_id}/export", logs.export, READ, contract.EXPORT_TASK),
         Route("POST", "/tasks/{task_id}/token", tasks.token, READ_OWN, contract.MINT_TOKEN),
+        Route("POST", "/api/chat", chats.post, WRITE, contract.POST_CHAT),
+        Route("GET", "/api/chat/{chat_id}/stream", chats.stream, READ_OWN, contract.FOLLOW_CHAT),
+        Route("POST", "/api/chat/{chat_id}/stop", chats.stop, WRITE, contract.STOP_CHAT),
         Route("GET", "/healthz", health.alive, PUBLIC, contract.ALIVE),
         Route("HEAD", "/healthz", health.alive, PUBLIC, contract.ALIVE),
+        Route("GET", "/metrics", metrics.read, OPS, contract.METRICS),
         Route("GET", "/readyz", health.ready, PUBLIC, contract.READY),
         Route("HEAD", "/readyz", health.ready, PUBLIC, contract.READY),
         Route("GET", "/openapi.json", openapi.answer, PUBLIC, contract.CONTRACT),
@@ -69,18 +82,21 @@ def routes(sessions: SessionRoutes, tasks: TaskRoutes, logs: LogRoutes, health: 
 def make_app(
     sessions: SessionRoutes,
     tasks: TaskRoutes,
+    chats: ChatRoutes,
     logs: LogRoutes,
     streams: Streams,
     health: HealthRoutes,
+    metrics: MetricsRoutes,
+    meter: RequestMeter,
     callers: Callers,
     *,
     is_local: bool,
     origins: Collection[str] = (),
 ) -> web.Application:
     """All routes. Where `is_local`, only programs of this machine are answered. Pages of `origins` may ask, too."""
-    table = routes(sessions, tasks, logs, health)
+    table = routes(sessions, tasks, chats, logs, health, metrics)
     taken: dict[web.AbstractRoute, Taken] = {}
-    middlewares = [request_ids, problems, *([only_local(origins)] if is_local else [])]
+    middlewares = [counting(meter), request_ids, plain_errors, problems, *([only_local(origins)] if is_local else [])]
     middlewares += [preflights(origins, [route.method for route in table]), asking(callers, taken)]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     for route in table:

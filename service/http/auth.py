@@ -40,6 +40,7 @@ READ: Final = Takes(frozenset({"read", "ops"}))
 READ_OWN: Final = Takes(frozenset({"read"}))
 WRITE: Final = Takes(frozenset({"write"}))
 OPERATE: Final = Takes(frozenset({"write", "ops"}))
+OPS: Final = Takes(frozenset({"ops"}))
 FOLLOW: Final = Takes(READ.scopes, stream_tokens=True)
 
 Taken = Takes | Public

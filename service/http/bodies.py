@@ -164,14 +164,14 @@ async def parse_body(request: web.Request, model: type[_Body]) -> _Body:
     return parse(await read_body(request), model)
 
 
-async def read_body(request: web.Request) -> bytes:
-    """The request's body as it came: nothing, or what says that it is JSON.
+async def read_body(request: web.Request, max_bytes: int | None = None) -> bytes:
+    """The request's body as it came: nothing, or what says that it is JSON; of another length than is usual, if given.
 
     Anything but JSON is refused by its content type: a form that some web page submits cannot have this one.
     """
     if any(coding.lower() != "identity" for coding in request.headers.getall("Content-Encoding", [])):
         raise Problem(415, "unsupported_media_type", "The body must not be compressed: it has no Content-Encoding.")
-    raw = await _read(request)
+    raw = await _read(request if max_bytes is None else request.clone(client_max_size=max_bytes))
     if raw and request.content_type != "application/json":
         raise Problem(415, "unsupported_media_type", "The body's Content-Type must be application/json.")
     return raw
@@ -179,27 +179,38 @@ async def read_body(request: web.Request) -> bytes:
 
 def parse(raw: bytes, model: type[_Body]) -> _Body:
     """A JSON body, checked."""
-    if _marks(raw) >= MAX_VALUES:
-        raise Problem(422, "validation_error", f"The body has more than {MAX_VALUES} values.")
+    posted = parse_object(raw, MAX_VALUES)
     try:
-        plain = orjson.loads(raw or b"{}")
-    except orjson.JSONDecodeError:
-        raise Problem(400, "malformed_json", "The body is not valid JSON.") from None
-    if not isinstance(plain, dict):
-        raise Problem(422, "validation_error", "The body must be a JSON object.")
-    try:
-        return model.model_validate_json(orjson.dumps(plain))  # in which each field stands once
+        return model.model_validate_json(orjson.dumps(posted))  # in which each field stands once
     except orjson.JSONEncodeError:
         raise Problem(422, "validation_error", "The body is nested too deeply.") from None
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_input=False)) from None
 
 
-def _marks(raw: bytes) -> int:
-    """How many values begin behind a comma or a bracket, which is all of them but the first. Strings have no marks."""
+def parse_object(raw: bytes, max_values: int) -> dict[str, Any]:
+    """A JSON object of no more values than this. No body is an empty object."""
+    if _marks(raw, max_values) >= max_values:
+        raise Problem(422, "validation_error", f"The body has more than {max_values} values.")
+    try:
+        posted = orjson.loads(raw or b"{}")
+    except orjson.JSONDecodeError:
+        raise Problem(400, "malformed_json", "The body is not valid JSON.") from None
+    if not isinstance(posted, dict):
+        raise Problem(422, "validation_error", "The body must be a JSON object.")
+    return posted
+
+
+def _marks(raw: bytes, most: int) -> int:
+    """How many values begin behind a comma or a bracket, which is all of them but the first.
+
+    Strings have no marks; they are looked for only where there are `most` of what may be one.
+    """
+    if (marks := sum(map(raw.count, (b",", b"[", b"{")))) < most:
+        return marks
     unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
-    if unescaped.count(b'"') > 4 * MAX_VALUES:  # two strings, a name and its value, for each of the marks
-        return MAX_VALUES
+    if unescaped.count(b'"') > 4 * most:  # two strings, a name and its value, for each of the marks
+        return most
     outside = b"".join(unescaped.split(b'"')[::2])
     return sum(map(outside.count, (b",", b"[", b"{")))
 

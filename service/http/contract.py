@@ -4,8 +4,17 @@ from collections.abc import Mapping
 from typing import Any, Final, get_args
 
 from service.http import answers, bodies, paths
-from service.http.route import JSONL, SSE, Answer, Contract, Parameter
-from service.model.errors import KeyReused, MailboxFull, SessionOwned, UnknownMessage
+from service.http.chat_bodies import Chat
+from service.http.route import JSONL, SSE, TEXT, Answer, Contract, Parameter
+from service.model.errors import (
+    KeyReused,
+    MailboxFull,
+    MessageExists,
+    NotFound,
+    SessionBusy,
+    SessionOwned,
+    UnknownMessage,
+)
 from service.model.position import InvalidPosition
 from service.model.task import TaskKind, TaskStatus
 from service.registry.event_page import LogGone
@@ -154,6 +163,27 @@ MINT_TOKEN: Final = Contract(
     (Answer(201, "The token", answers.Token),),
     body=bodies.MintToken,
 )
+POST_CHAT: Final = Contract(
+    "post_chat",
+    "What `useChat` of the AI SDK posts: a message, an edit, or the wish for another answer",
+    (_stream("The answer"),),
+    body=Chat,
+    raises=(NotFound, SessionBusy, MessageExists, MessageTooLarge, MailboxFull, LogGone),
+    refuses_in_words=True,
+)
+FOLLOW_CHAT: Final = Contract(
+    "follow_chat",
+    "The answer that is under way in a chat, from its beginning",
+    (_stream("The whole answer"), Answer(204, "None is under way, or there is no such chat")),
+    refuses_in_words=True,
+)
+STOP_CHAT: Final = Contract(
+    "stop_chat",
+    "Have the answer ended that is under way in a chat",
+    (Answer(204, "It ends, or there was none"),),
+    refuses_in_words=True,
+)
+METRICS: Final = Contract("metrics", "What this process counts, for Prometheus", (Answer(200, "Samples", str, TEXT),))
 ALIVE: Final = Contract("alive", "Whether the process runs", (Answer(200, "It does", answers.Alive),))
 READY: Final = Contract(
     "ready",

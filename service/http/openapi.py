@@ -10,19 +10,17 @@ from typing import Any, Final
 
 import orjson
 from aiohttp import web
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
 from service.http import answers
 from service.http.auth import Takes
-from service.http.bodies import Body
-from service.http.problems import status_of, title_of
+from service.http.problems import MEDIA_TYPE, status_of, title_of
 from service.http.request_ids import HEADER
-from service.http.route import JSON, Answer, Parameter, Route
+from service.http.route import JSON, TEXT, Answer, Parameter, Route
 from service.model.errors import InvalidInput, NotFound, PlayheadError, StoreUnavailable, Unauthenticated
 
 DOCUMENT: Final = web.AppKey("openapi", bytes)
-PROBLEM_JSON: Final = "application/problem+json"
 
 Refusal = tuple[int, str]
 """A status, and the `error_type` that comes with it."""
@@ -141,8 +139,11 @@ def _operation(route: Route, schemas: dict[Any, Any], refused: dict[str, Any]) -
     responses = {str(each.status): _done(each, schemas, is_head=is_head) for each in contract.answers}
     for status, kinds in groupby(sorted(refusals(route)), key=itemgetter(0)):
         types = [error_type for _, error_type in kinds]
-        name = "-".join([str(status), *types, *(["head"] if is_head else [])])
-        refused[name] = _refused(status, types, is_head=is_head)
+        media_type = None if is_head else TEXT if contract.refuses_in_words else MEDIA_TYPE
+        name = "-".join(
+            [str(status), *types, *([] if media_type == MEDIA_TYPE else [str(media_type).partition("/")[0]])]
+        )
+        refused[name] = _refused(status, types, media_type)
         responses[str(status)] = _ref("responses", name)
     described = {
         "operationId": contract.name + ("_head" if is_head else ""),
@@ -168,7 +169,7 @@ def refusals(route: Route) -> set[Refusal]:
     if isinstance(route.takes, Takes):
         found.add((403, "forbidden"))
         raised |= {Unauthenticated, StoreUnavailable}
-    if _names(route):
+    if {"session_id", "task_id"}.intersection(_names(route)):  # a chat is there as soon as it is named
         raised.add(NotFound)
     if route.contract.body is not None:
         found.update(_WITH_BODY)
@@ -196,7 +197,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     }
 
 
-def _takes_nothing(body: type[Body]) -> bool:
+def _takes_nothing(body: type[BaseModel]) -> bool:
     """Whether no body will do."""
     try:
         body()
@@ -221,13 +222,22 @@ def _done(answer: Answer, schemas: dict[Any, Any], *, is_head: bool) -> dict[str
     return described | {"content": {answer.media_type: {"schema": schemas[answer.body]}}}
 
 
-def _refused(status: int, types: list[str], *, is_head: bool) -> dict[str, Any]:
+def _form(route: Route) -> tuple[str | None, str]:
+    """The media type of a route's problems, and a name for it where it is another one than usual."""
+    if route.method == "HEAD":
+        return None, "-head"
+    return (TEXT, "-in_words") if route.contract.refuses_in_words else (MEDIA_TYPE, "")
+
+
+def _refused(status: int, types: list[str], media_type: str | None) -> dict[str, Any]:
     described = {"description": title_of(status), "headers": _headers(HEADER, *_HEADERS_OF_STATUS.get(status, ()))}
-    if is_head:
+    if media_type is None:
         return described
+    if media_type == TEXT:
+        return described | {"content": {TEXT: {"schema": {"type": "string"}}}}
     kind = {"properties": {"status": {"const": status}, "error_type": {"enum": types}}}
     schema = {"allOf": [_ref("schemas", answers.Problem.__name__), kind]}
-    return described | {"content": {PROBLEM_JSON: {"schema": schema}}}
+    return described | {"content": {media_type: {"schema": schema}}}
 
 
 def _headers(*names: str) -> dict[str, Any]:

@@ -41,6 +41,12 @@ def session_id(request: web.Request) -> SessionId:
     return SessionId(text)
 
 
+def chat_id(request: web.Request) -> str | None:
+    """The path's chat; None for what cannot be one."""
+    text = request.match_info["chat_id"]
+    return text if _ID.fullmatch(text) else None
+
+
 def before(request: web.Request) -> MessageId | None:
     """The message that `?before=` names: those before it are asked for. Raises UnknownMessage for what is no id."""
     given = request.query.getall("before", [])

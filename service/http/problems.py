@@ -49,6 +49,8 @@ STATUSES: Final[Mapping[type[PlayheadError], int]] = MappingProxyType(
 )
 """An error has the status of the first class here that it is one of; whatever is not here is our mistake: 500."""
 
+MEDIA_TYPE: Final = "application/problem+json"
+
 RETRY_AFTER_SECONDS: Final = 1
 
 MAX_ERRORS: Final = 20
@@ -84,7 +86,7 @@ def problem(status: int, error_type: str, detail: str, **members: Any) -> web.Re
     if status in (429, 503):
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     data = orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE)
-    answer = web.Response(status=status, body=data, content_type="application/problem+json", headers=headers)
+    answer = web.Response(status=status, body=data, content_type=MEDIA_TYPE, headers=headers)
     if error_type in _CLOSING:
         answer.force_close()
     return answer
@@ -201,6 +203,7 @@ _MESSAGES: Final = MappingProxyType(
         "string_too_short": "This takes at least {min_length} character.",
         "string_too_long": "This takes at most {max_length} characters.",
         "string_type": "This must be a string.",
+        "string_pattern_mismatch": "This must be 1 to 128 printable ASCII characters without spaces.",
         "list_type": "This must be an array.",
         "model_type": "This must be an object.",
         "literal_error": "This must be {expected}.",

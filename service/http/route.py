@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from pydantic import BaseModel
+
 from service.http.auth import Taken
-from service.http.bodies import Body
 from service.http.problems import Handler
 from service.model.errors import InvalidInput, PlayheadError
 
 JSON: Final = "application/json"
 JSONL: Final = "application/jsonl"
+TEXT: Final = "text/plain"
 SSE: Final = "text/event-stream"
 
 
@@ -45,9 +47,11 @@ class Contract:
     summary: str
     answers: tuple[Answer, ...]
     parameters: tuple[Parameter, ...] = ()
-    body: type[Body] | None = None
+    body: type[BaseModel] | None = None
     raises: tuple[type[PlayheadError], ...] = ()
     """What else its handler raises that is answered with a problem."""
+    refuses_in_words: bool = False
+    """Whether a problem is its text alone, since that is what the client shows."""
 
 
 @dataclass(frozen=True, slots=True)

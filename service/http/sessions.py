@@ -72,4 +72,4 @@ class SessionRoutes:
         task_id = await self._conversations.current(auth.reach(request), session_id)
         if task_id is None:
             return web.Response(status=204)
-        return await self._streams.answer(request, task_id, BEGINNING, refuse_gaps=False)
+        return await self._streams.answer(request, task_id, BEGINNING, on_gap="tell")

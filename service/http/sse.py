@@ -6,10 +6,10 @@ frame; after the terminal event comes `[DONE]` and the connection closes; a read
 204, and one of a log that is gone 410, or an EventSource would come back for ever.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from types import MappingProxyType
-from typing import Any, Final, assert_never
+from typing import Any, Final, Literal, assert_never
 
 import structlog
 from aiohttp import web
@@ -36,15 +36,23 @@ RETRY_MILLISECONDS: Final = 1000
 
 _RETRY: Final = b"retry: %d\n" % RETRY_MILLISECONDS
 
+OnGap = Literal["tell", "refuse", "cut"]
+"""What a reader gets where something is missing: a `data-gap`, and what is there; a 410, or behind the `data-gap` the
+end; a 410, or a connection that breaks off, so that what it has is not taken for all."""
+
 
 async def answer_stream(
-    request: web.Request, items: AsyncGenerator[Followed], *, refuse_gaps: bool, write_timeout_seconds: float
+    request: web.Request,
+    items: AsyncGenerator[Followed],
+    *,
+    on_gap: OnGap,
+    write_timeout_seconds: float,
+    note_gap: Callable[[], None],
 ) -> web.StreamResponse:
     """Send what is followed until it ends or the reader goes.
 
-    With `refuse_gaps` a gap in front of the stream is a 410 with its fields; one that opens later ends the stream
-    behind its frame. A gap behind which nothing will ever come is a 410 in any case. A reader that takes nothing for
-    `write_timeout_seconds` is disconnected.
+    A 410 has the gap's fields. A gap behind which nothing will ever come is a 410 in any case. A reader that takes
+    nothing for `write_timeout_seconds` is disconnected. Each gap is noted.
     """
     async with aclosing(items):
         begun = await anext(items)
@@ -52,7 +60,9 @@ async def answer_stream(
             raise TypeError("a followed log begins with Begun")
         if isinstance(begun.end, Ended):
             return web.Response(status=204)
-        if begun.gap is not None and (refuse_gaps or isinstance(begun.end, Vanished)):
+        if begun.gap is not None:
+            note_gap()
+        if begun.gap is not None and (on_gap != "tell" or isinstance(begun.end, Vanished)):
             fields: dict[str, Any] = plain(begun.gap.data)
             raise Problem(410, "gap", "The log does not go on from this position.", **fields)
         response = web.StreamResponse(headers=HEADERS)
@@ -64,7 +74,7 @@ async def answer_stream(
             await response.prepare(request)
             if begun.gap is not None:
                 await wire.write(begun.gap.frame)
-            await _send(wire, items, refuse_gaps=refuse_gaps)
+            await _send(wire, items, on_gap, note_gap)
         except ConnectionError:
             pass  # the reader is gone, or was cut off; it knows where it was
         except Exception:
@@ -74,7 +84,7 @@ async def answer_stream(
     return response
 
 
-async def _send(wire: Wire, items: AsyncGenerator[Followed], *, refuse_gaps: bool) -> None:
+async def _send(wire: Wire, items: AsyncGenerator[Followed], on_gap: OnGap, note_gap: Callable[[], None]) -> None:
     has_begun = False
     async for item in items:
         match item:
@@ -85,9 +95,13 @@ async def _send(wire: Wire, items: AsyncGenerator[Followed], *, refuse_gaps: boo
                 await wire.write(frames)
             case Heartbeat():
                 await wire.write(HEARTBEAT)
-            case Gap():
-                await wire.write(item.frame)
-                if refuse_gaps:
+            case (Gap() as gap) | Begun(Gap() as gap):
+                note_gap()
+                if on_gap == "cut":
+                    wire.abort()
+                    return
+                await wire.write(gap.frame)
+                if on_gap == "refuse":
                     return
             case Ended():
                 await wire.write(DONE)

@@ -1,13 +1,13 @@
 """The streams of this process: answering with a log, and cutting all of them at the end."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Final
 
 from aiohttp import web
 
-from service.http.sse import answer_stream
+from service.http.sse import OnGap, answer_stream
 from service.model.errors import NotFound, StoreUnavailable, UnknownMessage
 from service.model.ids import MessageId, SessionId, TaskId
 from service.model.position import BEGINNING, Position
@@ -29,24 +29,31 @@ class Streams:
         *,
         heartbeat_seconds: float,
         write_timeout_seconds: float,
+        note_gap: Callable[[], None],
     ) -> None:
         self._follower = follower
         self._conversations = conversations
         self._heartbeat_seconds = heartbeat_seconds
         self._write_timeout_seconds = write_timeout_seconds
+        self._note_gap = note_gap
         self._streaming: set[asyncio.Task[object]] = set()
 
+    @property
+    def open_streams(self) -> int:
+        """How many readers follow a log here."""
+        return len(self._streaming)
+
     async def answer(
-        self, request: web.Request, task_id: TaskId, after: Position, *, refuse_gaps: bool
+        self, request: web.Request, task_id: TaskId, after: Position, *, on_gap: OnGap
     ) -> web.StreamResponse:
         """The task's log from a position on. That the caller may follow it has been checked."""
-        return await self._send(request, self._follower.follow(task_id, after), refuse_gaps=refuse_gaps)
+        return await self._send(request, self._follower.follow(task_id, after), on_gap)
 
     async def answer_taken(
-        self, request: web.Request, session_id: SessionId, message_id: MessageId
+        self, request: web.Request, session_id: SessionId, message_id: MessageId, *, on_gap: OnGap = "tell"
     ) -> web.StreamResponse:
         """The whole log of the task that takes a message; heartbeats until it is known which one that is."""
-        return await self._send(request, self._taken(session_id, message_id), refuse_gaps=False)
+        return await self._send(request, self._taken(session_id, message_id), on_gap)
 
     async def _taken(self, session_id: SessionId, message_id: MessageId) -> AsyncGenerator[Followed]:
         """Before Begun, whatever is the matter is raised; behind it stores that are away are waited for."""
@@ -76,12 +83,14 @@ class Streams:
             await asyncio.sleep(pause)
             pause = min(2 * pause, MAX_LOOK_SECONDS)
 
-    async def _send(
-        self, request: web.Request, items: AsyncGenerator[Followed], *, refuse_gaps: bool
-    ) -> web.StreamResponse:
+    async def _send(self, request: web.Request, items: AsyncGenerator[Followed], on_gap: OnGap) -> web.StreamResponse:
         with self._cut_at_the_end():
             return await answer_stream(
-                request, items, refuse_gaps=refuse_gaps, write_timeout_seconds=self._write_timeout_seconds
+                request,
+                items,
+                on_gap=on_gap,
+                write_timeout_seconds=self._write_timeout_seconds,
+                note_gap=self._note_gap,
             )
 
     @contextmanager

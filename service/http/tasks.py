@@ -49,7 +49,7 @@ class TaskRoutes:
         task_id, after = paths.task_id(request), paths.position(request)
         on_gap = paths.choice(request, "on_gap", ("tell", "refuse"))
         await self._tasks.check_reach(auth.reach(request), task_id)
-        return await self._streams.answer(request, task_id, after, refuse_gaps=on_gap == "refuse")
+        return await self._streams.answer(request, task_id, after, on_gap="refuse" if on_gap == "refuse" else "tell")
 
 
 def _wanted(request: web.Request) -> TaskFilter:

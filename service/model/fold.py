@@ -77,6 +77,14 @@ class _ToolCall:
                 return not self.has_result
 
 
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """A message that was taken in between two steps, and how many parts of the assistant's message stood before it."""
+
+    message: e.SteeringMessage
+    place: int
+
+
 @dataclass(slots=True)
 class LogFold:
     """The fold of a log's events, applied one by one in their order."""
@@ -98,7 +106,8 @@ class LogFold:
     """Why the last model call ended."""
     tail: deque[e.Chunk | e.Unknown] = field(default_factory=lambda: deque(maxlen=8))
     """The newest events: enough to see how much of an ending is there."""
-    promoted: list[MessageId] = field(default_factory=list)
+    promoted: list[Promoted] = field(default_factory=list)
+    """The messages that were taken in between steps; they are no parts of the assistant's message."""
     finish: e.Finish | None = None
     _step_starts_at: int = 0
     _last_step_starts_at: int = 0
@@ -118,6 +127,27 @@ class LogFold:
     def open_texts(self) -> list[e.TextEnd | e.ReasoningEnd]:
         """The chunks that would close what is open, in the order of opening."""
         return [e.TextEnd(PartId(i)) if kind == "text" else e.ReasoningEnd(PartId(i)) for kind, i in self._texts]
+
+    @property
+    def steps(self) -> int:
+        """How many steps were begun."""
+        return sum(part["type"] == "step-start" for part in self.parts)
+
+    @property
+    def finished_parts(self) -> list[Part]:
+        """The assistant's message without the step that is open."""
+        return self.parts[: self._step_starts_at] if self.step_is_open else self.parts
+
+    @property
+    def open_step_calls(self) -> list[Part]:
+        """The tool calls of the step that is open, whether they have results or not."""
+        if not self.step_is_open:
+            return []
+        return [part for part in self.parts[self._step_starts_at :] if part["type"].startswith("tool-")]
+
+    def has_call(self, call_id: str) -> bool:
+        """Whether a tool call of this id was asked for and counts."""
+        return call_id in self._tools
 
     def output(self) -> str:
         """The text of the last step: the answer so far."""
@@ -163,7 +193,7 @@ class LogFold:
                 self.model_reason = call.finish_reason
             case e.SteeringMessage():
                 self._require(not self.step_is_open, chunk)
-                self.promoted.append(chunk.id)
+                self.promoted.append(Promoted(chunk, len(self.parts)))
             case e.DataAttempt():
                 self.epoch, self.attempts = chunk.data.epoch, self.attempts + 1
             case e.DataOperation():

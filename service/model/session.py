@@ -49,7 +49,7 @@ class SessionSettings:
     """The model's name at the service's endpoint."""
     system_prompt: str | None = None
     max_iterations: int | None = None
-    """Of one turn: how many model calls it may make."""
+    """Of one turn: how many of its steps may ask for tools; then one more is made without."""
     max_seconds: float | None = None
     """Of one turn: how long it may run."""
 
@@ -95,6 +95,14 @@ class PendingMessage:
     id: MessageId
     parts: tuple[Part, ...]
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """A message that a turn has taken out of the mailbox, between two of its steps; it is one of the conversation."""
+
+    id: MessageId
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from service.model.session import (
     SessionSettings,
 )
 from service.model.task import CancelRequested, TaskDue
-from service.sessions.ports import Doorbell, MessageStore, SessionStore
+from service.sessions.ports import ChatStore, Doorbell, MessageStore, SessionStore
 
 
 class BlankMessage(InvalidInput):
@@ -36,9 +36,10 @@ class MessageTooLarge(InvalidInput):
 class Conversations:
     """What a door can ask of sessions. What is outside of a caller's reach is NotFound, like what does not exist."""
 
-    def __init__(self, sessions: SessionStore, messages: MessageStore, doorbell: Doorbell) -> None:
+    def __init__(self, sessions: SessionStore, messages: MessageStore, chats: ChatStore, doorbell: Doorbell) -> None:
         self._sessions = sessions
         self._messages = messages
+        self._chats = chats
         self._doorbell = doorbell
 
     async def create(
@@ -116,6 +117,14 @@ class Conversations:
     async def current(self, reach: Reach, session_id: SessionId) -> TaskId | None:
         """The session's task that runs, or else the one that is queued; None where it is idle. Raises NotFound."""
         return await self._messages.current(reach, session_id)
+
+    async def open_chat(self, owner: OwnerId | None, chat_id: str) -> SessionId:
+        """The owner's session that a chat client calls so, or that has this id; made where there is none."""
+        return await self._chats.open(owner, chat_id)
+
+    async def find_chat(self, owner: OwnerId | None, chat_id: str) -> SessionId | None:
+        """The same where there is one."""
+        return await self._chats.find(owner, chat_id)
 
 
 def check_said(parts: Sequence[InputPart]) -> None:

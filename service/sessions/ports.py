@@ -4,7 +4,7 @@ A `reach` says what a caller may find. What is outside of it, or deleted, is ans
 same look.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from service.model.session import (
     IdempotencyKey,
     NewMessage,
     Posted,
+    Promoted,
     Session,
     SessionChange,
     SessionEntry,
@@ -173,6 +174,17 @@ class TaskQueue(Protocol):
 
     async def close(self, claim: Claim) -> None:
         """The log has its ending: release the lease. A repeat, or a holder that is none any more, changes nothing."""
+
+
+class Mailbox(Protocol):
+    """What waits for a turn, as its holder takes it."""
+
+    async def promote(self, claim: Claim, told: Collection[MessageId]) -> Sequence[Promoted]:
+        """Take all that waits into the conversation, in its order, as messages of this turn; no attempt is lost so far.
+
+        Atomic. Answers what this turn ever took in and what is not among `told`, in its order: so a repeat answers the
+        same. Raises TakenOver, also where the task has ended.
+        """
 
 
 class Doorbell(Protocol):

@@ -68,7 +68,7 @@ NOT_FOR_SIGNING_SO = [
 ]
 
 
-@pytest.mark.parametrize("other", NOT_FOR_SIGNING_SO, ids=str)
+@pytest.mark.parametrize("other", NOT_FOR_SIGNING_SO)
 def test_what_is_not_for_signing_so_is_left_out(other: object) -> None:
     keys = json.dumps({"keys": [other, jwk(EC_KEY, "ec"), jwk(ED_KEY, "ed")]}).encode()
     assert set(keys_in(keys)) == {"ec", "ed"}

@@ -22,7 +22,7 @@ def tokens(store: MemoryKeys, moved_seconds: float = 0) -> StreamTokens:
     return StreamTokens(store, lambda: NOW + timedelta(seconds=moved_seconds))
 
 
-@pytest.mark.parametrize("caller", [ANN, LOCAL, Caller("key 1", None, frozenset({"read", "ops"}))], ids=str)
+@pytest.mark.parametrize("caller", [ANN, LOCAL, Caller("key 1", None, frozenset({"read", "ops"}))])
 async def test_it_is_the_caller_s_for_one_task_and_may_read(caller: Caller) -> None:
     store = MemoryKeys()
     token = await tokens(store).mint(caller, TASK)

@@ -9,7 +9,16 @@ from service.adapters.demo_model import MAX_REMEMBERED_FAILURES, DemoModel
 from service.agent.ports import Model
 from service.model.events import FilePart, TextPart, Usage
 from service.model.failures import ModelCallFailed
-from service.model.generation import CallEnded, Piece, ReasoningPiece, TextPiece, Utterance
+from service.model.generation import (
+    CallEnded,
+    Piece,
+    Prompt,
+    ReasoningPiece,
+    TextPiece,
+    ToolCallPiece,
+    ToolDescription,
+    Utterance,
+)
 from service.model.ids import TaskId
 
 TASK = TaskId("01890000-0000-7000-8000-000000000000")
@@ -42,8 +51,12 @@ def user(text: str) -> Utterance:
     return Utterance("user", (TextPart(text),))
 
 
+def asked(*texts: str) -> Prompt:
+    return Prompt(tuple(map(user, texts)), tools=(ToolDescription("think", "", {}),))
+
+
 async def ask(model: Model, text: str, task: TaskId = TASK) -> list[Piece]:
-    return [piece async for piece in model.stream(task, [user(text)])]
+    return [piece async for piece in model.stream(task, asked(text))]
 
 
 def words(pieces: Sequence[Piece]) -> list[str]:
@@ -90,14 +103,55 @@ async def test_the_same_input_gives_the_same_pieces_and_usage() -> None:
     assert first[-1] == CallEnded("stop", Usage(7, 6))
 
 
-async def test_it_reads_the_last_user_utterance() -> None:
+async def test_it_reads_what_this_turn_answers_alone() -> None:
     picture = FilePart("image/png", "https://example.org/x.png")
-    conversation = [
-        user("/say old"),
-        Utterance("user", (TextPart("/say new"), picture)),
-        Utterance("assistant", (TextPart("/say mine"),)),
+    earlier = (user("/say old"), Utterance("assistant", (TextPart("/say mine"),)))
+    prompt = Prompt((Utterance("user", (TextPart("/say new"), picture)),), earlier)
+    assert words([piece async for piece in demo().stream(TASK, prompt)]) == ["new"]
+
+
+def step(*texts: str) -> Utterance:
+    """A step that was made before, whatever came of it."""
+    return Utterance("assistant", tuple(map(TextPart, texts)))
+
+
+ASKS = ToolCallPiece("call_1", "think", '{"thought": "a b"}')
+TOOLS = '/say a\n/tool think  {"thought": "a b"}\n/tool other\n/say b\n/say c\n/tool think [\n/tool think {}'
+
+
+async def steps(*turn: Utterance, tools: bool = True) -> list[Piece]:
+    given = (ToolDescription("think", "", {}),) if tools else ()
+    return [piece async for piece in demo().stream(TASK, Prompt(turn, tools=given))]
+
+
+async def test_neighbouring_tools_are_one_step_and_what_follows_is_the_next() -> None:
+    assert await steps(user(TOOLS)) == [
+        TextPiece("a"),
+        ASKS,
+        ToolCallPiece("call_2", "other", "{}"),
+        CallEnded("tool-calls", Usage(19, 1)),
     ]
-    assert words([piece async for piece in demo().stream(TASK, conversation)]) == ["new"]
+    assert (await steps(user(TOOLS), step()))[:-1] == [
+        TextPiece("b"),
+        TextPiece("\n"),
+        TextPiece("c"),
+        ToolCallPiece("call_5", "think", "["),
+        ToolCallPiece("call_6", "think", "{}"),
+    ]
+    assert await steps(user(TOOLS), step(), step()) == [CallEnded("stop", Usage(19, 0))]
+
+
+async def test_what_comes_in_between_steps_is_done_behind_the_rest() -> None:
+    told = user("/tool think {}\n/say a")
+    assert words(await steps(told, step(), user("/say b"), user("Hm")))[:3] == ["a", "\n", "b"]
+    more = user("/say b\n/tool think 1")
+    assert (await steps(told, step(), more, user("/say c")))[-2] == ToolCallPiece("call_3", "think", "1")
+    assert words(await steps(told, step(), more, step(), user("/say c"))) == ["c"]
+
+
+async def test_without_tools_all_that_is_left_is_said() -> None:
+    said = "".join(words(await steps(user(TOOLS), step(), tools=False)))
+    assert said == "b\nc\n" + "\n".join(["I have no tools now, so I did not ask for think."] * 2)
 
 
 async def test_without_acts_it_says_what_it_is_and_repeats_the_input() -> None:
@@ -111,9 +165,9 @@ async def test_without_acts_it_says_what_it_is_and_repeats_the_input() -> None:
     assert max(len(piece.split()) for piece in pieces) == 1
 
 
-@pytest.mark.parametrize("conversation", [[], [Utterance("user", ())]])
-async def test_no_input_is_answered_too(conversation: list[Utterance]) -> None:
-    pieces = [piece async for piece in demo().stream(TASK, conversation)]
+@pytest.mark.parametrize("turn", [(), (Utterance("user", ()),)])
+async def test_no_input_is_answered_too(turn: tuple[Utterance, ...]) -> None:
+    pieces = [piece async for piece in demo().stream(TASK, Prompt(turn))]
     assert "nothing that I can read" in "".join(words(pieces))
 
 
@@ -147,7 +201,7 @@ async def test_no_input_is_answered_too(conversation: list[Utterance]) -> None:
         ("/fail timeout\u2028times=0", "the number of times"),
         ("/fail timeout times=0", "the number of times"),
         ("/fail timeout twice", "twice does not belong"),
-        ("/tool shell {}\r", "tools yet"),
+        ("/tool\r", "there is no text"),
     ],
 )
 async def test_what_it_cannot_do_is_answered_in_words(told: str, because: str) -> None:
@@ -172,7 +226,7 @@ async def test_pieces_of_a_count_have_exactly_that_size() -> None:
 async def test_a_rate_does_not_drift_when_each_sleep_is_late() -> None:
     timeline = Timeline(late=0.03)
     started = timeline.now
-    times = [timeline.now - started async for _ in demo(timeline).stream(TASK, [user("/count 1000 rate=10")])]
+    times = [timeline.now - started async for _ in demo(timeline).stream(TASK, asked("/count 1000 rate=10"))]
     assert all(index / 10 <= at < index / 10 + 0.031 for index, at in enumerate(times[:-1]))
 
 
@@ -216,7 +270,7 @@ async def test_what_was_said_before_a_failure_was_said() -> None:
     said: list[Piece] = []
 
     async def listen() -> None:
-        async for piece in demo().stream(TASK, [user("/say so far\n/fail timeout\n/say never")]):
+        async for piece in demo().stream(TASK, asked("/say so far\n/fail timeout\n/say never")):
             said.append(piece)  # noqa: PERF401 - a comprehension would lose them
 
     with pytest.raises(ModelCallFailed) as failure:

@@ -1,6 +1,7 @@
 """The OpenAI adapter, against a real server that speaks the wire format and breaks it in all ways."""
 
 import asyncio
+import json
 import logging
 import socket
 import traceback
@@ -16,7 +17,17 @@ from service.adapters.openai_stream import MAX_EVENT_BYTES, MAX_PIECE_CHARACTERS
 from service.agent.ports import Model
 from service.model.events import FilePart, TextPart, Usage
 from service.model.failures import ModelCallFailed
-from service.model.generation import CallEnded, Piece, ReasoningPiece, TextPiece, Utterance
+from service.model.generation import (
+    CallEnded,
+    Piece,
+    Prompt,
+    ReasoningPiece,
+    TextPiece,
+    ToolCallPiece,
+    ToolDescription,
+    ToolUse,
+    Utterance,
+)
 from service.model.ids import TaskId
 from tests.adapters.upstream import (
     SECRET,
@@ -72,7 +83,7 @@ def upstream(server: Upstream) -> Upstream:
 
 
 async def ask(model: Model, *conversation: Utterance) -> list[Piece]:
-    async with aclosing(model.stream(TASK, conversation or (user("Hi"),))) as pieces:
+    async with aclosing(model.stream(TASK, Prompt(conversation or (user("Hi"),)))) as pieces:
         return [piece async for piece in pieces]
 
 
@@ -80,7 +91,7 @@ async def fail(model: Model, text: str = "Hi") -> tuple[ModelCallFailed, str]:
     """How the call fails, and the text that came before."""
     said = ""
     try:
-        async with aclosing(model.stream(TASK, (user(text),))) as pieces:
+        async with aclosing(model.stream(TASK, Prompt((user(text),)))) as pieces:
             async for piece in pieces:
                 assert isinstance(piece, TextPiece)
                 said += piece.text
@@ -103,7 +114,7 @@ async def test_each_delta_is_a_piece_and_the_end_is_last(upstream: Upstream, mod
 
 async def test_a_delta_is_yielded_before_the_next_one_exists(upstream: Upstream, model: OpenAIModel) -> None:
     upstream.play(Script((Delta("first"), Silence())))
-    async with aclosing(model.stream(TASK, [user("Hi")])) as pieces:
+    async with aclosing(model.stream(TASK, Prompt((user("Hi"),)))) as pieces:
         assert await asyncio.wait_for(anext(pieces), IDLE_SECONDS / 2) == TextPiece("first")
 
 
@@ -273,6 +284,133 @@ async def test_the_connection_is_used_again(upstream: Upstream, model: OpenAIMod
     for _ in range(3):
         await ask(model)
     assert len({request.peer for request in upstream.requests}) == 1
+
+
+# --- tools ------------------------------------------------------------------------------------------------------------
+
+
+def calls(*deltas: object) -> Raw:
+    """An event with deltas of tool calls."""
+    choice = {"index": 0, "delta": {"tool_calls": list(deltas)}, "finish_reason": None}
+    return Raw(f"data: {json.dumps({'choices': [choice]})}\n\n".encode())
+
+
+def call(index: object, call_id: object, name: object, arguments: object) -> dict[str, object]:
+    function = {"name": name, "arguments": arguments}
+    return {"index": index, "id": call_id, "type": "function", "function": function}
+
+
+def arguments(text: str, index: int = 0) -> dict[str, object]:
+    return {"index": index, "function": {"arguments": text}}
+
+
+A, B = ("a", "one", '{"x": 1}'), ("b", "two", "{}")
+
+ASKED_FOR: dict[str, tuple[list[Raw], list[tuple[str, str, str]]]] = {
+    "piece by piece": (
+        [
+            calls(call(0, "a", "one", "")),
+            calls(arguments('{"x"')),
+            calls(arguments(": 1}")),
+            calls(call(1, "b", "two", "{}")),
+        ],
+        [A, B],
+    ),
+    "mixed": (
+        [calls(call(0, "a", "one", '{"x"'), call(1, "b", "two", "{")), calls(arguments("}", 1), arguments(": 1}"))],
+        [A, B],
+    ),
+    "each whole, all with one index": ([calls(call(0, *A)), calls(call(0, *B))], [A, B]),
+    "without indices": ([calls(call(None, *A), call(None, *B))], [A, B]),
+    "id and name in every delta": ([calls(call(0, "a", "one", '{"x"')), calls(call(0, "a", "one", ": 1}"))], [A]),
+    "without ids": (
+        [calls(call(0, None, "one", '{"x": 1}'), call(1, "", "two", "{}"))],
+        [("call_0", *A[1:]), ("call_1", *B[1:])],
+    ),
+    "one id for all": ([calls(call(0, *A), call(1, *A))], [A, ("a_1", *A[1:])]),
+    "arguments as an object": ([calls(call(0, "a", "one", {"x": 1}))], [A]),
+    "without arguments": ([calls(call(0, "a", "one", None))], [("a", "one", "")]),
+}
+
+
+@pytest.mark.parametrize("finish", ["tool_calls", "stop"])
+@pytest.mark.parametrize(("sent", "asked"), ASKED_FOR.values(), ids=ASKED_FOR.keys())
+async def test_tools_are_asked_for(
+    upstream: Upstream, model: OpenAIModel, sent: list[Raw], asked: list[tuple[str, str, str]], finish: str
+) -> None:
+    upstream.play(Script((Delta("So:"), *sent, *answer(finish=finish, usage=(1, 2)).steps)))
+    first, *pieces, last = await ask(model)
+    assert (first, last) == (TextPiece("So:"), CallEnded("tool-calls", Usage(1, 2)))
+    heard: dict[tuple[str, str], str] = {}
+    for piece in pieces:
+        assert isinstance(piece, ToolCallPiece)
+        heard[piece.call_id, piece.name] = heard.get((piece.call_id, piece.name), "") + piece.arguments
+    assert [(*named, text) for named, text in heard.items()] == asked
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        arguments("{}"),
+        call(0, "a", "", "{}"),
+        call(0, "a", ["one"], "{}"),
+        call([0], *A),
+        call(0, "a", "one", 1),
+        {},
+        "a",
+    ],
+)
+async def test_what_is_no_tool_call_is_an_invalid_response(
+    upstream: Upstream, model: OpenAIModel, sent: object
+) -> None:
+    upstream.play(Script((Delta("So"), calls(sent), *answer().steps)))
+    assert (await fail(model))[0].error_type == "invalid_response"
+
+
+async def test_long_arguments_come_in_pieces(upstream: Upstream, model: OpenAIModel) -> None:
+    text = json.dumps({"x": "\ud83d" + "y" * 3 * MAX_PIECE_CHARACTERS}, ensure_ascii=False)
+    upstream.play(Script((calls(call(0, "a", "one", text)), *answer().steps)))
+    pieces = [piece.arguments for piece in await ask(model) if isinstance(piece, ToolCallPiece)]
+    assert "".join(pieces) == text.replace("\ud83d", "\ufffd")
+    assert max(map(len, pieces)) == MAX_PIECE_CHARACTERS
+
+
+async def test_tools_and_their_results_go_out_in_the_wire_format(upstream: Upstream, model: OpenAIModel) -> None:
+    uses = (
+        ToolUse("a", "one", {"x": 1}, {"y": [None]}),
+        ToolUse("b", "two", "no object", "[code:invalid_arguments] No."),
+    )
+    turn = (
+        user("Hi"),
+        Utterance("assistant", (TextPart("So:"), *uses)),
+        Utterance("assistant", uses[1:]),
+        user("And?"),
+    )
+    described = ToolDescription("one", "The first.", {"type": "object"})
+    prompt = Prompt(turn, (user("Before"),), system="Be brief.", model="other", tools=(described,))
+    async with aclosing(model.stream(TASK, prompt)) as pieces:
+        assert [piece async for piece in pieces]
+    one, two = [
+        {"id": use.call_id, "type": "function", "function": {"name": use.name, "arguments": sent}}
+        for use, sent in zip(uses, ('{"x": 1}', "{}"), strict=True)
+    ]
+    refused = {"role": "tool", "tool_call_id": "b", "content": "[code:a] No."}
+    body = upstream.requests[0].body
+    assert body["model"] == "other"
+    assert body["tools"] == [
+        {"type": "function", "function": {"name": "one", "description": "The first.", "parameters": {"type": "object"}}}
+    ]
+    assert body["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Before"},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "So:", "tool_calls": [one, two]},
+        {"role": "tool", "tool_call_id": "a", "content": '{"y": [null]}'},
+        refused,
+        {"role": "assistant", "content": None, "tool_calls": [two]},
+        refused,
+        {"role": "user", "content": "And?"},
+    ]
 
 
 # --- what is sent -----------------------------------------------------------------------------------------------------
@@ -575,7 +713,7 @@ async def test_an_endless_answer_does_not_eat_memory(upstream: Upstream, model: 
 
 async def test_closing_early_closes_at_the_upstream(upstream: Upstream, model: OpenAIModel) -> None:
     upstream.play(Script((Delta("x"), Silence())))
-    pieces = model.stream(TASK, [user("Hi")])
+    pieces = model.stream(TASK, Prompt((user("Hi"),)))
     await anext(pieces)
     await pieces.aclose()
     await asyncio.wait_for(upstream.requests[0].gone.wait(), IDLE_SECONDS / 2)

@@ -3,13 +3,17 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from service.adapters.demo_model import DemoModel
+from service.adapters.memory_database import MemoryDatabase
 from service.adapters.memory_log import MemoryHints, MemoryLogStore
+from service.adapters.memory_messages import MemoryMessages
+from service.adapters.memory_sessions import MemorySessions
+from service.adapters.memory_tasks import MemoryTasks
 from service.adapters.postgres import Database
 from service.adapters.postgres_messages import PostgresMessages
 from service.adapters.postgres_sessions import PostgresSessions
@@ -17,6 +21,7 @@ from service.adapters.postgres_tasks import PostgresTasks
 from service.agent.cancellation import Cancellation
 from service.agent.ports import Model
 from service.agent.step import Clock, Steps
+from service.agent.tools import THINK, Toolbox
 from service.agent.turn import Turns
 from service.model import events as e
 from service.model.caller import EVERYONES
@@ -24,15 +29,16 @@ from service.model.check import LogCheck
 from service.model.encoding import decode
 from service.model.failures import ModelCallFailed
 from service.model.fold import LogFold
-from service.model.generation import Piece, TextPiece, Utterance
+from service.model.generation import Piece, Prompt, TextPiece, Utterance
 from service.model.ids import SessionId, TaskId
 from service.model.position import BEGINNING, Position
 from service.model.session import NewMessage, Session
 from service.model.task import Claim, Task
 from service.model.verdict import Finding
-from service.registry.ports import LogStore
+from service.registry.ports import LogStore, TaskDirectory
 from service.registry.writer import log_writer
-from service.sessions.ports import MessageStore, SessionStore, TaskQueue, TaskStore
+from service.sessions.ports import Mailbox, MessageStore, SessionStore, TaskQueue, TaskStore
+from tests.agent.faults import Death, Watched
 
 LEASE = 60.0
 LAPSED = 0.0
@@ -48,11 +54,16 @@ class Script:
 
     def __init__(self, *steps: Piece | asyncio.Event | Callable[[], object] | Exception) -> None:
         self._steps = steps
-        self.calls: list[Sequence[Utterance]] = []
+        self.prompts: list[Prompt] = []
         self.began = asyncio.Event()
 
-    async def stream(self, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
-        self.calls.append(conversation)
+    @property
+    def calls(self) -> list[Sequence[Utterance]]:
+        """The conversation of each call."""
+        return [prompt.conversation for prompt in self.prompts]
+
+    async def stream(self, task_id: TaskId, prompt: Prompt) -> AsyncGenerator[Piece]:
+        self.prompts.append(prompt)
         self.began.set()
         for step in self._steps:
             if isinstance(step, asyncio.Event):
@@ -72,9 +83,9 @@ class ForGood:
         self._model = model
         self.provider = model.provider
 
-    async def stream(self, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
+    async def stream(self, task_id: TaskId, prompt: Prompt) -> AsyncGenerator[Piece]:
         try:
-            async with aclosing(self._model.stream(task_id, conversation)) as pieces:
+            async with aclosing(self._model.stream(task_id, prompt)) as pieces:
                 async for piece in pieces:
                     yield piece
         except ModelCallFailed as failure:
@@ -92,7 +103,10 @@ class House:
         self.sessions: SessionStore = PostgresSessions(self.database)
         self.messages: MessageStore = PostgresMessages(self.database)
         self.queue: TaskQueue = PostgresTasks(self.database)
+        self.mailbox: Mailbox = PostgresTasks(self.database)
         self.tasks: TaskStore = PostgresTasks(self.database)
+        self.directory: TaskDirectory = PostgresTasks(self.database)
+        self.tools = Toolbox([THINK])
         self.waits: list[float] = []
         """For how long turns wanted to wait; none did."""
         self.sleep: Callable[[float], Awaitable[None]] = self._no_time
@@ -114,6 +128,7 @@ class House:
         *,
         logs: LogStore | None = None,
         queue: TaskQueue | None = None,
+        mailbox: Mailbox | None = None,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> AsyncIterator[Turns]:
         """A worker's turns; ports may be handed in that behave otherwise than the house's own."""
@@ -125,7 +140,9 @@ class House:
                 logs=logs,
                 queue=queue or self.queue,
                 messages=self.messages,
+                mailbox=mailbox or self.mailbox,
                 steps=Steps(model or DemoModel(), clock, lambda: 0.5),
+                tools=self.tools,
                 clock=clock,
             )
 
@@ -197,7 +214,7 @@ class House:
         assert isinstance(chunks[-1], e.Finish)
         head = await self.logs.head(task_id)
         assert head.closed
-        facts = await PostgresTasks(self.database).facts(task_id)
+        facts = await self.directory.facts(task_id)
         assert facts is not None
         assert facts.log_closed
         assert not session.entry.busy
@@ -228,6 +245,20 @@ class House:
         assert check.found.listed == (lost if check.first and check.first.n > 1 else [])
 
 
+class MemoryHouse(House):
+    """All of it in memory: for what is tried many times."""
+
+    def __init__(self) -> None:
+        super().__init__(None)  # type: ignore[arg-type]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rows = MemoryDatabase()
+        tasks = MemoryTasks(rows)
+        self.sessions, self.messages = MemorySessions(rows), MemoryMessages(rows)
+        self.queue = self.mailbox = self.tasks = self.directory = tasks
+
+
 async def half_an_answer(house: House) -> TaskId:
     """A task whose first holder said `Half` and is gone."""
     task_id = await house.post("Hi")
@@ -239,6 +270,29 @@ async def half_an_answer(house: House) -> TaskId:
         await until(lambda: house.told(task_id), lambda lines: lines[-1:] == ["text-delta p1: Half"])
         work.cancel()
     return task_id
+
+
+async def dies(house: House, claim: Claim, death: Death, model: Model | None) -> bool:
+    """Run a turn whose process dies at one of its calls; False where it came to its end before that."""
+    ports = {name: Watched(getattr(house, name), death) for name in ("logs", "queue", "mailbox")}
+    with suppress(asyncio.CancelledError):
+        async with house.turns(model, **ports) as turns, asyncio.TaskGroup() as tasks:
+            work = tasks.create_task(turns.run(claim, house.retake, Cancellation()))
+            died = tasks.create_task(death.died.wait())
+            await asyncio.wait([work, died], return_when=asyncio.FIRST_COMPLETED)
+            work.cancel()
+            died.cancel()
+    return death.died.is_set()
+
+
+async def die_at(house: House, verb: str, *, is_behind: bool, model: Model | None = None) -> None:
+    class DeathAt(Death):
+        async def before(self, name: str) -> None:
+            self.at = len(self.calls) if name == verb and not self.died.is_set() else self.at
+            await super().before(name)
+
+    death = DeathAt(at=-1, is_behind=is_behind)
+    assert await dies(house, await house.claim(LAPSED), death, model)
 
 
 async def until(look: Callable[[], Any], holds: Callable[[Any], bool]) -> None:
@@ -275,6 +329,18 @@ def told(chunks: Sequence[e.Chunk | e.Unknown]) -> list[str]:  # noqa: C901 - on
                 lines.append(f"task {failure.status} {failure.error_type}")
             case e.DataRetry(data=data):
                 lines.append(f"data-retry {data.attempt} {data.error_type}")
+            case e.ToolInputStart(tool_call_id=call, tool_name=name):
+                lines.append(f"{chunk.type} {call} {name}")
+            case e.ToolInputDelta(tool_call_id=call, input_text_delta=text):
+                lines.append(f"{chunk.type} {call}: {text}")
+            case e.ToolInputAvailable(tool_call_id=call, tool_name=name, input=value):
+                lines.append(f"{chunk.type} {call} {name}: {value}")
+            case e.ToolInputError() | e.ToolOutputError():
+                lines.append(f"{chunk.type} {chunk.tool_call_id}: {chunk.error_text}")
+            case e.ToolOutputAvailable(tool_call_id=call, output=value):
+                lines.append(f"{chunk.type} {call}: {value}")
+            case e.SteeringMessage(parts=parts):
+                lines.append(f"steering-message: {' | '.join(getattr(part, 'text', '?') for part in parts)}")
             case e.Abort(reason=reason):
                 lines.append(f"abort {reason}")
             case e.DataBounceBack(data=data):

@@ -1,7 +1,7 @@
 """A model call has an end, whatever the model does. In virtual time: hours pass at once."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
 import pytest
@@ -10,7 +10,7 @@ from service.adapters.openai_model import OpenAIModel
 from service.agent.model_call import MAX_CALL_SECONDS, MAX_SILENCE_SECONDS, pieces_of
 from service.model.events import TextPart, Usage
 from service.model.failures import ModelCallFailed
-from service.model.generation import CallEnded, Piece, TextPiece, Utterance
+from service.model.generation import CallEnded, Piece, Prompt, TextPiece, Utterance
 from service.model.ids import TaskId
 from tests.adapters.upstream import Delta, Pause, Raw, Script, Upstream
 from tests.races.loop import ImpatientLoop, ShuffledLoop
@@ -29,7 +29,7 @@ class Slow:
         self._error = error
         self.closed: float | None = None
 
-    async def stream(self, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
+    async def stream(self, task_id: TaskId, prompt: Prompt) -> AsyncGenerator[Piece]:
         loop = asyncio.get_running_loop()
         try:
             for piece in self._pieces:
@@ -120,7 +120,7 @@ def test_a_connection_that_is_only_kept_alive_is_a_timeout(between_comments: flo
 
     async def kept_alive() -> float:
         comments = (Raw(b": keep-alive\n\n"), Pause(between_comments)) * 1000
-        hello = [Utterance("user", (TextPart("Hi"),))]
+        hello = Prompt((Utterance("user", (TextPart("Hi"),)),))
         async with Upstream() as upstream, OpenAIModel(upstream.url, "k", "m", idle_seconds=IDLE_SECONDS) as model:
             upstream.play(Script((Delta("So"), *comments)))
             async with aclosing(pieces_of(model, TaskId("t"), hello)) as pieces:

@@ -99,8 +99,8 @@ async def test_an_input_that_some_try_answered_in_part_is_not_bounced_back(house
     said_once = iter([TextPiece("Half")])
 
     class Model(Script):
-        async def stream(self, task_id, conversation):  # type: ignore[no-untyped-def]
-            self.calls.append(conversation)
+        async def stream(self, task_id, prompt):  # type: ignore[no-untyped-def]
+            self.prompts.append(prompt)
             for piece in said_once:
                 yield piece
             raise ModelCallFailed("timeout")

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -12,8 +11,7 @@ from service.adapters.demo_model import DemoModel
 from service.adapters.memory_log import MemoryLogStore
 from service.adapters.postgres import Database
 from service.agent.cancellation import Cancellation
-from service.agent.ports import Model
-from service.agent.turn import STORE_RETRY_SECONDS
+from service.agent.patience import STORE_RETRY_SECONDS
 from service.model import events as e
 from service.model.caller import EVERYONES
 from service.model.encoding import encode, framed
@@ -24,9 +22,8 @@ from service.model.generation import CallEnded, TextPiece
 from service.model.ids import Epoch, TaskId
 from service.model.log import AppendResult, Batch, Invalid
 from service.model.position import BEGINNING, Position
-from service.model.task import Claim
 from tests.agent.faults import Death, Fault, Once, Pause, Watched
-from tests.agent.house import LAPSED, House, Script, half_an_answer, until
+from tests.agent.house import LAPSED, House, Script, die_at, dies, half_an_answer, until
 
 ENDED = CallEnded("stop", e.Usage(1, 2))
 CANCELLED = "Never mind"
@@ -122,7 +119,7 @@ async def test_three_holders_one_answer(house: House) -> None:
 
 async def test_a_model_call_that_had_ended_is_not_made_again(house: House) -> None:
     task_id = await house.post("Hi")
-    await _die_at(house, "end", is_behind=False, model=whole_answer())
+    await die_at(house, "end", is_behind=False, model=whole_answer())
     second = Script(TextPiece("Never asked."), ENDED)
     await house.run(await house.claim(), second)
     assert second.calls == []
@@ -206,29 +203,6 @@ async def test_pitfall_61_the_log_is_opened_before_it_is_read(house: House) -> N
 # --- death at every call ----------------------------------------------------------------------------------------------
 
 
-async def _dies(house: House, claim: Claim, death: Death, model: Model | None) -> bool:
-    """Run a turn whose process dies at one of its calls; False where it came to its end before that."""
-    ports = {"logs": Watched(house.logs, death), "queue": Watched(house.queue, death)}
-    with suppress(asyncio.CancelledError):
-        async with house.turns(model, **ports) as turns, asyncio.TaskGroup() as tasks:
-            work = tasks.create_task(turns.run(claim, house.retake, Cancellation()))
-            died = tasks.create_task(death.died.wait())
-            await asyncio.wait([work, died], return_when=asyncio.FIRST_COMPLETED)
-            work.cancel()
-            died.cancel()
-    return death.died.is_set()
-
-
-async def _die_at(house: House, verb: str, *, is_behind: bool, model: Model | None = None) -> None:
-    class DeathAt(Death):
-        async def before(self, name: str) -> None:
-            self.at = len(self.calls) if name == verb and not self.died.is_set() else self.at
-            await super().before(name)
-
-    death = DeathAt(at=-1, is_behind=is_behind)
-    assert await _dies(house, await house.claim(LAPSED), death, model)
-
-
 @pytest.mark.parametrize("is_behind", [False, True], ids=["in front", "behind"])
 @pytest.mark.parametrize("before", [None, "append", "end", "finish"])
 @pytest.mark.parametrize(
@@ -254,9 +228,9 @@ async def test_pitfalls_26_69_whatever_call_a_holder_dies_at_the_end_is_the_same
         if text == CANCELLED:
             await house.tasks.cancel(EVERYONES, task_id)
         if before is not None:
-            await _die_at(house, before, is_behind=True)
+            await die_at(house, before, is_behind=True)
         death = Death(at=at, is_behind=is_behind)
-        if not await _dies(house, await house.claim(LAPSED), death, None):
+        if not await dies(house, await house.claim(LAPSED), death, None):
             break
         seen.add(death.calls[at])
         for claim in await house.queue.claim(10, 60):  # none where nothing was left to do
@@ -282,7 +256,7 @@ async def posted(house: House, verb: str) -> TaskId:
     """A task whose holder will call this verb: only a log that was begun by another is read."""
     task_id = await house.post("/say Hello")
     if verb == "read":
-        await _die_at(house, "append", is_behind=True)
+        await die_at(house, "append", is_behind=True)
     return task_id
 
 
@@ -446,7 +420,7 @@ async def test_a_loss_after_the_end_was_decided_still_ends_the_log(house: House,
 @pytest.mark.parametrize("keep", range(10))
 async def test_a_loss_after_a_holder_died_behind_the_decision_still_ends_the_log(house: House, keep: int) -> None:
     task_id = await house.post("/say Hello")
-    await _die_at(house, "end", is_behind=True)
+    await die_at(house, "end", is_behind=True)
     memory(house).lose(task_id, keep)
     await house.run(await house.claim())
     assert (await house.told(task_id))[-1] == "finish stop, succeeded: Hello"
@@ -456,7 +430,7 @@ async def test_a_loss_after_a_holder_died_behind_the_decision_still_ends_the_log
 @pytest.mark.parametrize("keep", range(6))
 async def test_a_loss_after_a_failure_was_decided_still_ends_the_log(house: House, keep: int) -> None:
     task_id = await house.post("/fail rate_limit")
-    await _die_at(house, "end", is_behind=True)
+    await die_at(house, "end", is_behind=True)
     memory(house).lose(task_id, keep)
     await house.run(await house.claim())
     assert (await house.told(task_id))[-1] == "finish error, failed: "

@@ -17,12 +17,13 @@ from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
 from service.agent.ports import Model
 from service.agent.step import Clock, Steps
+from service.agent.tools import Toolbox
 from service.agent.turn import Turns
 from service.model.caller import EVERYONES
 from service.model.encoding import decode
 from service.model.errors import DatabaseUnavailable, LogUnavailable, StoreUnavailable
 from service.model.events import TextPart, Usage
-from service.model.generation import CallEnded, Piece, TextPiece, Utterance
+from service.model.generation import CallEnded, Piece, Prompt, TextPiece
 from service.model.ids import TaskId
 from service.model.position import BEGINNING
 from service.model.session import NewMessage
@@ -53,7 +54,7 @@ class Speaker:
         self.calls: list[float] = []
         self.ended: list[float] = []
 
-    async def stream(self, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
+    async def stream(self, task_id: TaskId, prompt: Prompt) -> AsyncGenerator[Piece]:
         now = asyncio.get_running_loop().time
         self.calls.append(now())
         try:
@@ -64,7 +65,7 @@ class Speaker:
                     yield TextPiece(f"{second} ")
             yield CallEnded("stop", Usage(1, 1))
         finally:
-            if getattr(conversation[0].parts[0], "text", "") == "slow":
+            if getattr(prompt.turn[0].parts[0], "text", "") == "slow":
                 try:
                     await self._close(now() + self._closing_seconds)
                 finally:
@@ -229,7 +230,9 @@ class Town:
                 logs=logs,
                 queue=queue,
                 messages=Watched(self.messages, line.database),
+                mailbox=queue,
                 steps=Steps(model, clock, self.loop.random.random),
+                tools=Toolbox(),
                 clock=clock,
             )
             worker = Worker(

@@ -19,11 +19,11 @@ from service.model import events as e
 from service.model.ids import MessageId, SessionId, TaskId
 from service.model.task import Claim
 from service.registry.ports import TaskDirectory
-from service.sessions.ports import ChatStore, MessageStore, Removals, SessionStore, TaskQueue, TaskStore
+from service.sessions.ports import ChatStore, Mailbox, MessageStore, Removals, SessionStore, TaskQueue, TaskStore
 from tests.sessions.databases import say
 
 
-class Tasks(TaskQueue, TaskStore, TaskDirectory, Protocol):
+class Tasks(TaskQueue, TaskStore, TaskDirectory, Mailbox, Protocol):
     """All that a database knows of tasks."""
 
 

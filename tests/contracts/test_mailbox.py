@@ -10,7 +10,7 @@ from service.adapters.postgres_messages import PostgresMessages
 from service.adapters.postgres_sessions import PostgresSessions
 from service.adapters.postgres_tasks import PostgresTasks
 from service.model.caller import EVERYONES
-from service.model.errors import KeyReused, MailboxFull, MessageExists, NotFound, SessionBusy, UnknownMessage
+from service.model.errors import KeyReused, MailboxFull, MessageExists, NotFound, SessionBusy, TakenOver, UnknownMessage
 from service.model.events import TextPart
 from service.model.ids import MessageId, OwnerId, SessionId
 from service.model.session import MAILBOX_MESSAGES, IdempotencyKey, NewMessage, SessionEntry
@@ -159,6 +159,110 @@ async def test_pitfall_42_posts_and_ends_at_once_strand_nothing(dsn: str, kept: 
     said_in_order = [t for t in (await texts(kept.store, session))[0] if t != "."]
     assert [t for t in said_in_order if t[0] == "0"] == [f"0.{n}" for n in range(5)]
     assert [t for t in said_in_order if t[0] == "1"] == [f"1.{n}" for n in range(5)]
+
+
+# --- between two steps ------------------------------------------------------------------------------------------------
+
+
+async def test_what_waits_is_taken_into_the_conversation_in_its_order(store: Store, kept: Kept) -> None:
+    session, claim = await running(store, kept)
+    posted = [await store.post(EVERYONES, session.id, said(f"{n} \0")) for n in range(MAILBOX_MESSAGES)]
+    before = await store.read(EVERYONES, session.id)
+    promoted = await kept.queue.promote(claim, ())
+    assert [each.id for each in promoted] == [each.message_id for each in posted]
+    assert [each.parts[0]["text"] for each in promoted] == [f"{n} \0" for n in range(MAILBOX_MESSAGES)]
+    assert await texts(store, session) == (["Hi", *(f"{n} \0" for n in range(MAILBOX_MESSAGES))], [])
+    after = await store.read(EVERYONES, session.id)
+    assert before is not None
+    assert after is not None
+    assert {m.task_id for m in after.messages} == {claim.task.id}
+    assert {m.role for m in after.messages} == {"user"}
+    assert [m.created_at for m in after.messages[1:]] == [m.created_at for m in before.pending]
+    assert await store.taken_by(session.id, posted[0].message_id) == claim.task.id
+    assert not (await kept.queue.end(claim, ended_with(claim, "There."))).next_is_due
+
+
+async def test_what_the_log_has_is_not_answered_again_and_all_else_is(store: Store, kept: Kept) -> None:
+    session, claim = await running(store, kept)
+    assert await kept.queue.promote(claim, ()) == []
+    one, two = [(await store.post(EVERYONES, session.id, said(f"{n}"))).message_id for n in (1, 2)]
+    for _ in range(2):
+        assert [each.id for each in await kept.queue.promote(claim, ())] == [one, two]
+    three = (await store.post(EVERYONES, session.id, said("3"))).message_id
+    assert [each.id for each in await kept.queue.promote(claim, (one,))] == [two, three]
+    assert await kept.queue.promote(claim, (one, two, three)) == []
+    assert (await texts(store, session))[0] == ["Hi", "1", "2", "3"]
+
+
+async def test_the_mailbox_of_one_session_is_taken_and_no_other(store: Store, kept: Kept) -> None:
+    session, claim = await running(store, kept)
+    other, _ = await running(store, kept)
+    for each in (session, other):
+        await store.post(EVERYONES, each.id, said("more"))
+    assert len(await kept.queue.promote(claim, ())) == 1
+    assert await texts(store, other) == (["Hi"], ["more"])
+
+
+async def test_of_a_message_that_is_answered_again_only_what_this_turn_took_is_answered(
+    store: Store, kept: Kept
+) -> None:
+    session, claim = await running(store, kept)
+    await store.post(EVERYONES, session.id, said("once", "u2"))
+    await kept.queue.promote(claim, ())
+    await kept.queue.end(claim, ended_with(claim, "There."))
+    await store.answer_again(EVERYONES, session.id, claim.task.input_id)
+    (again,) = await kept.queue.claim(1, 60)
+    assert await kept.queue.promote(again, ()) == []
+    await store.post(EVERYONES, session.id, said("twice", "u2"))
+    assert [each.parts[0]["text"] for each in await kept.queue.promote(again, ())] == ["twice"]
+    assert (await texts(store, session))[0] == ["Hi", "twice"]
+
+
+@pytest.mark.parametrize("how", ["taken over", "ended", "queued"])
+async def test_pitfall_22_who_does_not_hold_a_running_turn_takes_nothing(store: Store, kept: Kept, how: str) -> None:
+    session = await store.create(None)
+    first = await store.post(EVERYONES, session.id, said())
+    if how == "queued":
+        await kept.queue.cancel(EVERYONES, first.task_id)
+    (claim,) = await kept.queue.claim(1, 0)
+    await store.post(EVERYONES, session.id, said("more"))
+    if how == "taken over":
+        await kept.queue.claim(1, 60)
+    elif how == "ended":
+        await store.post(EVERYONES, session.id, said("still more"))
+        await kept.queue.end(claim, ended_with(claim, "There."))
+    before = await kept.everything(), await texts(store, session)
+    with pytest.raises(TakenOver):
+        await kept.queue.promote(claim, ())
+    assert (await kept.everything(), await texts(store, session)) == before
+
+
+async def test_lost_attempts_count_again_from_each_step(store: Store, kept: Kept) -> None:
+    session = await store.create(None)
+    await store.post(EVERYONES, session.id, said())
+    claims = [(await kept.queue.claim(1, 0))[0] for _ in range(3)]
+    assert [claim.lost_attempts for claim in claims] == [0, 1, 2]
+    await kept.queue.promote(claims[-1], ())
+    assert [(await kept.queue.claim(1, 0))[0].lost_attempts for _ in range(2)] == [1, 2]
+
+
+async def test_pitfall_42_a_message_that_arrives_as_others_are_taken_is_in_front_of_or_behind_them(
+    dsn: str, kept: Kept, store: Store, database: Database
+) -> None:
+    """Taking waits for the session's row, which a post holds: what that one left is taken."""
+    session, claim = await running(store, kept)
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(postgres_pool(dsn))
+        connection = await stack.enter_async_context(database.connection())
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        async with connection.transaction():
+            await connection.fetch("SELECT FROM sessions WHERE id = $1 FOR UPDATE", session.id)
+            taking = tasks.create_task(PostgresTasks(Database(pool)).promote(claim, ()))
+            await until_somebody_waits(database)
+            await connection.fetch(
+                "INSERT INTO pending_messages (session_id, id, parts) VALUES ($1, 'late', '[]')", session.id
+            )
+    assert [each.id for each in taking.result()] == ["late"]
 
 
 # --- keys and ids -----------------------------------------------------------------------------------------------------

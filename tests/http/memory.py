@@ -61,6 +61,8 @@ class Doors:
     """Whether its tasks have logs, since some worker works on them; else streams are told that there are none."""
     called: list[str] = field(default_factory=list)
     """The calls inward, but for those that look up a key."""
+    asked: str = ""
+    """The last path that was asked."""
     url: str = ""
     app: web.Application = field(default_factory=web.Application)
     session_id: str = ""
@@ -87,9 +89,10 @@ class Doors:
             sessions=counted_sessions,
             removals=sessions,
             messages=counted_messages,
-            chats=messages,
+            chats=counted_messages,
             tasks=counted_tasks,
             queue=tasks,
+            mailbox=tasks,
             directory=tasks if self.has_logs else directory,
             rows=tasks,
             seals=archive,
@@ -112,6 +115,8 @@ class Doors:
     async def ask(self, method: str, path: str, headers: Sequence[Header] = (), **more: Any) -> Answer:
         """With a body that is taken where one is needed: nothing but the credential is to be wrong."""
         body = b'{"text": "Hi"}' if "/messages" in path and method == "POST" else None
+        body = NOTHING_SAID if path.partition("?")[0] == "/api/chat" else body
+        self.asked = path
         return await ask(self.url, method, path, body, headers, **more)
 
     @property
@@ -121,12 +126,14 @@ class Doors:
 
     @property
     def all_routes(self) -> list[tuple[str, str]]:
-        names = {"session_id": self.session_id, "task_id": self.task_id}
+        names = {"session_id": self.session_id, "task_id": self.task_id, "chat_id": self.session_id}
         doomed = names | {"session_id": self.doomed_id}
         listed = [(route.method, route.resource.canonical) for route in self.app.router.routes() if route.resource]
         return [(method, path.format_map(doomed if method == "DELETE" else names)) for method, path in listed]
 
 
+NOTHING_SAID = b'{"id": "c", "trigger": "regenerate-message", "messages": []}'
+"""Asks a chat for another answer, which it has none of."""
 PUBLIC = {"/healthz", "/readyz", "/openapi.json"}
 
 

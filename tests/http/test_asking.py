@@ -73,9 +73,24 @@ def doors(request: pytest.FixtureRequest, services: dict[str, Doors]) -> Doors:
     return services[request.param]
 
 
+def chat(chat_id: str) -> bytes:
+    """What is posted to a chat."""
+    message = {"id": "m", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}
+    return json.dumps({"id": chat_id, "trigger": "submit-message", "messages": [message]}).encode()
+
+
+def until(path: str) -> bytes | None:
+    """Where to stop reading what never ends."""
+    return b"\r\n\r\n" if path.endswith("/stream") else None
+
+
 def assert_refused(answer: Answer, status: int, error_type: str, doors: Doors) -> None:
-    assert (answer.status, answer.json["error_type"]) == (status, error_type)
-    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.status == status
+    if doors.asked.startswith("/api/chat"):
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    else:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json["error_type"] == error_type
     assert answer.headers["cache-control"] == "no-store, private"
     assert answer.headers.get("www-authenticate") == ("Bearer" if status == 401 else None)
     assert doors.called == []
@@ -88,7 +103,7 @@ async def assert_unauthenticated(doors: Doors, *headers: Header, query: str = ""
         doors.called.clear()
         answer = await doors.ask(method, path + query, headers)
         assert_refused(answer, 401, "unauthenticated", doors)
-        bodies.add(answer.body)
+        bodies.add(answer.body if path.startswith("/api/chat") else answer.json["detail"].encode())
     assert len(bodies) == 1
 
 
@@ -106,9 +121,10 @@ async def test_these_routes_are_public_and_no_others(by_keys: Doors) -> None:
 async def test_a_good_token_gets_through_everywhere(services: dict[str, Doors], kind: str) -> None:
     doors = services[kind]
     for method, path in doors.guarded:
+        if path == "/metrics":
+            continue  # which is the operators'
         doors.called.clear()
-        until = b"retry" if path.endswith("stream") else None
-        answer = await doors.ask(method, path, [bearer(SIGNERS[kind].sign(claims()))], until=until)
+        answer = await doors.ask(method, path, [bearer(SIGNERS[kind].sign(claims()))], until=until(path))
         assert answer.status not in {401, 403}, answer.body
         assert doors.called, path
 
@@ -197,13 +213,17 @@ GOOD: dict[tuple[str, str], set[str]] = {
     ("POST", "/tasks/{task_id}/cancel"): {"write", "ops"},
     ("GET", "/tasks/{task_id}/stream"): {"read", "ops"},
     ("POST", "/tasks/{task_id}/token"): {"read"},
+    ("POST", "/api/chat"): {"write"},
+    ("GET", "/api/chat/{chat_id}/stream"): {"read"},
+    ("POST", "/api/chat/{chat_id}/stop"): {"write"},
+    ("GET", "/metrics"): {"ops"},
 }
 
 
 @pytest.mark.parametrize("scope", ["read", "write", "ops", "complete"])
 async def test_a_key_does_what_its_scope_says_and_else_is_forbidden(doors: Doors, scope: Scope) -> None:
     headers = [bearer(await doors.key(scope))]
-    names = {"session_id": doors.session_id, "task_id": doors.task_id}
+    names = {"session_id": doors.session_id, "task_id": doors.task_id, "chat_id": doors.session_id}
     doomed = names | {"session_id": doors.doomed_id}
     taken = {
         (method, path.format_map(doomed if method == "DELETE" else names)): scopes
@@ -212,14 +232,14 @@ async def test_a_key_does_what_its_scope_says_and_else_is_forbidden(doors: Doors
     assert set(taken) == set(doors.guarded)
     for (method, path), scopes in taken.items():
         doors.called.clear()
-        answer = await doors.ask(method, path, headers, until=b"retry" if path.endswith("stream") else None)
+        answer = await doors.ask(method, path, headers, until=until(path))
         if scope in scopes:
             assert answer.status not in {401, 403}
         else:
             assert_refused(answer, 403, "forbidden", doors)
 
 
-NOBODYS = {"session_id": "01890000-0000-7000-8000-000000000000", "task_id": "01890000-0000-7000-8000-000000000000"}
+NOBODYS = dict.fromkeys(("session_id", "task_id", "chat_id"), "01890000-0000-7000-8000-000000000000")
 STRANGERS: dict[str, tuple[str | None, list[Scope]]] = {
     "another owner's key": ("bob", ["read", "write", "complete"]),
     "another owner's key with ops": ("bob", ["read", "write", "ops", "complete"]),
@@ -233,9 +253,9 @@ async def test_pitfall_52_what_is_foreign_is_answered_as_what_does_not_exist(
 ) -> None:
     """The same status, the same body, and the same calls inward."""
     headers = [bearer(await by_keys.key(*scopes, owner=owner))]
-    there = {"session_id": by_keys.session_id, "task_id": by_keys.task_id}
+    there = {"session_id": by_keys.session_id, "task_id": by_keys.task_id, "chat_id": by_keys.session_id}
     for method, template in GOOD:
-        if template in ("/sessions", "/tasks"):
+        if template in ("/sessions", "/tasks", "/metrics", "/api/chat"):
             continue
         answers = []
         for names in (there, NOBODYS):
@@ -243,7 +263,21 @@ async def test_pitfall_52_what_is_foreign_is_answered_as_what_does_not_exist(
             answer = await by_keys.ask(method, template.format_map(names), headers)
             answers.append((answer.status, answer.body, list(by_keys.called)))
         assert answers[0] == answers[1]
-        assert answers[0][0] == 404, template
+        assert answers[0][0] == (204 if template.startswith("/api/chat") else 404), template
+
+
+async def test_pitfall_52_a_chat_is_called_the_same_by_two_and_is_two() -> None:
+    """Whoever posts to the name of a foreign chat, or to a foreign session, has one of their own."""
+    async with opened(api_keys="on") as doors:
+        ann, bob = [[bearer(await doors.key("read", "write", owner=owner))] for owner in ("ann", "bob")]
+        for chat_id in ("c", doors.session_id):
+            for headers in (ann, bob):
+                await ask(doors.url, "POST", "/api/chat", chat(chat_id), headers, until=b"\r\n\r\n")
+        theirs = [session["id"] for session in (await doors.ask("GET", "/sessions", bob)).json["sessions"]]
+        assert len(theirs) == 2
+        assert doors.session_id not in theirs
+        (waiting,) = (await doors.ask("GET", f"/sessions/{doors.session_id}", ann)).json["pending"]
+        assert waiting["id"] == "m"
 
 
 async def test_nobody_lists_what_is_foreign(by_keys: Doors) -> None:
@@ -354,8 +388,7 @@ async def test_pitfall_51_who_shows_nothing_is_the_local_owner_only_where_nothin
     local: Doors, by_keys: Doors
 ) -> None:
     for method, path in local.guarded:
-        until = b"retry" if path.endswith("stream") else None
-        assert (await local.ask(method, path, until=until)).status not in {401, 403}
+        assert (await local.ask(method, path, until=until(path))).status not in {401, 403}
     await assert_unauthenticated(by_keys)
 
 

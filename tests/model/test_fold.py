@@ -140,7 +140,7 @@ class TestMessages:
     def test_a_steering_message_is_no_part_of_the_answer(self) -> None:
         promoted = e.SteeringMessage(MessageId("u2"), (e.TextPart("Texas."),))
         fold = folded(START, [e.StartStep(), e.FinishStep()], promoted, [e.StartStep(), *say("Texas then.")])
-        assert fold.promoted == ["u2"]
+        assert [(each.message.id, each.place) for each in fold.promoted] == [("u2", 1)]
         assert fold.message_parts() == [STEP, STEP, text("Texas then.")]
 
     def test_types_of_another_version_change_nothing(self) -> None:

@@ -4,7 +4,7 @@ Everything is drawn from the seed and happens in virtual time: the same seed doe
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass
@@ -20,11 +20,12 @@ from service.adapters.memory_messages import MemoryMessages
 from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
 from service.agent.step import Clock, Steps
+from service.agent.tools import THINK, Toolbox
 from service.agent.turn import Turns
 from service.model.caller import EVERYONES
 from service.model.errors import DatabaseUnavailable, LogUnavailable
 from service.model.events import TextPart, Usage
-from service.model.generation import CallEnded, Piece, TextPiece, Utterance
+from service.model.generation import CallEnded, Piece, Prompt, TextPiece, ToolCallPiece
 from service.model.ids import SessionId, TaskId
 from service.model.position import BEGINNING
 from service.model.session import NewMessage, Posted
@@ -65,7 +66,7 @@ def _never_away() -> None:
 
 
 class Author:
-    """A model that says a few words with pauses, other ones each time that it is asked."""
+    """A model that says a few words with pauses, new ones each time; it asks for a tool in so many `steps`."""
 
     provider = "the author"
 
@@ -73,13 +74,16 @@ class Author:
         self._draw = loop.random.random
         self._calls = count(1)
         self.pieces = 3
+        self.steps = 0
         self.pause_seconds = 0.15
 
-    async def stream(self, task_id: TaskId, conversation: Sequence[Utterance]) -> AsyncGenerator[Piece]:
+    async def stream(self, task_id: TaskId, prompt: Prompt) -> AsyncGenerator[Piece]:
         call = next(self._calls)
         for number in range(self.pieces):
             await asyncio.sleep(self._draw() * self.pause_seconds)
             yield TextPiece(f"{call}.{number} ")
+        if sum(utterance.role == "assistant" for utterance in prompt.turn) < self.steps:
+            yield ToolCallPiece("c", "think", '{"thought": ""}')
         yield CallEnded("stop", Usage(1, self.pieces))
 
 
@@ -133,7 +137,7 @@ class Core:
         self.hints = SlowHints(self.loop)
         self.store = Annals(parts.store(self.hints), self.database)
         self.bell = SlowBell(self.loop)
-        self.conversations = Conversations(self.sessions, self.messages, self.bell)
+        self.conversations = Conversations(self.sessions, self.messages, self.messages, self.bell)
         self.controls = Tasks(self.tasks, self.bell, self.loop.time)
         self.readers: list[Connections] = []
         self.workers: list[Working] = []
@@ -182,7 +186,9 @@ class Core:
                 logs=logs,
                 queue=queue,
                 messages=messages,
+                mailbox=queue,
                 steps=self._parts.steps(self.author, clock, self.random.random),
+                tools=Toolbox([THINK]),
                 clock=clock,
             )
             process.worker = Worker(

@@ -31,10 +31,13 @@ def check(core: "Core") -> None:
 
 
 def _check_messages(core: "Core", task: Task) -> None:
-    messages = [message for message in core.database.sessions[task.session_id].messages if message.task_id == task.id]
+    session = core.database.sessions[task.session_id]
+    assert not session.pending, "a message is stranded"
+    messages = [message for message in session.messages if message.task_id == task.id]
     assert [message.id for message in messages[:1]] == [task.input_id], "the input is gone"
-    assert [message.id for message in messages[1:]] in ([], [task.answer_id]), "an answer is stored twice"
-    assert len(messages) == 2 or task.status == "cancelled", "the answer is lost"
+    answers = [message.id for message in messages if message.role == "assistant"]
+    assert answers in ([], [task.answer_id]), "an answer is stored twice"
+    assert answers or task.status == "cancelled", "the answer is lost"
 
 
 def _check_log(core: "Core", task: Task) -> None:
@@ -58,6 +61,9 @@ def _check_answer(core: "Core", task: Task, fold: LogFold) -> None:
     messages = core.database.sessions[task.session_id].messages
     stored = next((list(m.message.parts) for m in messages if m.id == task.answer_id), [])
     assert stored == fold.message_parts(), "the log says another answer than the conversation"
+    taken = [m.id for m in messages if (m.task_id, m.role) == (task.id, "user")]
+    told = [task.input_id, *(each.message.id for each in fold.promoted)]
+    assert told == taken, "the log tells of other messages than the conversation"
 
 
 def _check_reader(core: "Core", reader: Connections) -> None:

@@ -1,15 +1,16 @@
 """Who watches the stores, from beside them: what no call of anybody may do at the moment when it takes effect."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from service.adapters.memory_database import MemoryDatabase
 from service.adapters.memory_log import MemoryLogStore
 from service.adapters.memory_tasks import MemoryTasks
 from service.model.encoding import frames, unframed
-from service.model.ids import Epoch, TaskId
+from service.model.ids import Epoch, MessageId, TaskId
 from service.model.log import AppendResult, Batch, Fenced, Opened, Stored, StoredEvent
 from service.model.position import BEGINNING, Position
+from service.model.session import Promoted
 from service.model.task import Claim, End, Ended, Held
 
 FIRST = Epoch(1)
@@ -139,6 +140,12 @@ class Ledger:
         if not self._holds(claim):
             self.broken.append("who lost a task ends it")
         return ended
+
+    async def promote(self, claim: Claim, told: Collection[MessageId]) -> Sequence[Promoted]:
+        promoted = await self.tasks.promote(claim, told)
+        if not self._holds(claim):
+            self.broken.append("who lost a task takes messages into it")
+        return promoted
 
     async def close(self, claim: Claim) -> None:
         await self.tasks.close(claim)

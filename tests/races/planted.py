@@ -1,7 +1,7 @@
 """Mistakes that such systems have had, one a part: the simulation must see each of them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,13 +12,14 @@ from service.agent.cancellation import Cancellation
 from service.agent.ending import closing
 from service.agent.recorder import Recorder
 from service.agent.step import Steps
+from service.agent.tools import Toolbox
 from service.agent.turn import Turns
 from service.model.encoding import framed, unframed
-from service.model.events import FinishReason
-from service.model.generation import Utterance
-from service.model.ids import Epoch, TaskId
+from service.model.generation import Prompt
+from service.model.ids import Epoch, MessageId, TaskId
 from service.model.log import AppendResult, Batch, Closed, Hint, Interrupted, Listening, Page
 from service.model.position import BEGINNING, Position
+from service.model.session import Promoted
 from service.model.task import Claim, End, Ended
 from service.registry.follow import Followed, Follower, _Reading
 from service.registry.hub import Channel, Hub, hub
@@ -122,10 +123,10 @@ class StoresTwice(MemoryLogStore):
 class GoesOnWriting(Steps):
     """Pitfall 25: a turn that is cancelled has ended, and its coroutine writes on."""
 
-    async def make(self, claim: Claim, recorder: Recorder, conversation: Sequence[Utterance]) -> FinishReason:
-        making = asyncio.create_task(super().make(claim, recorder, conversation))
+    async def make(self, claim: Claim, recorder: Recorder, prompt: Prompt, tools: Toolbox) -> None:
+        making = asyncio.create_task(super().make(claim, recorder, prompt, tools))
         making.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return await asyncio.shield(making)
+        await asyncio.shield(making)
 
 
 class _Early:
@@ -180,3 +181,31 @@ class EndsWhatIsNotHis(MemoryTasks):
 
     async def end(self, claim: Claim, end: End) -> Ended:
         return await super().end(replace(claim, epoch=self._database.tasks[claim.task.id].epoch), end)
+
+
+class PromotesWhatIsNotHis(MemoryTasks):
+    """Pitfall 22: a worker that was paused takes messages into its successor's turn."""
+
+    async def promote(self, claim: Claim, told: Collection[MessageId]) -> Sequence[Promoted]:
+        return await super().promote(replace(claim, epoch=self._database.tasks[claim.task.id].epoch), told)
+
+
+class PromotesOnce(MemoryTasks):
+    """What was taken in is answered once: whoever did not hear it never does."""
+
+    async def promote(self, claim: Claim, told: Collection[MessageId]) -> Sequence[Promoted]:
+        waiting = {each.id for each in self._database.sessions[claim.task.session_id].pending}
+        return [each for each in await super().promote(claim, told) if each.id in waiting]
+
+
+class EndsOverTheMailbox(MemoryTasks):
+    """Pitfall 42: the end does not look into the mailbox again."""
+
+    async def end(self, claim: Claim, end: End) -> Ended:
+        pending = self._database.sessions[claim.task.session_id].pending
+        waiting = pending[:]
+        pending.clear()
+        try:
+            return await super().end(claim, end)
+        finally:
+            pending[:] = waiting

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from service.model.caller import EVERYONES
-from service.model.ids import SessionId, TaskId
+from service.model.ids import MessageId, SessionId, TaskId
 from service.model.task import Task
 from tests.races.core import HEARTBEAT_SECONDS, LEASE_SECONDS, PARTS, Core, Parts, Serving, Working
 from tests.races.wire import Process, at_once, spare
@@ -230,8 +230,34 @@ def _stop_if(core: Core, process: Process, dies: bool) -> None:
     _stop(core, process, dies=dies)
 
 
+def steer(core: Core) -> None:
+    """Several clients post to one session while its turns make steps; whoever runs these may die, or calls be lost."""
+    core.open_door()
+    draw, chance = core.random.uniform, core.random.random
+    core.author.steps, core.author.pieces = core.random.choice((1, 2, 3)), 1
+    first = core.work()
+    core.read(task_id := core.post())
+    session_id = core.session_of(task_id)
+    posted: list[MessageId] = [core.database.tasks[task_id].task.input_id]
+    for _ in range(core.random.randrange(2, 8)):
+        core.at(draw(0, 0.8), _steer, core, session_id, posted)
+    if chance() < 0.3:
+        core.be_troubled(0.05, 0.25, draw(0.2, 1.0), ("append", "promote", "end"))
+    if chance() < 0.5:
+        verb = core.random.choice(("promote", "promote", "append", "end"))
+        _strike(core, [first], Blow(verb, has_happened=chance() < 0.5, dies=chance() < 0.5, share=0.5))
+    core.at(_soon_or_late(core), core.work)
+    core.settle()
+    said = [each.id for each in core.database.sessions[session_id].messages if each.role == "user"]
+    assert said == posted, "messages are lost, doubled or in another order"
+
+
+def _steer(core: Core, session_id: SessionId, posted: list[MessageId]) -> None:
+    posted.append(core.say(session_id).message_id)
+
+
 SCENARIOS: dict[str, Scenario] = {
-    scenario.__name__: scenario for scenario in (take_over, hand_over, lost_tail, finish, cancel)
+    scenario.__name__: scenario for scenario in (take_over, hand_over, lost_tail, finish, cancel, steer)
 }
 
 

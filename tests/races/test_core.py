@@ -15,10 +15,13 @@ import structlog
 from tests.races.core import Parts
 from tests.races.planted import (
     ClosedComesFirst,
+    EndsOverTheMailbox,
     EndsTwice,
     EndsWhatIsNotHis,
     FinishesBeforeItCommits,
     GoesOnWriting,
+    PromotesOnce,
+    PromotesWhatIsNotHis,
     ReadsBeforeItOpens,
     ReadsThenSubscribes,
     ShowsBeforeItStores,
@@ -30,7 +33,7 @@ from tests.races.scenarios import SCENARIOS, run_seed
 from tests.races.seeds import begin, fails
 
 FIRST_SEED = int(os.environ.get("TEST_PLAYHEAD_SEED", "0"))
-SEEDS = int(os.environ.get("TEST_PLAYHEAD_SEEDS", "2000"))
+SEEDS = int(os.environ.get("TEST_PLAYHEAD_SEEDS", "1600"))
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +123,15 @@ def test_pitfall_69_a_finish_before_the_commit_is_seen() -> None:
 
 def test_pitfall_70_an_end_by_who_lost_the_task_is_seen() -> None:
     assert_seen("finish", Parts(tasks=EndsWhatIsNotHis), share=0.05)
+
+
+def test_pitfall_22_messages_taken_in_by_who_lost_the_task_are_seen() -> None:
+    assert_seen("steer", Parts(tasks=PromotesWhatIsNotHis), share=0.02)
+
+
+def test_pitfall_42_an_end_that_does_not_look_into_the_mailbox_is_seen() -> None:
+    assert_seen("steer", Parts(tasks=EndsOverTheMailbox), share=0.2)
+
+
+def test_messages_that_are_answered_once_when_they_are_taken_in_are_seen() -> None:
+    assert_seen("steer", Parts(tasks=PromotesOnce), share=0.05)

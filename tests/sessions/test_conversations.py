@@ -48,7 +48,8 @@ def bell(database: Database) -> Bell:
 
 @pytest.fixture
 def conversations(database: Database, bell: Bell) -> Conversations:
-    return Conversations(PostgresSessions(database), PostgresMessages(database), bell)
+    messages = PostgresMessages(database)
+    return Conversations(PostgresSessions(database), messages, messages, bell)
 
 
 @pytest.fixture

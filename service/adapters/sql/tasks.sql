@@ -177,6 +177,10 @@ WHERE l.task_id = $1 AND l.epoch = $2 AND l.lease_until > now() AND t.id = l.tas
 RETURNING t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
           t.error_type, t.usage, t.cancel_requested_at, t.seq, t.ending, l.epoch, l.lost_attempts;
 
+-- :promote
+-- What waits in the mailbox becomes a part of the conversation, by the task's holder alone.
+SELECT playhead_promote($1, $2, $3) AS promoted;
+
 -- :end
 -- The end of a task and all that hangs on it, by its holder alone.
 SELECT has_ended, next_task FROM playhead_end($1, $2, $3, $4, $5, $6, $7, $8, $9);

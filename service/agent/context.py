@@ -1,0 +1,96 @@
+"""What a model is given of a conversation, from what is stored and what the log says so far. Pure.
+
+A tool call never comes without its result: one that has none, since its turn was cut off, is given a placeholder.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from service.model import events as e
+from service.model.fold import LogFold, Part
+from service.model.generation import SpokenPart, ToolUse, Utterance
+from service.model.ids import MessageId
+from service.model.session import History, Message, SessionSettings
+from service.model.task import Task
+
+NO_RESULT: Final = "[code:interrupted] Interrupted, outcome unknown."
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A turn's conversation as the database has it."""
+
+    settings: SessionSettings
+    earlier: tuple[Utterance, ...]
+    """Before this turn."""
+    input: tuple[e.InputPart, ...]
+    """What this turn answers."""
+    promoted: frozenset[MessageId]
+    """Messages that holders before have taken in, whether the log tells of them or not."""
+
+    def turn(self, fold: LogFold) -> tuple[Utterance, ...]:
+        """The input, the turn's finished steps, and the messages between them, as its log has them."""
+        said = [Utterance("user", self.input), *_steps(fold)]
+        return tuple(utterance for utterance in said if utterance.parts)
+
+
+def context_of(task: Task, history: History) -> Context:
+    """What a turn goes on from; the messages that it has taken in itself stand in its log."""
+    own = {m.id for m in history.messages if (m.task_id, m.role) == (task.id, "user") and m.id != task.input_id}
+    asked = next((input_parts(m.parts) for m in history.messages if m.id == task.input_id), ())
+    earlier = (m for m in history.messages if m.id != task.input_id and m.id not in own)
+    said = tuple(utterance for message in earlier for utterance in _utterances(message))
+    return Context(history.settings, said, asked, frozenset(own))
+
+
+def input_parts(parts: Sequence[Part]) -> tuple[e.InputPart, ...]:
+    """What a model gets to see of what somebody said: texts and files."""
+    seen: list[e.InputPart] = []
+    for part in parts:
+        match part:
+            case {"type": "text", "text": text}:
+                seen.append(e.TextPart(text))
+            case {"type": "file", "mediaType": media_type, "url": url}:
+                seen.append(e.FilePart(media_type, url))
+    return tuple(seen)
+
+
+def _utterances(message: Message) -> Iterator[Utterance]:
+    said = [Utterance("user", input_parts(message.parts))] if message.role == "user" else _by_step(message.parts)
+    yield from (utterance for utterance in said if utterance.parts)
+
+
+def _steps(fold: LogFold) -> Iterator[Utterance]:
+    parts, done = fold.finished_parts, 0
+    for promoted in fold.promoted:
+        yield from _by_step(parts[done : promoted.place])
+        yield Utterance("user", promoted.message.parts)
+        done = promoted.place
+    yield from _by_step(parts[done:])
+
+
+def _by_step(parts: Sequence[Part]) -> Iterator[Utterance]:
+    """One for each step: what is asked for in a step has its results before the next one begins."""
+    begins = [i for i, part in enumerate(parts) if part["type"] == "step-start"]
+    for begin, end in zip([0, *begins], [*begins, len(parts)], strict=True):
+        yield Utterance("assistant", tuple(_spoken(parts[begin:end])))
+
+
+def _spoken(parts: Sequence[Part]) -> Iterator[SpokenPart]:
+    for part in parts:
+        match part:
+            case {"toolCallId": call_id, "type": kind, "input": value}:
+                yield ToolUse(call_id, kind.removeprefix("tool-"), value, _result(part))
+            case {"type": "text", "text": text} if text:
+                yield e.TextPart(text)
+
+
+def _result(part: Part) -> e.Json:
+    match part:
+        case {"state": "output-available", "output": output}:
+            return output
+        case {"state": "output-error", "errorText": text}:
+            return text
+        case _:
+            return NO_RESULT
