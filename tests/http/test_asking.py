@@ -108,6 +108,7 @@ class Doors:
             queue=tasks,
             directory=directory,
             rows=tasks,
+            mailbox=tasks,
             seals=archive,
             doorbell=MemoryDoorbell(),
             keys=self.lookups,
