@@ -217,6 +217,7 @@ WRONG: list[tuple[str, dict[str, str]]] = [
             "HEARTBEAT_SECONDS": ("0", "0.09", "301", "nan", "inf", "x"),
             "WRITE_TIMEOUT_SECONDS": ("0", "-1", "3601", "nan", "inf", "x"),
             "MODEL_IDLE_SECONDS": ("0", "-0.1", "301", "nan", "inf", "x"),
+            "HOT_TTL_SECONDS": ("0", "9", "-1", "2592001", "nan", "inf", "60.5", "1h", "0x10"),
         }.items()
         for value in values
     ),
@@ -228,6 +229,10 @@ OF_A_KIND: list[tuple[str, dict[str, str]]] = [
     *(("MODEL_URL", {"MODEL_URL": f"{scheme}://{SECRET}.test", "MODEL": "m"}) for scheme in ("ftp", "redis", "file")),
     ("MODEL_KEY", {"MODEL_URL": "http://m.test/v1", "MODEL": "m", "MODEL_KEY": f"{SECRET}\u20ac"}),
 ]
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(WRONG) + len(OF_A_KIND) + len(UNKNOWN) >= 120
 
 
 def assert_told(error: ConfigurationError, name: str, values: dict[str, str]) -> None:

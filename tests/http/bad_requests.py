@@ -107,7 +107,7 @@ NO_SUCH_ROUTE = [
         "//healthz",
         "/%00",
         "/\\",
-        "/metrics",
+        "/metric",
     ),
     f"/tasks/{NOBODYS}/",
     f"/tasks/{NOBODYS}/streams",

@@ -224,8 +224,13 @@ async def test_of_no_answer_anything_may_be_kept_but_of_these(living: Living) ->
         there = template.format(session_id=doors.session_id, task_id=doors.task_id, chat_id="chat")
         foreign = template.format(session_id=nobodys, task_id=nobodys, chat_id=nobodys)
         body = BODIES.get(template)
-        for path, key, kept in ((there, living.key, KEPT), (foreign, living.key, {}), (there, "x", {})):
-            until = b"retry" if template in KEPT else None
+        until = b"retry" if template in KEPT else None
+        asked: dict[tuple[str, str], dict[str, str]] = {
+            (foreign, living.key): {},
+            (there, living.key): KEPT,  # which of a path without ids is the same
+            (there, "x"): {},
+        }
+        for (path, key), kept in asked.items():
             if (route.method, path, key) != ("DELETE", there, living.key):
                 answer = await ask(doors.url, route.method, path, body, [bearer(key)], until=until)
                 assert answer.headers["cache-control"] == kept.get(template, NO_STORE), template

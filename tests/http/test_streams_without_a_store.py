@@ -106,6 +106,7 @@ async def doors() -> AsyncIterator[Doors]:
         chats=messages,
         tasks=tasks,
         queue=tasks,
+        mailbox=tasks,
         directory=postgres,
         rows=tasks,
         doorbell=MemoryDoorbell(),
