@@ -1,6 +1,6 @@
 """The stores directly, by what the doors over HTTP ask of them too."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -55,7 +55,7 @@ class StoredLogs:
 
     async def verify(self, task_id: TaskId) -> dict[str, Any]:
         """The proof. Raises NotFound, StoreUnavailable."""
-        return bodies.verdict_body(await self._prover.prove(task_id))
+        return dict(bodies.verdict_body(await self._prover.prove(task_id)))
 
     async def export(self, task_id: TaskId, *, redact: bool) -> AsyncGenerator[bytes]:
         """The lines of a file. Raises NotFound, LogStillOpen, LogGone, StoreUnavailable."""
@@ -86,10 +86,10 @@ class StoreDoor:
         return _listed(partial(self._tasks.newest, EVERYONES, wanted), bodies.task_body, limit)
 
     async def task(self, task_id: TaskId) -> dict[str, Any]:
-        return bodies.task_body(await self._tasks.read(EVERYONES, task_id))
+        return dict(bodies.task_body(await self._tasks.read(EVERYONES, task_id)))
 
     async def cancel(self, task_id: TaskId) -> dict[str, Any]:
-        return bodies.task_body(await self._tasks.cancel(EVERYONES, task_id))
+        return dict(bodies.task_body(await self._tasks.cancel(EVERYONES, task_id)))
 
     async def create_session(self, settings: SessionSettings = UNSET) -> SessionId:
         return (await self._conversations.create(None, settings)).id
@@ -98,7 +98,7 @@ class StoreDoor:
         return _listed(partial(self._conversations.newest, EVERYONES), bodies.entry_body, limit)
 
     async def session(self, session_id: SessionId) -> dict[str, Any]:
-        return bodies.session_body(await self._conversations.read(EVERYONES, session_id))
+        return dict(bodies.session_body(await self._conversations.read(EVERYONES, session_id)))
 
     async def delete_session(self, session_id: SessionId) -> None:
         await self._conversations.delete(EVERYONES, session_id)
@@ -109,7 +109,7 @@ class StoreDoor:
 
 async def _listed(
     page: Callable[[int, int | None], Awaitable[Sequence[_Entry]]],
-    body: Callable[[_Entry], dict[str, Any]],
+    body: Callable[[_Entry], Mapping[str, Any]],
     limit: int | None,
 ) -> AsyncGenerator[dict[str, Any]]:
     """Entries, so many or all, over as many pages as it takes."""
@@ -118,7 +118,7 @@ async def _listed(
         count = PAGE_ENTRIES if left is None else min(left, PAGE_ENTRIES)
         entries = await page(count, before)
         for entry in entries:
-            yield body(entry)
+            yield dict(body(entry))
         if len(entries) < count:
             return
         before = entries[-1].number

@@ -3,14 +3,15 @@
 import socket
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from aiohttp import web
 
 from service.access.callers import Callers
+from service.http import contract, openapi
 from service.http.auth import FOLLOW, OPERATE, OPS, PUBLIC, READ, READ_OWN, WRITE, Taken, asking
+from service.http.caching import keep_nothing
 from service.http.chat import ChatRoutes, plain_errors
 from service.http.connection import Connection
 from service.http.cors import allowing, preflights
@@ -19,8 +20,9 @@ from service.http.listener import Listener, descriptors_room
 from service.http.local import only_local
 from service.http.logs import LogRoutes
 from service.http.metrics import MetricsRoutes, RequestMeter, counting
-from service.http.problems import Handler, problems
+from service.http.problems import problems
 from service.http.request_ids import name_answer, request_ids
+from service.http.route import Route
 from service.http.sessions import SessionRoutes
 from service.http.streams import Streams
 from service.http.tasks import TaskRoutes
@@ -39,16 +41,6 @@ STOP_SECONDS: Final = 2.0
 at once: their readers come back, to whoever serves then."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A line of the table. None can be without what it takes."""
-
-    method: str
-    path: str
-    handler: Handler
-    takes: Taken
-
-
 def routes(
     sessions: SessionRoutes,
     tasks: TaskRoutes,
@@ -59,30 +51,31 @@ def routes(
 ) -> list[Route]:
     """The table."""
     return [
-        Route("POST", "/sessions", sessions.create, WRITE),
-        Route("GET", "/sessions", sessions.newest, READ),
-        Route("GET", "/sessions/{session_id}", sessions.read, READ),
-        Route("PATCH", "/sessions/{session_id}", sessions.change, WRITE),
-        Route("DELETE", "/sessions/{session_id}", sessions.delete, WRITE),
-        Route("POST", "/sessions/{session_id}/messages", sessions.post, WRITE),
-        Route("GET", "/sessions/{session_id}/stream", sessions.stream, READ),
-        Route("GET", "/sessions/{session_id}/tasks", sessions.tasks, READ),
-        Route("GET", "/tasks", tasks.newest, READ),
-        Route("GET", "/tasks/{task_id}", tasks.read, READ),
-        Route("POST", "/tasks/{task_id}/cancel", tasks.cancel, OPERATE),
-        Route("GET", "/tasks/{task_id}/stream", tasks.stream, FOLLOW),
-        Route("GET", "/tasks/{task_id}/events", logs.events, READ),
-        Route("GET", "/tasks/{task_id}/verify", logs.verify, READ),
-        Route("GET", "/tasks/{task_id}/export", logs.export, READ),
-        Route("POST", "/tasks/{task_id}/token", tasks.token, READ_OWN),
-        Route("POST", "/api/chat", chats.post, WRITE),
-        Route("GET", "/api/chat/{chat_id}/stream", chats.stream, READ_OWN),
-        Route("POST", "/api/chat/{chat_id}/stop", chats.stop, WRITE),
-        Route("GET", "/healthz", health.alive, PUBLIC),
-        Route("HEAD", "/healthz", health.alive, PUBLIC),
-        Route("GET", "/metrics", metrics.read, OPS),
-        Route("GET", "/readyz", health.ready, PUBLIC),
-        Route("HEAD", "/readyz", health.ready, PUBLIC),
+        Route("POST", "/sessions", sessions.create, WRITE, contract.CREATE_SESSION),
+        Route("GET", "/sessions", sessions.newest, READ, contract.LIST_SESSIONS),
+        Route("GET", "/sessions/{session_id}", sessions.read, READ, contract.READ_SESSION),
+        Route("PATCH", "/sessions/{session_id}", sessions.change, WRITE, contract.CHANGE_SESSION),
+        Route("DELETE", "/sessions/{session_id}", sessions.delete, WRITE, contract.DELETE_SESSION),
+        Route("POST", "/sessions/{session_id}/messages", sessions.post, WRITE, contract.POST_MESSAGE),
+        Route("GET", "/sessions/{session_id}/stream", sessions.stream, READ, contract.FOLLOW_SESSION),
+        Route("GET", "/sessions/{session_id}/tasks", sessions.tasks, READ, contract.LIST_SESSION_TASKS),
+        Route("GET", "/tasks", tasks.newest, READ, contract.LIST_TASKS),
+        Route("GET", "/tasks/{task_id}", tasks.read, READ, contract.READ_TASK),
+        Route("POST", "/tasks/{task_id}/cancel", tasks.cancel, OPERATE, contract.CANCEL_TASK),
+        Route("GET", "/tasks/{task_id}/stream", tasks.stream, FOLLOW, contract.FOLLOW_TASK),
+        Route("GET", "/tasks/{task_id}/events", logs.events, READ, contract.LIST_EVENTS),
+        Route("GET", "/tasks/{task_id}/verify", logs.verify, READ, contract.VERIFY_TASK),
+        Route("GET", "/tasks/{task_id}/export", logs.export, READ, contract.EXPORT_TASK),
+        Route("POST", "/tasks/{task_id}/token", tasks.token, READ_OWN, contract.MINT_TOKEN),
+        Route("POST", "/api/chat", chats.post, WRITE, contract.POST_CHAT),
+        Route("GET", "/api/chat/{chat_id}/stream", chats.stream, READ_OWN, contract.FOLLOW_CHAT),
+        Route("POST", "/api/chat/{chat_id}/stop", chats.stop, WRITE, contract.STOP_CHAT),
+        Route("GET", "/healthz", health.alive, PUBLIC, contract.ALIVE),
+        Route("HEAD", "/healthz", health.alive, PUBLIC, contract.ALIVE),
+        Route("GET", "/metrics", metrics.read, OPS, contract.METRICS),
+        Route("GET", "/readyz", health.ready, PUBLIC, contract.READY),
+        Route("HEAD", "/readyz", health.ready, PUBLIC, contract.READY),
+        Route("GET", "/openapi.json", openapi.answer, PUBLIC, contract.CONTRACT),
     ]
 
 
@@ -108,7 +101,9 @@ def make_app(
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     for route in table:
         taken[app.router.add_route(route.method, route.path, route.handler)] = route.takes
+    app[openapi.DOCUMENT] = openapi.document(table)
     app.on_response_prepare.append(name_answer)
+    app.on_response_prepare.append(keep_nothing)
     if origins:
         app.on_response_prepare.append(allowing(origins))
     app.on_shutdown.append(streams.cut)

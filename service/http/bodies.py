@@ -1,15 +1,16 @@
 """What may be posted, and what is answered."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime
-from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, overload
 
 import orjson
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from service.access.stream_tokens import StreamToken
+from service.http import answers
 from service.http.problems import Problem, invalid
 from service.model.encoding import plain
 from service.model.events import TextPart
@@ -50,10 +51,19 @@ class Body(BaseModel):
 SETTINGS: Final[tuple[SettingName, ...]] = get_args(SettingName)
 
 
+NO_NUL: Final = "^[^\\u0000]*$"
+_SAYS_SOMETHING: Final = {"pattern": r"\S"}
+
+
 def _without_nul(text: str) -> str:
     if "\0" in text:
         raise ValueError("This cannot have a NUL character.")
     return text
+
+
+def _whole(number: object) -> object:
+    """JSON has one kind of numbers: 5.0 is 5."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 def _fits(text: str) -> str:
@@ -62,11 +72,11 @@ def _fits(text: str) -> str:
     return text
 
 
-_Text = Annotated[str, AfterValidator(_without_nul)]
+_Text = Annotated[str, AfterValidator(_without_nul), Field(json_schema_extra={"pattern": NO_NUL})]
 _Title = Annotated[_Text, Field(min_length=1, max_length=MAX_TITLE_CHARACTERS)]
 _ModelName = Annotated[_Text, Field(min_length=1, max_length=MAX_MODEL_CHARACTERS)]
 _SystemPrompt = Annotated[_Text, Field(min_length=1), AfterValidator(_fits)]
-_Iterations = Annotated[int, Field(ge=1, le=MAX_ITERATIONS)]
+_Iterations = Annotated[int, Field(ge=1, le=MAX_ITERATIONS), BeforeValidator(_whole)]
 _Seconds = Annotated[float, Field(ge=1, le=MAX_SECONDS)]
 
 
@@ -113,8 +123,25 @@ class PostedText(Body):
 class PostMessage(Body):
     """A message: its text, or its parts."""
 
-    text: str | None = None
-    parts: Annotated[list[PostedText], Field(min_length=1, max_length=100)] | None = None
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["text"], "properties": {"text": {"type": "string"}}},
+                {"required": ["parts"], "properties": {"parts": {"type": "array"}}},
+            ]
+        }
+    )
+
+    text: Annotated[str, Field(json_schema_extra=_SAYS_SOMETHING)] | None = None
+    parts: (
+        Annotated[
+            list[PostedText],
+            Field(
+                min_length=1, max_length=100, json_schema_extra={"contains": {"properties": {"text": _SAYS_SOMETHING}}}
+            ),
+        ]
+        | None
+    ) = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "PostMessage":
@@ -200,20 +227,16 @@ async def _read(request: web.Request) -> bytes:
         raise Problem(400, "malformed_body", "The body is not what its headers say.") from None
 
 
-NOT_KEPT: Final = MappingProxyType({"Cache-Control": "no-store, private"})
-
-
-def answer(body: dict[str, Any], status: int = 200) -> web.Response:
+def answer(body: Mapping[str, object], status: int = 200) -> web.Response:
     """A JSON answer."""
     return web.Response(
         status=status,
         body=orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE),
         content_type="application/json",
-        headers=NOT_KEPT,
     )
 
 
-def entry_body(entry: SessionEntry) -> dict[str, Any]:
+def entry_body(entry: SessionEntry) -> answers.ListedSession:
     """A session as lists show it."""
     return {
         "id": entry.id,
@@ -225,20 +248,22 @@ def entry_body(entry: SessionEntry) -> dict[str, Any]:
     }
 
 
-def settled_body(entry: SessionEntry) -> dict[str, Any]:
+def settled_body(entry: SessionEntry) -> answers.SettledSession:
     """A session with all its settings."""
     settings = entry.settings
-    return entry_body(entry) | {
+    return {
+        **entry_body(entry),
         "system_prompt": settings.system_prompt,
         "max_iterations": settings.max_iterations,
         "max_seconds": settings.max_seconds,
     }
 
 
-def session_body(session: Session) -> dict[str, Any]:
+def session_body(session: Session) -> answers.Session:
     """A session with a page of its messages, and the path of the page before."""
     entry, messages = session.entry, session.messages
-    return settled_body(entry) | {
+    return {
+        **settled_body(entry),
         "messages": [_message_body(message) for message in messages],
         "pending": [
             {"id": message.id, "parts": list(message.parts), "created_at": rfc3339(message.created_at)}
@@ -248,7 +273,7 @@ def session_body(session: Session) -> dict[str, Any]:
     }
 
 
-def _message_body(message: Message) -> dict[str, Any]:
+def _message_body(message: Message) -> answers.Message:
     return {
         "id": message.id,
         "role": message.role,
@@ -258,7 +283,7 @@ def _message_body(message: Message) -> dict[str, Any]:
     }
 
 
-def posted_body(posted: Posted) -> dict[str, Any]:
+def posted_body(posted: Posted) -> answers.Posted:
     """What became of a message."""
     return {
         "task_id": posted.task_id,
@@ -268,7 +293,7 @@ def posted_body(posted: Posted) -> dict[str, Any]:
     }
 
 
-def task_body(task: Task) -> dict[str, Any]:
+def task_body(task: Task) -> answers.Task:
     """A task as it stands."""
     return {
         "id": task.id,
@@ -287,13 +312,13 @@ def task_body(task: Task) -> dict[str, Any]:
     }
 
 
-def token_body(task_id: str, token: StreamToken) -> dict[str, Any]:
+def token_body(task_id: str, token: StreamToken) -> answers.Token:
     """A stream token, and the path that an `EventSource` follows with it."""
     stream = f"{stream_path(task_id)}?token={token.text}"
     return {"token": token.text, "expires_at": rfc3339(token.expires_at), "stream": stream}
 
 
-def verdict_body(verdict: Verdict) -> dict[str, Any]:
+def verdict_body(verdict: Verdict) -> answers.Verdict:
     """What was found out about a log."""
     return {
         "task_id": verdict.task_id,
@@ -317,10 +342,11 @@ def _position(position: Position | None) -> str | None:
     return None if position is None else str(position)
 
 
-def page_body(page: EventPage) -> dict[str, Any]:
+def page_body(page: EventPage) -> answers.EventPage:
     """A page of a log. The events are put in as they are stored."""
+    stored: list[Any] = [{"id": position.decode(), "data": orjson.Fragment(data)} for position, data in page.events]
     return {
-        "events": [{"id": position.decode(), "data": orjson.Fragment(data)} for position, data in page.events],
+        "events": stored,
         "last": str(page.last),
         "closed": page.closed,
         "gap": None if page.gap is None else plain(page.gap),
@@ -330,6 +356,14 @@ def page_body(page: EventPage) -> dict[str, Any]:
 def stream_path(task_id: str) -> str:
     """Where a task's log can be followed."""
     return f"/tasks/{task_id}/stream"
+
+
+@overload
+def rfc3339(moment: datetime) -> str: ...
+
+
+@overload
+def rfc3339(moment: None) -> None: ...
 
 
 def rfc3339(moment: datetime | None) -> str | None:

@@ -121,7 +121,7 @@ def _standing_last(session: Session, message: NewMessage) -> MessageId | None:
 
 
 def _nothing() -> web.Response:
-    return web.Response(status=204, headers=bodies.NOT_KEPT)
+    return web.Response(status=204)
 
 
 def _interrupted(answer_id: str) -> web.Response:

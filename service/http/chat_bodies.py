@@ -66,7 +66,7 @@ class GoOn:
 
 Asked = Submit | Again | NewestAgain | GoOn
 
-_Id = Annotated[str, Field(pattern=r"^[!-~]{1,128}\z")]
+_Id = Annotated[str, Field(pattern=r"^[!-~]{1,128}\z", json_schema_extra={"pattern": "^[!-~]{1,128}$"})]
 
 
 class _Loose(BaseModel):
@@ -75,15 +75,19 @@ class _Loose(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, hide_input_in_errors=True)
 
 
-class _Part(_Loose):
+class ChatPart(_Loose):
+    """A part of a message; of a user's, `type` is `text`."""
+
     type: str
     text: str = ""
 
 
-class _Message(_Loose):
+class ChatMessage(_Loose):
+    """A message as the hook has it."""
+
     id: _Id
     role: Literal["user", "assistant", "system"]
-    parts: Annotated[list[_Part], Field(max_length=MAX_PARTS)] = []
+    parts: Annotated[list[ChatPart], Field(max_length=MAX_PARTS)] = []
 
     def said(self) -> NewMessage:
         if any(part.type != "text" for part in self.parts):
@@ -91,11 +95,13 @@ class _Message(_Loose):
         return NewMessage(tuple(TextPart(part.text) for part in self.parts), MessageId(self.id))
 
 
-class _Chat(_Loose):
+class Chat(_Loose):
+    """What is posted. Other fields, and all messages but the last one, may be anything."""
+
     id: _Id
     trigger: Literal["submit-message", "regenerate-message"]
     messageId: _Id | None = None  # noqa: N815
-    messages: list[_Message]
+    messages: list[ChatMessage]
     """The last one, if there is any."""
 
 
@@ -113,12 +119,12 @@ def parse_chat(raw: bytes) -> Asked:
     return Submit(chat.id, said) if chat.messageId is None else Again(chat.id, said, is_edited=True)
 
 
-def _checked(posted: dict[str, Any]) -> _Chat:
-    given = {name: posted[name] for name in _Chat.model_fields if name in posted}
+def _checked(posted: dict[str, Any]) -> Chat:
+    given = {name: posted[name] for name in Chat.model_fields if name in posted}
     if isinstance(messages := given.get("messages"), list):
         given["messages"] = [_without_answer(message) for message in messages[-1:]]
     try:
-        return _Chat.model_validate(given)
+        return Chat.model_validate(given)
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_input=False)) from None
 

@@ -29,7 +29,6 @@ def preflights(origins: Collection[str], methods: Iterable[str]) -> Middleware:
             "Access-Control-Allow-Methods": allowed,
             "Access-Control-Allow-Headers": ASKS_WITH,
             "Access-Control-Max-Age": str(MAX_AGE_SECONDS),
-            "Cache-Control": "no-store, private",
         }
         return web.Response(status=204, headers=headers)
 

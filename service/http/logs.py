@@ -91,7 +91,7 @@ async def _send(wire: Wire, lines: AsyncGenerator[bytes]) -> None:
 def _caching(seal: Proof | None) -> dict[str, str]:
     """An archived log never changes: whoever may have it may keep it. It is known by its SHA-256."""
     if seal is None:
-        return {"Cache-Control": "no-store, private"}
+        return {}
     return {"Cache-Control": "private, immutable", "ETag": f'"{seal.link.hex()}"'}
 
 

@@ -7,7 +7,6 @@ from typing import Protocol
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from service.http.bodies import NOT_KEPT
 from service.http.problems import Handler, route_of
 
 
@@ -26,7 +25,7 @@ class MetricsRoutes:
         self._content_type = content_type
 
     async def read(self, request: web.Request) -> web.Response:
-        return web.Response(body=self._render(), headers={**NOT_KEPT, "Content-Type": self._content_type})
+        return web.Response(body=self._render(), headers={"Content-Type": self._content_type})
 
 
 def counting(meter: RequestMeter) -> Middleware:

@@ -84,8 +84,8 @@ def choice(request: web.Request, name: str, choices: Sequence[str]) -> str | Non
 def text(request: web.Request, name: str) -> str | None:
     """What a query parameter says, given once. Raises InvalidInput."""
     given = request.query.getall(name, [])
-    if len(given) > 1 or any(not 0 < len(each) <= MAX_TEXT for each in given):
-        raise InvalidInput(f"`{name}` has 1 to {MAX_TEXT} characters, given once.")
+    if len(given) > 1 or any(not 0 < len(each) <= MAX_TEXT or "\0" in each for each in given):
+        raise InvalidInput(f"`{name}` has 1 to {MAX_TEXT} characters, none of them NUL, given once.")
     return given[0] if given else None
 
 
@@ -107,14 +107,14 @@ def names(request: web.Request) -> dict[str, str]:
 def position(request: web.Request) -> Position:
     """After which event to go on: the header `Last-Event-ID`, else `?last_message_id=`, else the beginning.
 
-    Raises InvalidPosition, also where one of them is given more than once.
+    Raises InvalidPosition, also for the one that is not taken, and where one of them is given more than once.
     """
+    found: list[Position] = []
     for given in (request.headers.getall("Last-Event-ID", []), request.query.getall("last_message_id", [])):
         if len(given) > 1:
             raise InvalidPosition
-        if given:
-            return Position.parse(given[0])
-    return BEGINNING
+        found += map(Position.parse, given)
+    return found[0] if found else BEGINNING
 
 
 def after(request: web.Request) -> Position:

@@ -8,6 +8,7 @@ import orjson
 import structlog
 from aiohttp import web
 
+from service.http.caching import NOT_KEPT
 from service.model.errors import (
     InvalidInput,
     KeyReused,
@@ -73,13 +74,13 @@ def problem(status: int, error_type: str, detail: str, **members: Any) -> web.Re
     """The answer that says what is wrong: what a person reads is `detail`, what a program reads `error_type`."""
     body = {
         "type": "about:blank",
-        "title": _TITLES.get(status, "Error"),
+        "title": title_of(status),
         "status": status,
         "detail": detail,
         "error_type": error_type,
         **members,
     }
-    headers = {"Cache-Control": "no-store, private"}
+    headers = {"Cache-Control": NOT_KEPT}  # here, since what the parser refuses goes past every signal
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if status in (429, 503):
@@ -119,9 +120,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except Problem as error:
         return problem(error.status, error.error_type, str(error), **error.members)
     except PlayheadError as error:
-        for kind, status in STATUSES.items():
-            if isinstance(error, kind):
-                return problem(status, error.error_type, str(error))
+        status = status_of(type(error))
+        if status is not None:
+            return problem(status, error.error_type, str(error))
         log.exception("error_without_status", error=type(error).__name__, route=route_of(request))
         return mistake()
     except web.HTTPException as error:
@@ -129,6 +130,16 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except Exception:
         log.exception("request_crashed", method=request.method, route=route_of(request))
         return mistake()
+
+
+def status_of(kind: type[PlayheadError]) -> int | None:
+    """How an error of this class is answered; None for our own mistake."""
+    return next((status for listed, status in STATUSES.items() if issubclass(kind, listed)), None)
+
+
+def title_of(status: int) -> str:
+    """The name of a status."""
+    return _TITLES.get(status, "Error")
 
 
 def mistake() -> web.Response:

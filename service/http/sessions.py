@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from service.http import auth, bodies, paths
+from service.http import answers, auth, bodies, paths
 from service.http.streams import Streams
 from service.model.position import BEGINNING
 from service.sessions.conversations import Conversations
@@ -29,7 +29,8 @@ class SessionRoutes:
         limit, before = paths.limit(request), paths.number(request, "before")
         entries = await self._conversations.newest(auth.reach(request), limit, before)
         earlier = f"/sessions?limit={limit}&before={entries[-1].number}" if len(entries) == limit else None
-        return bodies.answer({"sessions": [bodies.entry_body(entry) for entry in entries], "earlier": earlier})
+        listed: answers.SessionList = {"sessions": [bodies.entry_body(entry) for entry in entries], "earlier": earlier}
+        return bodies.answer(listed)
 
     async def read(self, request: web.Request) -> web.Response:
         session_id, before = paths.session_id(request), paths.before(request)
@@ -41,11 +42,11 @@ class SessionRoutes:
         session_id = paths.session_id(request)
         change = (await bodies.parse_body(request, bodies.ChangeSession)).change()
         await self._conversations.change(auth.reach(request), session_id, change)
-        return web.Response(status=204, headers=bodies.NOT_KEPT)
+        return web.Response(status=204)
 
     async def delete(self, request: web.Request) -> web.Response:
         await self._conversations.delete(auth.reach(request), paths.session_id(request))
-        return web.Response(status=204, headers=bodies.NOT_KEPT)
+        return web.Response(status=204)
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         session_id, streams = paths.session_id(request), paths.choice(request, "stream", ("1",)) is not None
@@ -60,7 +61,7 @@ class SessionRoutes:
         session_id, limit, after = paths.session_id(request), paths.limit(request), paths.number(request, "after") or 0
         tasks = await self._tasks.of_session(auth.reach(request), session_id, limit, after)
         cursor = tasks[-1].number if tasks else after
-        body = {
+        body: answers.SessionTasks = {
             "tasks": [bodies.task_body(task) for task in tasks],
             "later": f"/sessions/{session_id}/tasks?limit={limit}&after={cursor}",
         }
@@ -70,5 +71,5 @@ class SessionRoutes:
         session_id = paths.session_id(request)
         task_id = await self._conversations.current(auth.reach(request), session_id)
         if task_id is None:
-            return web.Response(status=204, headers=bodies.NOT_KEPT)
+            return web.Response(status=204)
         return await self._streams.answer(request, task_id, BEGINNING, on_gap="tell")

@@ -59,7 +59,7 @@ async def answer_stream(
         if not isinstance(begun, Begun):
             raise TypeError("a followed log begins with Begun")
         if isinstance(begun.end, Ended):
-            return web.Response(status=204, headers={"Cache-Control": "no-store, private"})
+            return web.Response(status=204)
         if begun.gap is not None:
             note_gap()
         if begun.gap is not None and (on_gap != "tell" or isinstance(begun.end, Vanished)):

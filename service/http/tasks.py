@@ -5,7 +5,7 @@ from typing import get_args
 from aiohttp import web
 
 from service.access.callers import Callers
-from service.http import auth, bodies, paths
+from service.http import answers, auth, bodies, paths
 from service.http.streams import Streams
 from service.model.ids import OwnerId, SessionId
 from service.model.task import TaskFilter, TaskKind, TaskStatus
@@ -26,7 +26,8 @@ class TaskRoutes:
         earlier = None
         if len(tasks) == limit:
             earlier = str(request.rel_url.update_query(limit=str(limit), before=str(tasks[-1].number)))
-        return bodies.answer({"tasks": [bodies.task_body(task) for task in tasks], "earlier": earlier})
+        listed: answers.TaskList = {"tasks": [bodies.task_body(task) for task in tasks], "earlier": earlier}
+        return bodies.answer(listed)
 
     async def read(self, request: web.Request) -> web.Response:
         return bodies.answer(bodies.task_body(await self._tasks.read(auth.reach(request), paths.task_id(request))))

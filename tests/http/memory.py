@@ -1,0 +1,158 @@
+"""A service on a real socket, over stores in memory whose every call is counted."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aiohttp import web
+
+from service.access.keys import mint
+from service.access.stream_tokens import StreamTokens
+from service.adapters.memory_archive import MemoryArchive
+from service.adapters.memory_database import MemoryDatabase
+from service.adapters.memory_doorbell import MemoryDoorbell
+from service.adapters.memory_keys import MemoryKeys
+from service.adapters.memory_log import MemoryHints, MemoryLogStore
+from service.adapters.memory_messages import MemoryMessages
+from service.adapters.memory_sessions import MemorySessions
+from service.adapters.memory_tasks import MemoryTasks
+from service.http.health import HealthRoutes
+from service.model.caller import EVERYONES, Caller, Scope
+from service.model.events import TextPart
+from service.model.ids import OwnerId, TaskId
+from service.model.session import NewMessage
+from service.registry.watch import StoreWatch
+from service.settings import Settings
+from service.wiring import House, StoreUrls, open_app
+from tests.http.conftest import served
+from tests.http.wire import Answer, Header, ask
+
+ANN = Caller("user", OwnerId("ann"), frozenset({"read", "write"}))
+HI = NewMessage((TextPart("Hi"),))
+
+
+class Counted:
+    """A port whose calls are noted; it may be told to fail."""
+
+    def __init__(self, port: object, called: list[str]) -> None:
+        self._port = port
+        self._called = called
+        self.error: Exception | None = None
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            self._called.append(verb)
+            if self.error is not None:
+                raise self.error
+            return getattr(self._port, verb)(*arguments, **named)
+
+        return call
+
+
+@dataclass
+class Doors:
+    """A service, and what it stands on."""
+
+    keys: MemoryKeys
+    has_logs: bool = False
+    """Whether its tasks have logs, since some worker works on them; else streams are told that there are none."""
+    called: list[str] = field(default_factory=list)
+    """The calls inward, but for those that look up a key."""
+    asked: str = ""
+    """The last path that was asked."""
+    url: str = ""
+    app: web.Application = field(default_factory=web.Application)
+    session_id: str = ""
+    task_id: str = ""
+    doomed_id: str = ""
+    """A session to be deleted."""
+
+    def __post_init__(self) -> None:
+        database = MemoryDatabase()
+        hints, tasks, sessions = MemoryHints(), MemoryTasks(database), MemorySessions(database)
+        messages = MemoryMessages(database)
+        logs, archive, watch = MemoryLogStore(hints), MemoryArchive(), StoreWatch({}, _now, time.monotonic)
+        self.sessions, self.messages, self.archive = sessions, messages, archive
+        self.lookups = Counted(self.keys, [])
+        self.stores = [Counted(port, self.called) for port in (logs, archive, sessions, tasks, archive, messages)]
+        counted_logs, counted_archive, counted_sessions, counted_tasks, directory, counted_messages = self.stores
+        self.house = House(
+            StoreUrls("redis://memory", "postgresql://memory"),
+            logs=counted_logs,
+            hot=logs,
+            archive=archive,
+            archived=counted_archive,
+            hints=hints,
+            sessions=counted_sessions,
+            removals=sessions,
+            messages=counted_messages,
+            chats=counted_messages,
+            tasks=counted_tasks,
+            queue=tasks,
+            mailbox=tasks,
+            directory=tasks if self.has_logs else directory,
+            rows=tasks,
+            seals=archive,
+            doorbell=MemoryDoorbell(),
+            keys=self.lookups,
+            token_key=self.keys,
+            health=HealthRoutes(watch),
+            watch=watch,
+        )
+
+    async def key(self, *scopes: Scope, owner: str | None = "ann", lifetime_seconds: int | None = None) -> str:
+        text, new = mint(None if owner is None else OwnerId(owner), scopes, "", lifetime_seconds)
+        await self.keys.create(new)
+        return text
+
+    async def stream_token(self, task_id: str, moved_seconds: float = 0) -> str:
+        tokens = StreamTokens(self.keys, lambda: _now() + timedelta(seconds=moved_seconds))
+        return (await tokens.mint(ANN, TaskId(task_id))).text
+
+    async def ask(self, method: str, path: str, headers: Sequence[Header] = (), **more: Any) -> Answer:
+        """With a body that is taken where one is needed: nothing but the credential is to be wrong."""
+        body = b'{"text": "Hi"}' if "/messages" in path and method == "POST" else None
+        body = NOTHING_SAID if path.partition("?")[0] == "/api/chat" else body
+        self.asked = path
+        return await ask(self.url, method, path, body, headers, **more)
+
+    @property
+    def guarded(self) -> list[tuple[str, str]]:
+        """Every route that there is but the public ones, with the session's and the task's ids in its path."""
+        return [(method, path) for method, path in self.all_routes if path not in PUBLIC]
+
+    @property
+    def all_routes(self) -> list[tuple[str, str]]:
+        names = {"session_id": self.session_id, "task_id": self.task_id, "chat_id": self.session_id}
+        doomed = names | {"session_id": self.doomed_id}
+        listed = [(route.method, route.resource.canonical) for route in self.app.router.routes() if route.resource]
+        return [(method, path.format_map(doomed if method == "DELETE" else names)) for method, path in listed]
+
+
+NOTHING_SAID = b'{"id": "c", "trigger": "regenerate-message", "messages": []}'
+"""Asks a chat for another answer, which it has none of."""
+PUBLIC = {"/healthz", "/readyz", "/openapi.json"}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def opened(*, has_logs: bool = False, **settings: Any) -> AsyncIterator[Doors]:
+    doors = Doors(MemoryKeys(), has_logs)
+    doors.doomed_id = (await doors.sessions.create(ANN.owner)).id
+    session = await doors.sessions.create(ANN.owner)
+    doors.session_id = session.id
+    doors.task_id = (await doors.messages.post(EVERYONES, session.id, HI)).task_id
+    chosen = Settings(_env_file=None, **settings)
+    async with open_app(doors.house, chosen) as app, served(app, chosen) as url:
+        doors.app, doors.url = app, url
+        yield doors
+
+
+def bearer(text: str) -> Header:
+    return "Authorization", f"Bearer {text}"
