@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
@@ -215,6 +216,19 @@ def load_settings() -> Settings:
         raise ConfigurationError(f"{PREFIX}MODEL_URL: needed with {PREFIX}MODEL and {PREFIX}MODEL_KEY")
     _refuse_half_a_way_in(settings)
     return settings
+
+
+def sources() -> Mapping[str, str]:
+    """Where each setting comes from, by its field: `environment`, `.env` or `default`. What is empty is not set."""
+    environment, file = (
+        {name.upper() for name, value in source.env_vars.items() if value}
+        for source in (EnvSettingsSource(Settings), DotEnvSettingsSource(Settings))
+    )
+    return {
+        name: "environment" if env in environment else ".env" if env in file else "default"
+        for name in Settings.model_fields
+        for env in (PREFIX + name.upper(),)
+    }
 
 
 def _refuse_half_a_way_in(settings: Settings) -> None:

@@ -66,6 +66,7 @@ from service.registry.watch import StoreWatch
 from service.registry.writer import log_writer
 from service.sessions.conversations import Conversations
 from service.sessions.ports import (
+    Backlogs,
     ChatStore,
     Doorbell,
     Mailbox,
@@ -92,10 +93,11 @@ class StoreUrls:
 
     def shown(self) -> "StoreUrls":
         """The same without passwords, for people."""
-        return StoreUrls(_without_password(self.redis), _without_password(self.postgres))
+        return StoreUrls(without_password(self.redis), without_password(self.postgres))
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """A store's URL for people."""
     return re.sub(r"(?i)([?&][^=&]*password=)[^&]*", r"\1***", re.sub(r"(://[^:@/?]*:).*@", r"\1***@", url))
 
 
@@ -291,6 +293,13 @@ async def open_keys(settings: Settings) -> AsyncGenerator[KeyStore]:
     await check_schema(settings.postgres_url)
     async with postgres_pool(settings.postgres_url, connections=1) as pool:
         yield PostgresKeys(Database(pool))
+
+
+@asynccontextmanager
+async def open_backlogs(postgres_url: str) -> AsyncGenerator[Backlogs]:
+    """What is still to be done by the service that has this database. Raises DatabaseUnavailable."""
+    async with postgres_pool(postgres_url, connections=1) as pool:
+        yield PostgresTasks(Database(pool))
 
 
 @asynccontextmanager

@@ -10,11 +10,14 @@ from service.model.errors import TakenOver
 from service.model.ids import Epoch, MessageId, SessionId, TaskId
 from service.model.log import TaskFacts
 from service.model.session import Posted, Promoted
-from service.model.task import Claim, End, Ended, Held, Ownership, Task, TaskFilter
+from service.model.task import Backlog, Claim, End, Ended, Held, Ownership, Task, TaskFilter
 
 
 class MemoryTasks:
-    """The ports `TaskQueue`, `TaskStore`, `TaskDirectory`, `TaskRows`, `Mailbox`. No call waits, so each is atomic."""
+    """The ports `TaskQueue`, `TaskStore`, `TaskDirectory`, `TaskRows`, `Mailbox` and `Backlogs`.
+
+    Nothing in a call waits, so it is atomic.
+    """
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
@@ -58,6 +61,19 @@ class MemoryTasks:
     async def ownership(self, task_id: TaskId) -> Ownership | None:
         row = self._database.task(EVERYONES, task_id)
         return None if row is None else Ownership(self._database.sessions[row.task.session_id].owner)
+
+    async def backlog(self) -> Backlog:
+        now, seconds = self._database.now(), self._database.seconds()
+        open_rows, rows = list(self._database.unclosed.values()), self._database.tasks.values()
+        queued = [row.task.created_at for row in open_rows if row.task.status == "queued"]
+        return Backlog(
+            queued=len(queued),
+            oldest_queued_seconds=(now - min(queued)).total_seconds() if queued else None,
+            running=sum(row.task.status == "running" for row in open_rows),
+            lapsed=sum(row.task.status != "queued" and row.lease_until < seconds for row in open_rows),
+            unarchived=sum(row.log_closed for row in rows),
+            unremoved=sum(session.deleted_at is not None for session in self._database.sessions.values()),
+        )
 
     async def claim(self, limit: int, lease_seconds: float, *, counts_lost: bool = True) -> Sequence[Claim]:
         waiting = sum(

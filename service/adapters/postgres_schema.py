@@ -1,5 +1,8 @@
 """The schema: applied on an empty database, checked on every other."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
@@ -44,17 +47,52 @@ async def check_schema(dsn: str) -> None:
     await _with_schema(dsn, apply=False)
 
 
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """What a database is."""
+
+    version: str
+    """Of the server."""
+    schema_version: int | None
+    """None where there is no schema."""
+    fsync: bool
+    synchronous_commit: str
+    fault: str | None
+    """Why this program cannot use it; None where it can."""
+
+
+async def database_facts(dsn: str) -> DatabaseFacts:
+    """Ask what the database is. Raises ConfigurationError, StoreUnreachable where it does not say."""
+    async with _connected(dsn) as connection:
+        has_schema = await connection.fetchval("SELECT to_regclass('schema_version')") is not None
+        version = await connection.fetchval("SELECT version FROM schema_version") if has_schema else None
+        ((server, fsync, commits),) = await connection.fetch(
+            "SELECT split_part(current_setting('server_version'), ' ', 1), current_setting('fsync')::boolean,"
+            " current_setting('synchronous_commit')"
+        )
+        fault = await _server_fault(connection) or schema_fault(version)
+        return DatabaseFacts(server, version, fsync, commits, fault)
+
+
 async def _with_schema(dsn: str, *, apply: bool) -> bool:
+    async with _connected(dsn) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        if fault := await _server_fault(connection):
+            raise ConfigurationError(f"PLAYHEAD_POSTGRES_URL: {fault}")
+        applied = await _apply_or_check(connection, apply=apply)
+        await transaction.commit()
+        await connection.close(timeout=CALL_SECONDS)
+        return applied
+
+
+@asynccontextmanager
+async def _connected(dsn: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
+    """A connection for the time of the block. What goes wrong is one line that names the setting."""
     try:
         connection = await asyncpg.connect(dsn, timeout=CALL_SECONDS, command_timeout=60)
         try:
-            transaction = connection.transaction()
-            await transaction.start()
-            await _refuse_server(connection)
-            applied = await _apply_or_check(connection, apply=apply)
-            await transaction.commit()
-            await connection.close(timeout=CALL_SECONDS)
-            return applied
+            yield connection
         finally:
             connection.terminate()  # a ROLLBACK would have to be waited for, by a stop too
     except asyncpg.PostgresError as error:
@@ -76,22 +114,23 @@ async def _with_schema(dsn: str, *, apply: bool) -> bool:
 async def _apply_or_check(connection: "asyncpg.Connection[asyncpg.Record]", *, apply: bool) -> bool:
     await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
     if await connection.fetchval("SELECT to_regclass('schema_version')") is not None:
-        _refuse_other(await connection.fetchval("SELECT version FROM schema_version"))
+        version = await connection.fetchval("SELECT version FROM schema_version")
+        if fault := schema_fault(version):
+            raise ConfigurationError(f"PLAYHEAD_POSTGRES_URL: {fault}")
         return False
     if not apply:
-        raise ConfigurationError("PLAYHEAD_POSTGRES_URL: no schema there yet: run `playhead schema apply`")
+        raise ConfigurationError(f"PLAYHEAD_POSTGRES_URL: {schema_fault(None)}")
     await connection.execute(schema_sql())
     return True
 
 
-async def _refuse_server(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def _server_fault(connection: "asyncpg.Connection[asyncpg.Record]") -> str | None:
     ((replica, read_only, isolation),) = await connection.fetch(
         "SELECT pg_is_in_recovery(), current_setting('transaction_read_only')::boolean,"
         " current_setting('default_transaction_isolation')"
     )
     major = connection.get_server_version().major
-    if fault := fault_of(major, replica=replica, read_only=read_only, isolation=isolation):
-        raise ConfigurationError(f"PLAYHEAD_POSTGRES_URL: {fault}")
+    return fault_of(major, replica=replica, read_only=read_only, isolation=isolation)
 
 
 def fault_of(major: int, *, replica: bool, read_only: bool, isolation: str) -> str | None:
@@ -110,13 +149,15 @@ def fault_of(major: int, *, replica: bool, read_only: bool, isolation: str) -> s
     return None
 
 
-def _refuse_other(version: int | None) -> None:
-    if version is None or version > KNOWN_VERSION:
-        raise ConfigurationError(
-            f"PLAYHEAD_POSTGRES_URL: the database has schema version {version}, this program knows {KNOWN_VERSION}: "
+def schema_fault(version: int | None) -> str | None:
+    """Why a database with this version of the schema, or none, cannot be used; None where it can."""
+    if version is None:
+        return "no schema there yet: run `playhead schema apply`"
+    if version > KNOWN_VERSION:
+        return (
+            f"the database has schema version {version}, this program knows {KNOWN_VERSION}: "
             "it is too old for this database"
         )
     if version < KNOWN_VERSION:
-        raise ConfigurationError(
-            f"PLAYHEAD_POSTGRES_URL: the database has schema version {version}, this program needs {KNOWN_VERSION}"
-        )
+        return f"the database has schema version {version}, this program needs {KNOWN_VERSION}"
+    return None

@@ -17,7 +17,7 @@ from service.model.events import Chunk, Unknown, Usage
 from service.model.ids import Epoch, MessageId, OwnerId, SessionId, TaskId
 from service.model.log import TaskFacts
 from service.model.session import Promoted
-from service.model.task import Claim, End, Ended, Held, Ownership, Task, TaskFilter
+from service.model.task import MAX_COUNTED, Backlog, Claim, End, Ended, Held, Ownership, Task, TaskFilter
 
 log = structlog.get_logger()
 
@@ -28,7 +28,7 @@ MAX_FOREIGN: Final = 1000
 
 
 class PostgresTasks:
-    """The ports `TaskQueue`, `TaskStore`, `TaskDirectory`, `TaskRows` and `Mailbox`."""
+    """The ports `TaskQueue`, `TaskStore`, `TaskDirectory`, `TaskRows`, `Mailbox` and `Backlogs`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -63,6 +63,10 @@ class PostgresTasks:
     async def ownership(self, task_id: TaskId) -> Ownership | None:
         row = await self._database.fetchrow(_SQL["ownership"], task_id)
         return None if row is None else Ownership(None if row["owner"] is None else OwnerId(row["owner"]))
+
+    async def backlog(self) -> Backlog:
+        (row,) = await self._database.fetch(_SQL["backlog"], MAX_COUNTED)
+        return Backlog(**row)
 
     async def claim(self, limit: int, lease_seconds: float, *, counts_lost: bool = True) -> Sequence[Claim]:
         try:

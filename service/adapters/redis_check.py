@@ -42,7 +42,7 @@ async def check_redis(url: str) -> None:
 
     Warns of one that keeps it in memory alone: that may be wanted, with replicas or in a trial.
     """
-    info = await _info(url)
+    info = await redis_info(url)
     if fault := fault_of(info):
         raise _wrong(fault)
     if not info.get("aof_enabled"):
@@ -65,7 +65,8 @@ def fault_of(info: Mapping[str, Any]) -> str | None:
     return None
 
 
-async def _info(url: str) -> Mapping[str, Any]:
+async def redis_info(url: str) -> Mapping[str, Any]:
+    """What the server says of itself (INFO). Raises ConfigurationError, StoreUnreachable."""
     redis = _client(url)
     try:
         async with asyncio.timeout(CALL_SECONDS):

@@ -6,6 +6,7 @@ import typer
 
 from service.cli import exits
 from service.cli.demo import demo
+from service.cli.doctor import doctor
 from service.cli.export import export
 from service.cli.keys import keys
 from service.cli.logs import configure_logs
@@ -13,15 +14,18 @@ from service.cli.replay import replay
 from service.cli.schema import schema
 from service.cli.screen import clean
 from service.cli.serve import serve
+from service.cli.sessions import sessions
 from service.cli.streams import NobodyReads, give_up_lost, open_closed_streams, say
 from service.cli.tail import tail
+from service.cli.tasks import cancel, tasks
 from service.cli.verify import verify
 from service.model.errors import PlayheadError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, epilog=exits.HELP)
 app.command()(serve)
-for command in (demo, tail, replay, verify, export):
+for command in (demo, tail, replay, tasks, cancel, verify, export, doctor):
     app.command(epilog=exits.HELP)(command)
+app.add_typer(sessions, name="sessions")
 app.add_typer(schema, name="schema")
 app.add_typer(keys, name="keys")
 

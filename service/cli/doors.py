@@ -3,30 +3,22 @@
 import asyncio
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, TypeAlias
-from uuid import UUID
 
-import orjson
 import typer
 
 from service.cli.serve import refuse_private_stores
-from service.client import Event, Gap, Patience, Playhead
-from service.http.bodies import task_body
-from service.model.caller import EVERYONES
-from service.model.encoding import unframed
-from service.model.errors import ConfigurationError, NotFound
-from service.model.events import TextPart
+from service.cli.store_door import StoredLogs, StoreDoor
+from service.client import Event, Patience, Playhead
+from service.model.errors import ConfigurationError
 from service.model.ids import SessionId, TaskId
 from service.model.position import Position
-from service.model.session import UNSET, NewMessage, Posted
-from service.registry.follow import Begun, Follower, Frames
-from service.registry.follow import Gap as ToldGap
-from service.sessions.conversations import Conversations
-from service.sessions.tasks import Tasks
+from service.model.session import UNSET, Posted, SessionSettings
+from service.model.task import TaskFilter
 from service.settings import PREFIX, Settings, load_settings
-from service.wiring import make_conversations, make_tasks, open_follower, open_house
+from service.wiring import make_conversations, make_exporter, make_prover, make_tasks, open_follower, open_house
 
 UrlOption: TypeAlias = Annotated[
     str | None, typer.Option("--url", help="The service; else PLAYHEAD_URL, else the one of this machine.")
@@ -38,21 +30,56 @@ StoresOption: TypeAlias = Annotated[
     bool, typer.Option("--stores", help="Ask PLAYHEAD_REDIS_URL and PLAYHEAD_POSTGRES_URL directly, and no service.")
 ]
 
+JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="For programs.")]
 
-class Door(Protocol):
-    """What commands ask for. Raises NotFound, Gap and what says that nobody answers."""
 
-    async def create_session(self) -> SessionId:
-        """A new, empty session."""
+class LogDoor(Protocol):
+    """What commands ask of a task's log. Raises NotFound, and what says that it is gone or that nobody answers."""
 
-    async def post(self, session_id: SessionId, message: str) -> Posted:
-        """Post a text, once."""
+    def follow(self, task_id: TaskId, after: Position) -> AsyncGenerator[Event]:
+        """The events behind a position, each once and in its order, until the terminal one. Raises Gap."""
+
+    async def verify(self, task_id: TaskId) -> dict[str, Any]:
+        """The proof of the log, as `GET /tasks/{id}/verify` answers it."""
+
+    def export(self, task_id: TaskId, *, redact: bool = False) -> AsyncGenerator[bytes]:
+        """The lines of a closed log as a file, some at a time. Who gets to the end has all of it."""
+
+
+class TaskDoor(Protocol):
+    """What commands ask of tasks."""
+
+    def tasks(self, wanted: TaskFilter, limit: int | None) -> AsyncGenerator[dict[str, Any]]:
+        """The newest that are wanted first, so many or all; each as `GET /tasks/{id}` answers it."""
 
     async def task(self, task_id: TaskId) -> dict[str, Any]:
         """The task as it stands, as `GET /tasks/{id}` answers it."""
 
-    def follow(self, task_id: TaskId, after: Position) -> AsyncGenerator[Event]:
-        """The events behind a position, each once and in its order, until the terminal one."""
+    async def cancel(self, task_id: TaskId) -> dict[str, Any]:
+        """Have it ended as cancelled, unless it has ended; the task as it stands."""
+
+
+class SessionDoor(Protocol):
+    """What commands ask of sessions."""
+
+    async def create_session(self, settings: SessionSettings = UNSET) -> SessionId:
+        """A new, empty session."""
+
+    def sessions(self, limit: int | None) -> AsyncGenerator[dict[str, Any]]:
+        """The newest first, so many or all, as `GET /sessions` answers them."""
+
+    async def session(self, session_id: SessionId) -> dict[str, Any]:
+        """The session with its newest messages, as `GET /sessions/{id}` answers it."""
+
+    async def delete_session(self, session_id: SessionId) -> None:
+        """Have nobody find it any more; what runs of it is cancelled."""
+
+    async def post(self, session_id: SessionId, message: str) -> Posted:
+        """Post a text, once."""
+
+
+class Door(LogDoor, TaskDoor, SessionDoor, Protocol):
+    """All that commands ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +109,24 @@ async def open_door(where: Where) -> AsyncGenerator[Door]:
     settings = load_settings()
     if not where.stores:
         token = settings.token if where.token is None else where.token
-        async with Playhead(where.url or _url(settings), token, patience=_patience(settings)) as playhead:
+        async with service_at(where.url, token, settings) as playhead:
             yield playhead
         return
     if where.url is not None or where.token is not None:
         raise ConfigurationError("--stores: no service is asked, so there is neither --url nor --token")
     refuse_private_stores(settings, "--stores: it asks the stores that a service works with")
     async with open_house(settings) as house, open_follower(house, settings) as follower:
-        yield StoreDoor(make_conversations(house), make_tasks(house), follower)
+        logs = StoredLogs(follower, make_prover(house), make_exporter(house, follower))
+        yield StoreDoor(make_conversations(house), make_tasks(house), logs)
 
 
-def _url(settings: Settings) -> str:
+def service_at(url: str | None, token: str | None, settings: Settings) -> Playhead:
+    """The service at this URL, else at the one that is set, else the one of this machine."""
+    return Playhead(url or service_url(settings), token, patience=_patience(settings))
+
+
+def service_url(settings: Settings) -> str:
+    """Where the service is as far as settings say. Raises ConfigurationError where they do not."""
     if settings.url is None and settings.http_port == 0:
         raise ConfigurationError(f"{PREFIX}URL: needed, since {PREFIX}HTTP_PORT does not say where the service is")
     return settings.url or f"http://127.0.0.1:{settings.http_port}"
@@ -102,44 +136,3 @@ def _patience(settings: Settings) -> Patience:
     """A service that was told to be silent for longer is given more time."""
     silence_seconds = max(Patience().silence_seconds, 2 * settings.heartbeat_seconds)
     return Patience(silence_seconds=silence_seconds, give_up_seconds=4 * silence_seconds)
-
-
-class StoreDoor:
-    """The stores directly, by what the doors over HTTP ask of them too."""
-
-    def __init__(self, conversations: Conversations, tasks: Tasks, follower: Follower) -> None:
-        self._conversations = conversations
-        self._tasks = tasks
-        self._follower = follower
-
-    async def create_session(self) -> SessionId:
-        return (await self._conversations.create(None, UNSET)).id
-
-    async def post(self, session_id: SessionId, message: str) -> Posted:
-        return await self._conversations.post(EVERYONES, session_id, NewMessage((TextPart(message),)))
-
-    async def task(self, task_id: TaskId) -> dict[str, Any]:
-        return dict(task_body(await self._tasks.read(EVERYONES, _known_form(task_id))))
-
-    async def follow(self, task_id: TaskId, after: Position) -> AsyncGenerator[Event]:
-        async with aclosing(self._follower.follow(_known_form(task_id), after)) as items:
-            async for item in items:
-                match item:
-                    case Begun(ToldGap(gap), _) | ToldGap(gap):
-                        raise Gap(gap)
-                    case Frames(frames, _):
-                        for position, data in unframed(frames):
-                            yield Event(Position.stored(position), orjson.loads(data), data)
-                    case _:
-                        pass  # a heartbeat, or the end
-
-
-def _known_form(task_id: TaskId) -> TaskId:
-    """What is no task's id is no task's."""
-    try:
-        known = str(UUID(task_id)) == task_id
-    except ValueError:
-        known = False
-    if not known:
-        raise NotFound
-    return task_id

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from service.cli.streams import NobodyReads
-from service.client import Gap, Gone, NotUnderstood, Unreachable
+from service.client import Gap, Gone, Incomplete, NotUnderstood, Unreachable
 from service.model.errors import NotFound, PlayheadError, StoreUnavailable, StoreUnreachable
 from service.registry.event_page import LogGone
 
@@ -22,7 +22,7 @@ MEANINGS: Final[Mapping[int, str]] = MappingProxyType(
         0: "done; where a task was followed to its end, it succeeded",
         TASK_FAILED: "the task failed or was cancelled; `serve` had to leave something behind",
         USAGE: "a wrong option or setting, or a token that is not taken: the line on stderr says which",
-        NOT_FOUND: "there is no such task",
+        NOT_FOUND: "there is no such task or session, or it is somebody else's",
         NOT_PROVEN: "events are missing, or what was read is not what was written",
         UNREACHABLE: "the service or a store does not answer, or what answers is no Playhead",
         INTERRUPTED: "Ctrl-C",
@@ -39,9 +39,10 @@ class ProofFailed(PlayheadError):
 
 _CODES: Final[tuple[tuple[type[PlayheadError], int], ...]] = (
     (NotFound, NOT_FOUND),
-    (LogGone, NOT_FOUND),
     (Gap, NOT_PROVEN),
     (Gone, NOT_PROVEN),
+    (LogGone, NOT_PROVEN),
+    (Incomplete, NOT_PROVEN),
     (ProofFailed, NOT_PROVEN),
     (Unreachable, UNREACHABLE),
     (NotUnderstood, UNREACHABLE),

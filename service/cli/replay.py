@@ -18,7 +18,7 @@ from service.cli.exits import code_of_task
 from service.cli.screen import Screen
 from service.cli.shown import Form, Shown, status_of
 from service.model.errors import InvalidInput
-from service.model.ids import TaskId
+from service.model.ids import TaskId, parse_task_id
 from service.model.position import BEGINNING, Position
 
 LONG_SECONDS: Final = 1.0
@@ -75,7 +75,7 @@ def replay(
     stretch = Stretch(_position(first), _position(last))
     if stretch.first is not None and stretch.last is not None and stretch.last.n < stretch.first.n:
         raise InvalidInput("--until stands before --from.")
-    run(Where(url, token, stores), partial(_replay, TaskId(task), stretch, speed, form))
+    run(Where(url, token, stores), partial(_replay, parse_task_id(task), stretch, speed, form))
 
 
 async def _replay(task_id: TaskId, stretch: Stretch, speed: Speed, form: Form, door: Door) -> int:

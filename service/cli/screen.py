@@ -4,9 +4,11 @@ Nothing that came from a model or from a service can steer a terminal: control c
 """
 
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from service.cli.streams import stream_out
@@ -21,6 +23,10 @@ _PICTURES: Final = (
 def clean(text: str) -> str:
     """The text without control characters but line feeds and tabs."""
     return text.translate(_PICTURES)
+
+
+def _cell(text: str) -> str:
+    return clean(text).replace("\n", " ").replace("\t", " ")
 
 
 class Screen:
@@ -47,6 +53,26 @@ class Screen:
         """Show text on lines of its own."""
         self.begin_line()
         self.say(f"{text}\n", style)
+
+    def table(self, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Show rows: on a terminal in columns with names over them, folded where it is too narrow.
+
+        In a pipe they are a line each, with tabs between.
+        """
+        if self._console is None:
+            self.say("".join("\t".join(map(_cell, row)) + "\n" for row in rows))
+            return
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in names:
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(_cell(cell)) for cell in row))
+        self._console.print(table)
+
+    @property
+    def width(self) -> int:
+        """How many characters a line of the terminal has."""
+        return self._console.width if self._console is not None else 0
 
     def begin_line(self) -> None:
         if not self._at_line_start:

@@ -53,7 +53,7 @@ class Shown:
             case "text-start" | "reasoning-start" | "text-end" | "reasoning-end":
                 self._screen.begin_line()
             case "data-input":
-                self._screen.line("> " + _text(_of(chunk, "data")).replace("\n", "\n> "), "cyan")
+                self._screen.line("> " + text_of(_of(chunk, "data")).replace("\n", "\n> "), "cyan")
             case "error":
                 self._screen.line(str(chunk.get("errorText", "")), "red")
             case "finish":
@@ -97,7 +97,8 @@ def _of(chunk: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return inner if isinstance(inner, dict) else {}
 
 
-def _text(data: Mapping[str, Any]) -> str:
+def text_of(data: Mapping[str, Any]) -> str:
+    """What the text parts of a message say."""
     parts = data.get("parts")
     texts = [part.get("text") for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
     return "\n".join(text for text in texts if isinstance(text, str))

@@ -10,7 +10,7 @@ from service.cli.doors import Door, StoresOption, TokenOption, UrlOption, Where,
 from service.cli.exits import code_of_task
 from service.cli.screen import Screen
 from service.cli.shown import Form, Shown, status_of
-from service.model.ids import TaskId
+from service.model.ids import TaskId, parse_task_id
 from service.model.position import BEGINNING, Position
 
 
@@ -28,7 +28,7 @@ def tail(
 
     A connection that breaks is replaced, and nothing comes twice; after three minutes without any it gives up.
     """
-    run(Where(url, token, stores), partial(_tail, TaskId(task), Position.parse(after), form))
+    run(Where(url, token, stores), partial(_tail, parse_task_id(task), Position.parse(after), form))
 
 
 async def _tail(task_id: TaskId, after: Position, form: Form, door: Door) -> int:

@@ -1,7 +1,9 @@
 """The Python client: `async with Playhead(url, token) as playhead`, over HTTP alone.
 
 playhead    what can be asked of a service
+asking      one request and its answer, or a list page by page
 following   how a log is followed over one connection after another
+exporting   an exported log as it comes
 sse         the bytes of an event stream as frames
 errors      what can go wrong, as one tree
 
@@ -12,6 +14,7 @@ from service.client.errors import (
     Forbidden,
     Gap,
     Gone,
+    Incomplete,
     NoSuchThing,
     NotUnderstood,
     Refused,
@@ -26,6 +29,7 @@ __all__ = [
     "Forbidden",
     "Gap",
     "Gone",
+    "Incomplete",
     "NoSuchThing",
     "NotUnderstood",
     "Pace",

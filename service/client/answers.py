@@ -7,8 +7,8 @@ import orjson
 
 from service.client.errors import REFUSALS, NotUnderstood, Problem, Refused
 
-MAX_ANSWER_BYTES: Final = 1024 * 1024
-"""No answer that is asked for here is longer."""
+MAX_ANSWER_BYTES: Final = 24 * 1024 * 1024
+"""No answer that is asked for here is longer: a session's newest messages with a full mailbox, as JSON."""
 
 
 async def object_of(response: aiohttp.ClientResponse) -> dict[str, Any]:
@@ -21,6 +21,14 @@ async def object_of(response: aiohttp.ClientResponse) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise NotUnderstood(f"What answers sends no JSON object ({response.status}).")
     return plain
+
+
+def objects_in(answer: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """The objects that an answer lists under a name. Raises NotUnderstood where there is no such list."""
+    entries = answer.get(name)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise NotUnderstood(f"What answers lists no {name}.")
+    return entries
 
 
 async def refusal_of(response: aiohttp.ClientResponse) -> Refused | NotUnderstood:

@@ -59,6 +59,12 @@ class Gap(PlayheadError):
         self.data = data
 
 
+class Incomplete(PlayheadError):
+    """What came of the export is not all of it, or not what was sent."""
+
+    error_type = "incomplete_export"
+
+
 class Unreachable(PlayheadError):
     """The service does not answer, or says that it cannot now. Nobody knows whether a request took effect."""
 

@@ -1,26 +1,27 @@
 """What can be asked of a service."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import asdict
 from types import TracebackType
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Any, Final, Literal
 
 import aiohttp
-import orjson
 from yarl import URL
 
-from service.client.answers import object_of, refusal_of
-from service.client.errors import NotUnderstood, Unreachable
+from service.client.answers import objects_in
+from service.client.asking import Asking
+from service.client.errors import NotUnderstood
+from service.client.exporting import exported
 from service.client.following import Event, Following, Pace, Patience
 from service.model.errors import InvalidInput
 from service.model.ids import MessageId, SessionId, TaskId
 from service.model.position import BEGINNING, Position
-from service.model.session import Posted
+from service.model.session import UNSET, Posted, SessionSettings
+from service.model.task import EVERY_TASK, TaskFilter
 
-REQUEST_SECONDS: Final = 30.0
-"""So long an answer that is no stream may take."""
+PROOF_SECONDS: Final = 600.0
+"""So long a proof may take, which reads a whole log."""
 
 
 class Playhead:
@@ -43,47 +44,76 @@ class Playhead:
         self._headers = _headers(token)
         self._patience = patience
         self._pace = pace
-        self._http: aiohttp.ClientSession | None = None
+        self._asking: Asking | None = None
 
     async def __aenter__(self) -> "Playhead":
-        self._http = aiohttp.ClientSession(
+        http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),  # one connection for each log that is followed
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
             headers=self._headers,
         )
+        self._asking = Asking(http, self._url, self._patience.silence_seconds)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._http is not None:
-            await self._http.close()
-        self._http = None
+        if self._asking is not None:
+            await self._asking.http.close()
+        self._asking = None
 
-    async def create_session(self) -> SessionId:
+    async def ready(self) -> dict[str, Any]:
+        """What `GET /readyz` answers, also where the service is not ready: its `status`, and its `dependencies`."""
+        return await self._open().object("GET", "readyz", takes=503)
+
+    async def create_session(self, settings: SessionSettings = UNSET) -> SessionId:
         """A new, empty session."""
-        return SessionId(_text(await self._ask("POST", "sessions", body={}), "id"))
+        body = {name: value for name, value in asdict(settings).items() if value is not None}
+        return SessionId(_text(await self._open().object("POST", "sessions", body=body), "id"))
+
+    def sessions(self, limit: int | None = None) -> AsyncGenerator[dict[str, Any]]:
+        """The newest sessions first, as `GET /sessions` answers them: so many, or all, asked for page by page."""
+        return self._open().listed("sessions", {}, limit)
+
+    async def session(self, session_id: SessionId) -> dict[str, Any]:
+        """The session with its newest messages, as `GET /sessions/{id}` answers it."""
+        answer = await self._open().object("GET", "sessions", session_id)
+        for name in ("messages", "pending"):
+            objects_in(answer, name)
+        return answer
+
+    async def delete_session(self, session_id: SessionId) -> None:
+        """Have nobody find the session any more; what runs of it is cancelled."""
+        async with self._open().answered("DELETE", "sessions", session_id):
+            pass
 
     async def post(
         self, session_id: SessionId, message: str | Sequence[Mapping[str, Any]], idempotency_key: str | None = None
     ) -> Posted:
-        """Post a message, a text or its parts; answers the task that works on it.
+        """Post a message, a text or its parts; answers the task that works on it, or in whose mailbox it waits.
 
         After Unreachable nobody knows whether it was taken: ask the session.
         """
         body = {"text": message} if isinstance(message, str) else {"parts": list(message)}
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        answer = await self._ask("POST", "sessions", session_id, "messages", body=body, headers=headers)
-        return Posted(TaskId(_text(answer, "task_id")), MessageId(_text(answer, "message_id")))
+        answer = await self._open().object("POST", "sessions", session_id, "messages", body=body, headers=headers)
+        status: Literal["accepted", "pending"] = "pending" if _text(answer, "status") == "pending" else "accepted"
+        return Posted(TaskId(_text(answer, "task_id")), MessageId(_text(answer, "message_id")), status)
+
+    def tasks(self, wanted: TaskFilter = EVERY_TASK, limit: int | None = None) -> AsyncGenerator[dict[str, Any]]:
+        """The newest tasks that are wanted first, as `GET /tasks` answers them: so many, or all, page by page."""
+        asked = {"status": wanted.status, "kind": wanted.kind, "session": wanted.session_id, "owner": wanted.owner}
+        query = {name: value for name, value in asked.items() if value is not None}
+        return self._open().listed("tasks", query, limit)
 
     async def task(self, task_id: TaskId) -> dict[str, Any]:
         """The task as it stands, as `GET /tasks/{id}` answers it."""
-        return await self._ask("GET", "tasks", task_id)
+        return await self._open().object("GET", "tasks", task_id)
 
     async def cancel(self, task_id: TaskId) -> dict[str, Any]:
         """Have the task ended as cancelled; answers it as it stands. Its log says when it has ended."""
-        return await self._ask("POST", "tasks", task_id, "cancel", body={})
+        return await self._open().object("POST", "tasks", task_id, "cancel", body={})
 
     async def follow(self, task_id: TaskId, after: Position = BEGINNING) -> AsyncGenerator[Event]:
         """The events of a log behind a position, each once and in its order, until the terminal one; then it ends.
@@ -93,50 +123,36 @@ class Playhead:
         missing, Gone where the log is, Refused, NotUnderstood, and Unreachable when patience is at its end. Leave it by
         `aclosing`, which closes the connection.
         """
-        following = Following(self._open(), self._at("tasks", task_id, "stream"), after, self._patience, self._pace)
+        asking = self._open()
+        following = Following(asking.http, asking.at("tasks", task_id, "stream"), after, self._patience, self._pace)
         async with aclosing(following.events()) as events:
             async for event in events:
                 yield event
 
-    async def _ask(
-        self,
-        method: str,
-        *path: str,
-        body: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> dict[str, Any]:
-        more = {} if body is None else {"Content-Type": "application/json"}
-        http = self._open()
-        try:
-            async with (
-                asyncio.timeout(REQUEST_SECONDS),
-                http.request(
-                    method,
-                    self._at(*path),
-                    data=None if body is None else _json(body),
-                    headers={**more, **(headers or {})},
-                    allow_redirects=False,
-                ) as response,
-            ):
-                if response.status >= 500 or response.status == 429:
-                    raise Unreachable(f"The service answers {response.status}.")
-                if not 200 <= response.status < 300:
-                    raise await refusal_of(response)
-                return await object_of(response)
-        except TimeoutError as error:
-            raise Unreachable("The service does not answer in time.") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise Unreachable("The service cannot be reached.") from error
+    async def verify(self, task_id: TaskId) -> dict[str, Any]:
+        """The proof of its log, as `GET /tasks/{id}/verify` answers it."""
+        answer = await self._open().object("GET", "tasks", task_id, "verify", seconds=PROOF_SECONDS)
+        objects_in(answer, "findings")
+        return answer
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._http is None:
+    async def export(self, task_id: TaskId, *, redact: bool = False) -> AsyncGenerator[bytes]:
+        """The lines of its closed log as a file, each with its line feed, as they come; with `redact` without texts.
+
+        Whoever is given the end of it has all of it, byte for byte: else it raises, Unreachable where the connection
+        breaks or is silent for too long, Incomplete where the lines do not make one whole export.
+        """
+        query = {"redact": "1"} if redact else {}
+        async with (
+            self._open().answered("GET", "tasks", task_id, "export", query=query, seconds=None) as response,
+            aclosing(exported(response, task_id, self._patience.silence_seconds)) as lines,
+        ):
+            async for line in lines:
+                yield line
+
+    def _open(self) -> Asking:
+        if self._asking is None:
             raise RuntimeError("a Playhead is used inside its `async with` block")
-        return self._http
-
-    def _at(self, *path: str) -> URL:
-        """A route of the service; what stands in an id stays in its place of the path."""
-        quoted = "/".join(quote(part, safe="").replace(".", "%2E") for part in path)
-        return URL(f"{self._url}/{quoted}", encoded=True)
+        return self._asking
 
 
 def _checked(url: str) -> str:
@@ -158,13 +174,6 @@ def _headers(token: str | None) -> dict[str, str]:
             raise InvalidInput("A token has printable ASCII characters only, and no spaces.")
         headers["Authorization"] = f"Bearer {token}"
     return headers
-
-
-def _json(body: Mapping[str, Any]) -> bytes:
-    try:
-        return orjson.dumps(body)
-    except orjson.JSONEncodeError:
-        raise InvalidInput("The message holds something that JSON cannot say.") from None
 
 
 def _text(answer: Mapping[str, Any], name: str) -> str:

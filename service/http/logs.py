@@ -50,16 +50,16 @@ class LogRoutes:
             return bodies.answer(bodies.verdict_body(await self._prover.prove(task_id)))
 
     async def export(self, request: web.Request) -> web.StreamResponse:
-        task_id = paths.task_id(request)
+        task_id, redact = paths.task_id(request), paths.choice(request, "redact", ("1",)) is not None
         await self._tasks.check_reach(auth.reach(request), task_id)
         seal = await self._exporter.seal_of(task_id)
-        headers = _caching(seal)
-        if seal is not None and _has(request, seal):
+        headers = _caching(None if redact else seal)
+        if seal is not None and not redact and _has(request, seal):
             return web.Response(status=304, headers=headers)
         headers["Content-Type"] = "application/jsonl"
         headers["Content-Disposition"] = f'attachment; filename="{task_id}.jsonl"'
         response = web.StreamResponse(headers=headers)
-        async with aclosing(self._exporter.lines(task_id, seal)) as lines:
+        async with aclosing(self._exporter.lines(task_id, seal, redact=redact)) as lines:
             first = await anext(lines)  # until here an error is a problem
             if request.transport is None:
                 return response  # whoever asked has gone already

@@ -7,8 +7,8 @@ from typing import Final
 
 from aiohttp import web
 
-from service.model.errors import InvalidInput, NotFound, UnknownMessage
-from service.model.ids import MessageId, SessionId, TaskId, parse_task_id
+from service.model.errors import InvalidInput, UnknownMessage
+from service.model.ids import MessageId, SessionId, TaskId, parse_session_id, parse_task_id
 from service.model.position import BEGINNING, InvalidPosition, Position
 from service.model.session import IdempotencyKey
 
@@ -35,10 +35,7 @@ def task_id(request: web.Request) -> TaskId:
 
 def session_id(request: web.Request) -> SessionId:
     """The path's session. Raises NotFound for what is no session id."""
-    text = request.match_info["session_id"]
-    if not _ID.fullmatch(text):
-        raise NotFound
-    return SessionId(text)
+    return parse_session_id(request.match_info["session_id"])
 
 
 def chat_id(request: web.Request) -> str | None:

@@ -26,6 +26,7 @@ FORMAT: Final = "playhead-log-1"
 MAX_LINE_BYTES: Final = MAX_EVENT_BYTES + 1024
 """No line of an export is longer."""
 
+_END: Final = {"events", "first", "last", "sha256"}
 _EVENT: Final = re.compile(rb'\{"id":"([0-9]{1,16}-[0-9]{1,12})","data":(.*)\}\n?')
 
 
@@ -66,6 +67,32 @@ class ExportLines:
         return _line({"events": self._events, "first": self._first, "last": self._last, "sha256": self._link.hex()})
 
 
+class Wholeness:
+    """Whether the lines of an export, taken as they come, are all of it and the bytes that were sent.
+
+    What the log itself is worth is not looked at: `prove_export` does that.
+    """
+
+    def __init__(self, task_id: TaskId) -> None:
+        self._task_id = task_id
+        self._began = False
+        self._events = 0
+        self._link = BEFORE_THE_FIRST
+        self.is_proven = False
+        """Whether the last line that was taken is the last one, and has the counts of those before it."""
+
+    def take(self, line: bytes) -> None:
+        """The next line."""
+        self.is_proven = False
+        if not self._began:
+            self._began = _manifest(line).get("task") == self._task_id
+        elif (event := _EVENT.fullmatch(line)) is not None:
+            self._events += 1
+            self._link = link(self._link, (event[1], event[2]))
+        elif (end := _object(line)).keys() == _END:
+            self.is_proven = [end["events"], end["sha256"]] == [self._events, self._link.hex()]
+
+
 def prove_export(lines: Iterable[bytes]) -> Verdict:
     """What an exported file comes to, by itself. Lines may be cut where they are longer than MAX_LINE_BYTES.
 
@@ -83,7 +110,7 @@ def prove_export(lines: Iterable[bytes]) -> Verdict:
             check.task_id = manifest.get("task")
         elif (event := _EVENT.fullmatch(line)) is not None:
             check.take((event[1], event[2]))
-        elif (other := _object(line)).keys() == {"events", "first", "last", "sha256"}:
+        elif (other := _object(line)).keys() == _END:
             end = other
         elif other.keys() != {"gap"}:  # what is missing is found by the numbers
             check.found.add("unreadable_line", check.last, f"Line {number} is not as it was exported.")

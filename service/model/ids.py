@@ -5,6 +5,7 @@ from typing import Final, NewType
 
 from service.model.errors import NotFound
 
+_ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 TaskId = NewType("TaskId", str)
@@ -27,3 +28,10 @@ def parse_task_id(text: str) -> TaskId:
     if not _UUID.fullmatch(text):
         raise NotFound
     return TaskId(text)
+
+
+def parse_session_id(text: str) -> SessionId:
+    """Read what somebody took for a session's id. Raises NotFound for what no session can be called."""
+    if not _ID.fullmatch(text):
+        raise NotFound
+    return SessionId(text)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from service.model.events import Chunk, EndStatus, Usage
 from service.model.fold import Part
@@ -48,6 +48,29 @@ class TaskFilter:
     kind: TaskKind | None = None
     session_id: SessionId | None = None
     owner: OwnerId | None = None
+
+
+EVERY_TASK: Final = TaskFilter()
+
+
+MAX_COUNTED: Final = 100_000
+"""So many tasks that run, or owe their log its ending, are counted at most: the oldest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How far the service is behind with its work, at one moment."""
+
+    queued: int
+    oldest_queued_seconds: float | None
+    """How long the oldest of them has waited; None where none does."""
+    running: int
+    lapsed: int
+    """Of those that run, or have ended and owe their log its ending: how many have a lease that is over."""
+    unarchived: int
+    """Closed logs that are not in the archive."""
+    unremoved: int
+    """Deleted sessions whose data is still there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from service.model.session import (
     SessionEntry,
     SessionSettings,
 )
-from service.model.task import Claim, End, Ended, Held, Ownership, Rung, Task, TaskFilter
+from service.model.task import Backlog, Claim, End, Ended, Held, Ownership, Rung, Task, TaskFilter
 
 
 class TaskStore(Protocol):
@@ -48,6 +48,13 @@ class TaskStore(Protocol):
 
     async def ownership(self, task_id: TaskId) -> Ownership | None:
         """Whose the task is; None where there is no such task."""
+
+
+class Backlogs(Protocol):
+    """How far the service is behind."""
+
+    async def backlog(self) -> Backlog:
+        """What is still to be done, counted at one moment; nothing is changed."""
 
 
 class SessionStore(Protocol):

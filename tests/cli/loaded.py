@@ -3,11 +3,14 @@
     python -m tests.cli.loaded SOCKET
 
 Loading takes most of the time of a run that is refused. A connection sends one line of JSON, `{"folder", "environment",
-"arguments"}`, and gets one, `{"code", "out", "err"}`. It says `listening` when it does, and ends with its input.
+"arguments", "terminal", "interrupt_at"}`, and gets one, `{"code", "out", "err"}`. With `terminal` the command has a
+pseudo-terminal for its streams, whose text is `out`; it is sent a Ctrl-C when it has shown `interrupt_at`. It says
+`listening` when it does, and ends with its input.
 """
 
 import json
 import os
+import pty
 import select
 import signal
 import socket
@@ -43,14 +46,30 @@ def asked_over(connection: socket.socket) -> dict[str, Any]:
         lines = stack.enter_context(connection.makefile("rw"))
         asked: dict[str, Any] = json.loads(lines.readline())
         streams = [stack.enter_context(tempfile.TemporaryFile()) for _ in ("out", "err")]
-        process = os.fork()
+        process, terminal = pty.fork() if asked["terminal"] else (os.fork(), None)
         if process == 0:
-            take(streams)
+            if terminal is None:
+                take(streams)
             return asked
+        if terminal is not None:
+            streams[0].write(shown_on(terminal, process, asked["interrupt_at"]))
         code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         json.dump({"code": code, "out": text_of(streams[0]), "err": text_of(streams[1])}, lines)
     connection.close()
     os._exit(0)
+
+
+def shown_on(terminal: int, process: int, interrupt_at: str | None) -> bytes:
+    """All that comes to the terminal until nobody has its other side any more."""
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:
+            return shown
+        if interrupt_at is not None and interrupt_at.encode() in shown:
+            os.kill(process, signal.SIGINT)
+            interrupt_at = None
 
 
 def take(streams: list[IO[bytes]]) -> None:

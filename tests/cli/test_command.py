@@ -169,9 +169,8 @@ async def test_a_database_that_does_not_answer_is_one_line(
     playhead: Command, tmp_path: Path, stores: StoreUrls
 ) -> None:
     url = f"postgresql://u:{SECRET}@127.0.0.1:{closed_port()}/d"
-    assert_one_line(
-        await playhead(tmp_path, "serve", settings={"REDIS_URL": stores.redis, "POSTGRES_URL": url}), "POSTGRES_URL", 5
-    )
+    settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": url}
+    assert_one_line(await playhead(tmp_path, "serve", settings=settings), "POSTGRES_URL", 5)
 
 
 async def test_a_database_that_there_is_not_is_one_line(

@@ -4,74 +4,30 @@ import asyncio
 import json
 import os
 import pty
-import signal
 import sys
 import tracemalloc
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
 import aiohttp
 import pytest
-import pytest_asyncio
 
 from service.cli import demo, replay
 from service.cli.exits import NOT_PROVEN, ProofFailed, code_of
 from service.cli.shown import Form
 from service.client import Event, Gap, NoSuchThing, Patience, Playhead
-from service.model.encoding import frames
 from service.model.ids import MessageId, SessionId, TaskId
 from service.model.position import Position
 from service.model.session import Posted
-from service.wiring import StoreUrls
 from tests.acceptance.proxy import cutting_proxy
-from tests.cli.conftest import PLAIN, Command, environment_of
+from tests.cli.conftest import COLOURS, NO_TASK, PLAIN, STEERING, Command, Logs, environment_of, said_to
 from tests.client.misbehaving import FINISH, misbehaving, said, status
-from tests.processes import serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HASTY = Patience(first_pause_seconds=0.05, longest_pause_seconds=0.05)
-NO_TASK = "01a200c7-2bc0-740f-b3ec-bbe6f3b979e2"
-STEERING = "\x1b[31mred\x1b]0;title\x07 \x9b31m\x7f \r back"
-
-
-@dataclass(frozen=True)
-class Logs:
-    """A service, and tasks of it."""
-
-    url: str
-    stores: dict[str, str]
-    counted: TaskId
-    events: list[Event]
-    """Of `counted`."""
-    failed: TaskId
-    steering: TaskId
-
-    @property
-    def frames(self) -> bytes:
-        return frames([(str(event.position).encode(), event.data) for event in self.events])
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def logs(stores: StoreUrls, dsn: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Logs]:
-    settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": dsn}
-    async with (
-        serve(tmp_path_factory.mktemp("service") / "log", settings) as service,
-        Playhead(service.url) as playhead,
-    ):
-        counted = await said_to(playhead, "/reason Well\n/count 12 rate=40")
-        failed = await said_to(playhead, "/fail validation_error")
-        steering = await said_to(playhead, f"/say {STEERING}")
-        events = [event async for event in playhead.follow(counted)]
-        for task_id in (failed, steering):
-            assert [event async for event in playhead.follow(task_id)]
-        yield Logs(service.url, settings, counted, events, failed, steering)
-
-
-async def said_to(playhead: Command, text: str) -> TaskId:
-    return (await playhead.post(await playhead.create_session(), text)).task_id
 
 
 # --- the client -------------------------------------------------------------------------------------------------------
@@ -122,7 +78,7 @@ def lines_of(events: list[Event]) -> list[dict[str, Any]]:
 async def test_a_log_is_printed_in_each_form_whatever_door_it_comes_through(
     playhead: Command, tmp_path: Path, logs: Logs, door: str
 ) -> None:
-    where, settings = (["--stores"], logs.stores) if door == "stores" else ([], {"URL": logs.url})
+    where, settings = logs.at(door)
     middle, behind = str(logs.events[7].position), logs.events[8:]
     kinds = [("tail",), ("replay", "--speed", "max")]
     text, again, events, as_json, rest = await asyncio.gather(
@@ -216,75 +172,25 @@ async def test_a_refusal_is_a_line_that_cannot_steer_a_terminal(playhead: Comman
 # --- terminals and pipes ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What came to a terminal, and how it ended."""
-
-    code: int
-    text: str
-
-
-async def on_a_terminal(
-    *arguments: str, settings: dict[str, str], environment: dict[str, str] = PLAIN, interrupt_at: str | None = None
-) -> Shown:
-    """Run the command on a pseudo-terminal; it is sent a Ctrl-C once it has shown `interrupt_at`."""
-    ours, its = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "service", *arguments),
-        stdin=its,
-        stdout=its,
-        stderr=its,
-        env=environment_of(settings) | environment,
-    )
-    os.close(its)
-    shown = bytearray()
-
-    def read() -> None:
-        try:
-            shown.extend(os.read(ours, 65536))
-        except OSError:  # nobody has the other side any more
-            loop.remove_reader(ours)
-            return
-        if interrupt_at is not None and interrupt_at.encode() in shown:
-            process.send_signal(signal.SIGINT)
-
-    loop = asyncio.get_running_loop()
-    loop.add_reader(ours, read)
-    async with asyncio.timeout(30):
-        code = await process.wait()
-    loop.remove_reader(ours)
-    os.set_blocking(ours, False)
-    try:
-        while more := os.read(ours, 65536):
-            shown.extend(more)
-    except OSError:
-        pass
-    os.close(ours)
-    return Shown(code, shown.decode())
-
-
-COLOURS = {"TERM": "xterm-256color", "NO_COLOR": "", "COLUMNS": "20"}
-
-
-async def test_what_a_model_says_cannot_steer_a_terminal(logs: Logs) -> None:
+async def test_what_a_model_says_cannot_steer_a_terminal(playhead: Command, tmp_path: Path, logs: Logs) -> None:
     settings = {"URL": logs.url}
-    tail = ("tail", logs.steering, "--as")
+    tail, demo = ("tail", logs.steering, "--as"), ("demo", "--text", "/say Here\n/wait 60")
     coloured, as_json, interrupted = await asyncio.gather(
-        on_a_terminal(*tail, "text", settings=settings, environment=COLOURS),
-        on_a_terminal(*tail, "json", settings=settings),
-        on_a_terminal("demo", "--text", "/say Here\n/wait 60", settings=settings, interrupt_at="\r\nHere"),
+        playhead(tmp_path, *tail, "text", settings=settings, terminal=COLOURS),
+        playhead(tmp_path, *tail, "json", settings=settings, terminal=PLAIN),
+        playhead(tmp_path, *demo, settings=settings, terminal=PLAIN, interrupt_at="\r\nHere"),
     )
-    async with Playhead(logs.url) as playhead:  # else the service waits for it when it stops
-        await playhead.cancel(TaskId(interrupted.text.partition(" Task ")[2].partition(" ")[0]))
+    async with Playhead(logs.url) as service:  # else the service waits for it when it stops
+        await service.cancel(TaskId(interrupted.out.partition(" Task ")[2].partition(" ")[0]))
     assert (coloured.code, as_json.code, interrupted.code) == (0, 0, 130)
     pictured = "␛[31mred␛]0;title␇ �31m␡ ␍ back"
-    assert f"\r\n{pictured}\r\n" in coloured.text
-    assert not {"\x1b", "\x9b", "\x07", "\x7f"} & set(as_json.text)
-    assert "\x1b[2m[succeeded" in coloured.text
+    assert f"\n{pictured}\n" in coloured.out
+    assert not {"\x1b", "\x9b", "\x07", "\x7f"} & set(as_json.out)
+    assert "\x1b[2m[succeeded" in coloured.out
     for its_own in ("\x1b[31m", "\x1b]0", "\x9b", "\x07", "\x7f"):
-        assert its_own not in coloured.text
-    assert "Traceback" not in interrupted.text
-    assert "Error" not in interrupted.text
+        assert its_own not in coloured.out
+    assert "Traceback" not in interrupted.out
+    assert "Error" not in interrupted.out
 
 
 async def test_a_pipe_that_is_closed_and_a_full_disk_end_it_without_a_traceback(logs: Logs) -> None:
@@ -383,13 +289,13 @@ async def test_a_demo_that_is_shown_another_log_says_so(
 
 
 class Long(Scripted):
-    """A log of 20,000 events that nobody holds."""
+    """A log of 50,000 events that nobody holds."""
 
     async def follow(self, task_id: TaskId, after: Position) -> AsyncGenerator[Event]:
         words = event(1)
-        for n in range(1, 20_000):
+        for n in range(1, 50_000):
             yield Event(Position(1000, n), words.chunk, words.data)
-        yield event(20_000, FINISH)
+        yield event(50_000, FINISH)
 
 
 async def test_a_long_replay_into_a_file_has_a_bar_on_the_terminal(

@@ -1,41 +1,20 @@
-"""`playhead verify` and `playhead export`, over real stores and over files: what they print, and their exit codes."""
+"""`playhead verify` and `playhead export`, through either door and of files: what they print, and their exit codes."""
 
 import asyncio
 import json
 import socket
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from service.model.caller import EVERYONES
-from service.model.events import TextPart
 from service.model.export import prove_export
-from service.model.ids import TaskId
-from service.model.session import NewMessage
-from service.registry.archive import Archivist
-from service.wiring import StoreUrls, open_house, open_worker
-from tests.cli.conftest import Command, Ran
-from tests.http.conftest import settings_for
+from service.wiring import StoreUrls
+from tests.acceptance.proxy import cutting_proxy
+from tests.cli.conftest import NO_TASK as NOBODYS
+from tests.cli.conftest import Command, Logs, Ran
 
-NOBODYS = "01890000-0000-7000-8000-000000000000"
-SECRET = "Between us"
-
-
-async def a_turn(settings: Mapping[str, str]) -> TaskId:
-    """An archived turn that said the secret."""
-    made = settings_for(settings["REDIS_URL"], settings["POSTGRES_URL"])
-    stop = asyncio.Event()
-    async with open_house(made) as house, open_worker(house, made) as worker, asyncio.TaskGroup() as tasks:
-        tasks.create_task(worker.run(stop))
-        session = await house.sessions.create(None)
-        task_id = (await house.messages.post(EVERYONES, session.id, NewMessage((TextPart(f"/say {SECRET}"),)))).task_id
-        async with asyncio.timeout(10):
-            while not ((facts := await house.directory.facts(task_id)) and facts.log_closed):
-                pass  # each look is a round trip
-        await Archivist(house.logs, house.hot, house.archive, hot_ttl_seconds=3600).archive_some()
-        stop.set()
-    return task_id
+SECRET = "Well"
+"""What one of the tasks said."""
 
 
 def assert_told(ran: Ran, code: int, *lines: str) -> None:
@@ -46,21 +25,23 @@ def assert_told(ran: Ran, code: int, *lines: str) -> None:
         assert any(each.startswith(line) for each in printed), (line, printed)
 
 
+@pytest.mark.parametrize("door", ["url", "stores"])
 async def test_a_log_is_proven_exported_and_proven_again(
-    playhead: Command, tmp_path: Path, stores: StoreUrls, postgres_url: str
+    playhead: Command, tmp_path: Path, logs: Logs, door: str
 ) -> None:
-    settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
-    task_id = await a_turn(settings)
+    """An archived one, through either door; as a file it is proven by nobody but itself."""
+    where, settings = logs.at(door)
+    verify, export = ("verify", logs.counted, *where), ("export", logs.counted, *where)
     told, as_json, none, to_stdout, exported, redacted = await asyncio.gather(
-        playhead(tmp_path, "verify", task_id, settings=settings),
-        playhead(tmp_path, "verify", task_id, "--json", settings=settings),
-        playhead(tmp_path, "verify", NOBODYS, settings=settings),
-        playhead(tmp_path, "export", task_id, settings=settings),
-        playhead(tmp_path, "export", task_id, "-o", "log.jsonl", settings=settings),
-        playhead(tmp_path, "export", task_id, "--redact", "--output", "redacted.jsonl", settings=settings),
+        playhead(tmp_path, *verify, settings=settings),
+        playhead(tmp_path, *verify, "--json", settings=settings),
+        playhead(tmp_path, "verify", NOBODYS, *where, settings=settings),
+        playhead(tmp_path, *export, settings=settings),
+        playhead(tmp_path, *export, "-o", "log.jsonl", settings=settings),
+        playhead(tmp_path, *export, "--redact", "--output", "redacted.jsonl", settings=settings),
     )
     assert_told(
-        told, 0, f"task      {task_id}", "log       closed, ", "read      in the archive and in Redis", "proven"
+        told, 0, f"task      {logs.counted}", "log       closed, ", "read      in the archive and in Redis", "proven"
     )
     verdict = json.loads(as_json.out)
     assert (as_json.code, verdict["proven"], verdict["read_from"]) == (0, True, "both")
@@ -73,15 +54,55 @@ async def test_a_log_is_proven_exported_and_proven_again(
     assert SECRET in to_stdout.out
     assert SECRET not in (tmp_path / "redacted.jsonl").read_text()
     assert prove_export(to_stdout.out.encode().splitlines(keepends=True)).sha256.hex() == verdict["sha256"]
+    assert {file.name for file in tmp_path.iterdir()} == {"log.jsonl", "redacted.jsonl"}
     (tmp_path / "cut.jsonl").write_text(to_stdout.out[: to_stdout.out.rindex('{"events"')])
-    (tmp_path / "changed.jsonl").write_text(to_stdout.out.replace(SECRET, "BETWEEN US"))
+    (tmp_path / "changed.jsonl").write_text(to_stdout.out.replace(SECRET, SECRET.upper()))
     whole, blank, cut, changed = await asyncio.gather(
         *(playhead(tmp_path, "verify", "--file", f"{name}.jsonl") for name in ("log", "redacted", "cut", "changed"))
     )
-    assert_told(whole, 0, f"task      {task_id}", "read      in the file", f"sha256    {verdict['sha256']}", "proven")
+    assert_told(
+        whole, 0, f"task      {logs.counted}", "read      in the file", f"sha256    {verdict['sha256']}", "proven"
+    )
     assert_told(blank, 0, "read      in the file, redacted", "proven")
     assert_told(cut, 4, "finding   incomplete_export at ", "not proven: 1 found")
     assert_told(changed, 4, "finding   wrong_sha256 at ", "not proven: ")
+
+
+@pytest.mark.parametrize("door", ["url", "stores"])
+async def test_a_log_that_is_still_written_is_proven_so_far_and_not_exported(
+    playhead: Command, tmp_path: Path, logs: Logs, door: str
+) -> None:
+    where, settings = logs.at(door)
+    (tmp_path / "kept").write_text("what was there")
+    exported, proven = await asyncio.gather(
+        playhead(tmp_path, "export", logs.running, "-o", "kept", *where, settings=settings),
+        playhead(tmp_path, "verify", logs.running, *where, settings=settings),
+    )
+    assert_told(exported, 2, "playhead: The log is still written.")
+    assert_told(proven, 0, "log       open, ", "read      in Redis", "proven as far as it is written")
+    assert (tmp_path / "kept").read_text() == "what was there"
+    assert [file.name for file in tmp_path.iterdir()] == ["kept"]
+
+
+async def test_an_export_that_is_cut_leaves_the_file_as_it_was(playhead: Command, tmp_path: Path, logs: Logs) -> None:
+    """And what takes its place takes it where a link leads, with the rights that were there."""
+    (tmp_path / "kept").write_text("what was there")
+    (tmp_path / "kept").chmod(0o640)
+    (tmp_path / "link").symlink_to("kept")
+    export = ("export", logs.counted, "-o", "link")
+    async with cutting_proxy(logs.url, [900]) as proxy:
+        cut = await playhead(tmp_path, *export, settings={"URL": proxy.url})
+    assert_told(cut, 5, "playhead: The connection broke in the midst of the export.")
+    assert (tmp_path / "kept").read_text() == "what was there"
+    assert {file.name for file in tmp_path.iterdir()} == {"kept", "link"}
+    whole, nowhere = await asyncio.gather(
+        playhead(tmp_path, *export, settings={"URL": logs.url}),
+        playhead(tmp_path, "export", logs.counted, "-o", "no/such", settings={"URL": logs.url}),
+    )
+    assert (whole.code, whole.err, (tmp_path / "link").is_symlink()) == (0, "", True)
+    assert (tmp_path / "kept").read_text().count("\n") == len(logs.events) + 2
+    assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o640
+    assert_told(nowhere, 2, "playhead: no/such: cannot be written: No such file or directory")
 
 
 def closed_port() -> int:
@@ -100,12 +121,14 @@ async def test_what_cannot_be_done_is_one_line_and_an_exit_code(
     no_redis, no_postgres = both | {"REDIS_URL": f"redis://{away}/0"}, both | {"POSTGRES_URL": f"postgresql://{away}/d"}
     runs = {
         (3, "playhead: There is no such thing here."): playhead(tmp_path, command, "nonsense", settings=both),
-        (2, "playhead: PLAYHEAD_REDIS_URL and PLAYHEAD_POSTGRES_URL: needed"): playhead(tmp_path, command, NOBODYS),
+        (2, "playhead: PLAYHEAD_REDIS_URL and PLAYHEAD_POSTGRES_URL: needed"): playhead(
+            tmp_path, command, NOBODYS, "--stores"
+        ),
         (5, "playhead: PLAYHEAD_REDIS_URL: the Redis cannot be reached"): playhead(
-            tmp_path, command, NOBODYS, settings=no_redis
+            tmp_path, command, NOBODYS, "--stores", settings=no_redis
         ),
         (5, "playhead: PLAYHEAD_POSTGRES_URL: the database cannot be reached"): playhead(
-            tmp_path, command, NOBODYS, settings=no_postgres
+            tmp_path, command, NOBODYS, "--stores", settings=no_postgres
         ),
     }
     for (code, line), ran in zip(runs, await asyncio.gather(*runs.values()), strict=True):
@@ -123,20 +146,3 @@ async def test_a_task_or_a_file_is_asked_for(playhead: Command, tmp_path: Path) 
     assert_told(
         await playhead(tmp_path, "verify", "--file", "empty"), 4, "finding   incomplete_export at the beginning"
     )
-
-
-async def test_a_log_that_is_still_written_is_not_exported_and_touches_no_file(
-    playhead: Command, tmp_path: Path, stores: StoreUrls, postgres_url: str
-) -> None:
-    settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
-    async with open_house(settings_for(stores.redis, postgres_url)) as house:
-        session = await house.sessions.create(None)
-        task_id = (await house.messages.post(EVERYONES, session.id, NewMessage((TextPart("Hi"),)))).task_id
-    (tmp_path / "kept").write_text("what was there")
-    exported, proven = await asyncio.gather(
-        playhead(tmp_path, "export", task_id, "-o", "kept", settings=settings),
-        playhead(tmp_path, "verify", task_id, settings=settings),
-    )
-    assert_told(exported, 2, "playhead: The log is still written.")
-    assert (tmp_path / "kept").read_text() == "what was there"
-    assert_told(proven, 0, "log       open, 0 events", "proven as far as it is written")

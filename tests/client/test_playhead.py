@@ -10,6 +10,7 @@ from aiohttp import web
 
 from service.client import (
     Forbidden,
+    Incomplete,
     NoSuchThing,
     NotUnderstood,
     Patience,
@@ -19,9 +20,11 @@ from service.client import (
     Unreachable,
 )
 from service.model.errors import InvalidInput
-from service.model.ids import SessionId, TaskId
+from service.model.export import ExportLines
+from service.model.ids import OwnerId, SessionId, TaskId
 from service.model.session import Posted
-from tests.client.misbehaving import Answer, misbehaving, status
+from service.model.task import TaskFilter
+from tests.client.misbehaving import Answer, misbehaving, status, stream
 
 SECRET = "hunter2.abc-_~+/="
 TASK = TaskId("t")
@@ -73,6 +76,9 @@ CALLS: dict[str, Callable[[Playhead], Awaitable[object]]] = {
     "task": lambda playhead: playhead.task(TASK),
     "cancel": lambda playhead: playhead.cancel(TASK),
     "follow": lambda playhead: anext(playhead.follow(TASK)),
+    "tasks": lambda playhead: anext(playhead.tasks()),
+    "verify": lambda playhead: playhead.verify(TASK),
+    "session": lambda playhead: playhead.session(SessionId("s")),
 }
 ERRORS: list[tuple[Answer, type[Exception]]] = [
     (status(401), Unauthenticated),
@@ -103,6 +109,96 @@ async def test_what_goes_wrong_is_one_of_our_errors_and_shows_no_token(
         with pytest.raises(Unreachable) as gone:
             await call(playhead)
     assert SECRET not in "".join(traceback.format_exception(gone.value)) + caplog.text
+
+
+async def test_a_list_is_read_page_by_page_as_far_as_was_asked_for() -> None:
+    pages = [
+        answered({"tasks": [{"n": n} for n in range(first, first - 100, -1)], "earlier": f"/tasks?before={first - 99}"})
+        for first in (300, 200)
+    ]
+    last = answered({"tasks": [{"n": 100}], "earlier": None})
+    wanted = TaskFilter(status="failed", owner=OwnerId("a b&c"))
+    async with misbehaving(*pages, last) as service, Playhead(service.url) as playhead:
+        assert [task["n"] async for task in playhead.tasks(wanted)] == list(range(300, 99, -1))
+        asked = [dict(request.query) for request in service.asked]
+    only = {"status": "failed", "owner": "a b&c", "limit": "100"}
+    assert asked == [only, only | {"before": "201"}, only | {"before": "101"}]
+    async with misbehaving(*pages, last) as service, Playhead(service.url) as playhead:
+        assert len([task async for task in playhead.tasks(limit=200)]) == 200
+        assert [request.query["limit"] for request in service.asked] == ["100", "100"]
+
+
+@pytest.mark.parametrize("earlier", ["", "/tasks", "/tasks?before=x", "/tasks?before=7", "/tasks?before=8", 5, {}])
+async def test_a_page_that_leads_nowhere_is_told(earlier: object) -> None:
+    """Else a service could have a client ask for ever."""
+    first, again = ({"sessions": [{}], "earlier": place} for place in ("/sessions?before=7", earlier))
+    async with misbehaving(answered(first), answered(again)) as service, Playhead(service.url) as playhead:
+        with pytest.raises(NotUnderstood):
+            assert [entry async for entry in playhead.sessions()]
+
+
+def exported(*events: bytes) -> list[bytes]:
+    lines = ExportLines(NAMED, None, redact=False)
+    return [lines.manifest(), *(lines.event((b"1-%d" % n, data)) for n, data in enumerate(events, 1)), lines.end()]
+
+
+NAMED = TaskId("01a200c7-2bc0-740f-b3ec-bbe6f3b979e2")
+WHOLE = exported(b'{"a":1}', b'{"b":2}', b'{"c":3}')
+NOT_WHOLE: dict[str, list[bytes]] = {
+    "nothing": [],
+    "no last line": WHOLE[:-1],
+    "half of the last line": [*WHOLE[:-1], WHOLE[-1][:40]],
+    "no end of the last line": [*WHOLE[:-1], WHOLE[-1][:-1]],
+    "no manifest": WHOLE[1:],
+    "another task's": [WHOLE[0].replace(b"01a2", b"01a3"), *WHOLE[1:]],
+    "an event is missing": [*WHOLE[:2], *WHOLE[3:]],
+    "an event came twice": [*WHOLE[:2], *WHOLE[1:]],
+    "a byte is another": [*WHOLE[:2], WHOLE[2].replace(b"2}", b"3}"), *WHOLE[3:]],
+    "something follows": [*WHOLE, WHOLE[1]],
+    "two files": [*WHOLE, *WHOLE],
+}
+
+
+async def test_an_export_is_given_out_as_it_comes() -> None:
+    text = b"".join(WHOLE)
+    pieces = [text[at : at + 7] for at in range(0, len(text), 7)]
+    async with misbehaving(stream(*pieces)) as service, Playhead(service.url) as playhead:
+        assert [line async for line in playhead.export(NAMED, redact=True)] == WHOLE
+        assert dict(service.asked[0].query) == {"redact": "1"}
+
+
+@pytest.mark.parametrize("lines", NOT_WHOLE.values(), ids=NOT_WHOLE)
+async def test_an_export_that_is_not_whole_is_none(lines: list[bytes]) -> None:
+    async with misbehaving(stream(b"".join(lines))) as service, Playhead(service.url) as playhead:
+        with pytest.raises(Incomplete):
+            assert [line async for line in playhead.export(NAMED)]
+
+
+@pytest.mark.parametrize("then", ["cut", "silent"])
+async def test_an_export_that_breaks_off_is_told(then: str) -> None:
+    hasty = Patience(silence_seconds=0.1)
+    for lines in (WHOLE[:2], WHOLE):
+        answer = stream(*lines, then=then)
+        async with misbehaving(answer) as service, Playhead(service.url, patience=hasty) as playhead:
+            with pytest.raises(Unreachable):
+                assert [line async for line in playhead.export(NAMED)]
+
+
+async def test_an_export_has_no_endless_line() -> None:
+    async with misbehaving(stream(WHOLE[0], *[b"x" * 65536] * 5)) as service, Playhead(service.url) as playhead:
+        with pytest.raises(NotUnderstood):
+            assert [line async for line in playhead.export(NAMED)]
+
+
+async def test_a_service_that_is_not_ready_says_so_and_deleting_answers_nothing() -> None:
+    async with misbehaving(answered({"status": "stopping"}, 503), status(204)) as service:
+        async with Playhead(service.url) as playhead:
+            assert await playhead.ready() == {"status": "stopping"}
+            await playhead.delete_session(SessionId("s"))
+        assert [(request.method, request.path) for request in service.asked] == [
+            ("GET", "/readyz"),
+            ("DELETE", "/sessions/s"),
+        ]
 
 
 @pytest.mark.parametrize("answer", [{}, {"id": 1}, {"id": None}])

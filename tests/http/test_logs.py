@@ -271,6 +271,17 @@ async def test_who_has_an_archived_log_is_told_that_it_is_the_same(doors: Doors,
         assert (await get(doors, path, **{"If-None-Match": given})).status == 200
 
 
+async def test_a_redacted_export_is_another_file_and_is_not_kept(doors: Doors, logs: Logs) -> None:
+    path = f"{logs.archived}/export"
+    plain = await get(doors, path)
+    answer = await get(doors, f"{path}?redact=1", **{"If-None-Match": plain.headers["etag"]})
+    assert (answer.status, answer.headers["cache-control"], "etag" in answer.headers) == (200, NO_STORE, False)
+    verdict = prove_export(dechunked(answer).encode().splitlines(keepends=True))
+    assert (verdict.is_proven, verdict.redacted) == (True, True)
+    assert verdict.sha256.hex() not in dechunked(plain)
+    assert (await get(doors, f"{path}?redact=yes")).json["error_type"] == "validation_error"
+
+
 async def test_a_log_that_is_written_is_not_exported(doors: Doors) -> None:
     answer = await get(doors, f"{await posted(doors, '/say Not yet')}/export")
     assert (answer.status, answer.json["error_type"]) == (409, "log_open")

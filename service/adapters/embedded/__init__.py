@@ -6,6 +6,6 @@ answering, `kept` runs one program under `keeper`, the script that stops it when
 read what the system and the servers say.
 """
 
-from service.adapters.embedded.stores import StoreUrls, embedded_stores
+from service.adapters.embedded.stores import StoreUrls, embedded_stores, running_stores
 
-__all__ = ["StoreUrls", "embedded_stores"]
+__all__ = ["StoreUrls", "embedded_stores", "running_stores"]

@@ -40,10 +40,15 @@ def open_folders(data_dir: Path) -> Folders:
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        data = data_dir.resolve(strict=True)
+        return name_folders(data_dir)
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "a loop of links"
         raise ConfigurationError(f"PLAYHEAD_DATA_DIR: {data_dir} cannot be used as a folder: {reason}") from error
+
+
+def name_folders(data_dir: Path) -> Folders:
+    """The folders of a data folder that is there. Raises OSError, RuntimeError where it is not; ConfigurationError."""
+    data = data_dir.resolve(strict=True)
     if (length := len(os.fsencode(data))) > DATA_PATH_BYTES:
         raise ConfigurationError(
             f"PLAYHEAD_DATA_DIR: its path has {length} bytes, and {DATA_PATH_BYTES} is the limit: name a shorter one"

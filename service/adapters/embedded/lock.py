@@ -78,14 +78,28 @@ def _take(descriptor: int) -> bool:
 
 
 def _refuse_living_owner(descriptor: int, data: Path) -> None:
-    number, _, command = os.pread(descriptor, RECORD_BYTES, 0).decode(errors="replace").partition("\n")
+    if (owner := _living_owner(os.pread(descriptor, RECORD_BYTES, 0))) is not None:
+        pid, command = owner
+        raise ConfigurationError(
+            f"PLAYHEAD_DATA_DIR: {data} is in use by pid {pid} ({command[:SHOWN_CHARACTERS]}): stop it, or give "
+            "this one a folder of its own"
+        )
+
+
+def is_held(data: Path) -> bool:
+    """Whether a process that lives holds the data folder. Raises OSError where nobody can tell."""
+    with (data / LOCK_FILE).open("rb") as file:
+        return _living_owner(file.read(RECORD_BYTES)) is not None
+
+
+def _living_owner(record: bytes) -> tuple[int, str] | None:
+    """The pid and the command line of who wrote this into the lock, if that lives."""
+    number, _, command = record.decode(errors="replace").partition("\n")
     command = command.strip()
     # The command must be the recorded one: a recycled pid is not the owner.
     if number.isdigit() and command and command_of(int(number)) == command:
-        raise ConfigurationError(
-            f"PLAYHEAD_DATA_DIR: {data} is in use by pid {number} ({command[:SHOWN_CHARACTERS]}): stop it, or give "
-            "this one a folder of its own"
-        )
+        return int(number), command
+    return None
 
 
 def _stop_left_overs(data: Path, mark: str, asked: set[tuple[int, signal.Signals]], *, kill: bool) -> None:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.adapters.embedded.binaries import find_postgres, find_valkey
-from service.adapters.embedded.folders import Folders, open_folders, private_sockets
+from service.adapters.embedded.folders import Folders, name_folders, open_folders, private_sockets
 from service.adapters.embedded.kept import Ground
-from service.adapters.embedded.lock import held_lock
+from service.adapters.embedded.lock import held_lock, is_held
 from service.adapters.embedded.postgres import postgres_server, postgres_url
 from service.adapters.embedded.privileges import Privileges, detect_privileges
 from service.adapters.embedded.supervised import SupervisedServer
 from service.adapters.embedded.valkey import valkey_server, valkey_url
+from service.model.errors import ConfigurationError
 
 Detect = Callable[[Sequence[Path]], Awaitable[Privileges]]
 
@@ -56,6 +57,23 @@ async def embedded_stores(
                 for server in servers:  # first all, without waiting: a cancellation below then stops none of it
                     server.ask_to_stop()
                 await _all([server.stop() for server in servers])
+
+
+def running_stores(data_dir: Path) -> StoreUrls:
+    """Where the servers answer that another process of this user runs on `data_dir`; None for what cannot be known.
+
+    Nothing is started, and no folder is made.
+    """
+    try:
+        folders = name_folders(data_dir)
+        if not is_held(folders.data):
+            return StoreUrls(None, None)
+        return StoreUrls(
+            valkey_url(folders) if folders.valkey_socket.exists() else None,
+            postgres_url(folders) if folders.postgres_socket.exists() else None,
+        )
+    except (OSError, RuntimeError, ConfigurationError):
+        return StoreUrls(None, None)
 
 
 async def _start_valkey(servers: list[SupervisedServer], folders: Folders, ground: Ground) -> None:

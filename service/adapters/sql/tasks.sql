@@ -106,6 +106,25 @@ SELECT s.owner FROM tasks t JOIN sessions s ON s.id = t.session_id WHERE t.id = 
 -- What is known of a task's log.
 SELECT log_closed, log_archived FROM tasks WHERE id = $1;
 
+-- :backlog
+-- How far behind the service is, at one moment: each count is over an index of what is open. Of tasks that run or are
+-- to be closed the oldest $1 are looked at, as by :claim, so that no statistics make a walk over the whole table of it.
+WITH unclosed AS MATERIALIZED (
+    SELECT t.id, t.status
+    FROM tasks t
+    WHERE (t.status <> 'queued' OR t.cancel_requested_at IS NOT NULL) AND NOT t.log_closed
+    ORDER BY t.id
+    LIMIT $1
+)
+SELECT (SELECT count(*) FROM tasks WHERE status = 'queued') AS queued,
+       (SELECT extract(epoch FROM now() - min(created_at))::double precision FROM tasks WHERE status = 'queued')
+           AS oldest_queued_seconds,
+       (SELECT count(*) FROM unclosed WHERE status = 'running') AS running,
+       (SELECT count(*) FROM unclosed u WHERE u.status <> 'queued'
+            AND (SELECT l.lease_until FROM leases l WHERE l.task_id = u.id) < now()) AS lapsed,
+       (SELECT count(*) FROM tasks WHERE log_closed AND NOT log_archived) AS unarchived,
+       (SELECT count(*) FROM sessions WHERE deleted_at IS NOT NULL) AS unremoved;
+
 -- :claim
 -- Take what is due, in one statement, so that either all of it is taken or nothing. First tasks whose holder's lease has
 -- ended while their log is not closed, but for those in $3: running ones, ended ones whose log is owed its ending, and
