@@ -154,7 +154,7 @@ EXPORT_TASK: Final = Contract(
         Answer(200, "A manifest, the events, the counts and the SHA-256, a line each", answers.Line, JSONL, ("ETag",)),
         Answer(304, "The client has it already", headers=("ETag",)),
     ),
-    (_IF_NONE_MATCH,),
+    (_IF_NONE_MATCH, _choice("redact", "Blank what was said", "1")),
     raises=(LogStillOpen, LogGone),
 )
 MINT_TOKEN: Final = Contract(

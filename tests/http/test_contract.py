@@ -34,7 +34,7 @@ from service.wiring import open_worker
 from tests.http import memory
 from tests.http.memory import Doors, bearer, opened
 from tests.http.wire import Answer, Header, ask, send
-from tests.test_documents import readme
+from tests.test_documents import readme, sources
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -299,6 +299,16 @@ async def test_whatever_the_contract_refers_to_is_there(living: Living) -> None:
     assert {place for place in places if place.partition("/")[2] not in components[place.partition("/")[0]]} == set()
     unused = {f"schemas/{name}" for name in components["schemas"]} - places
     assert unused <= {"schemas/Frame"}
+
+
+async def test_every_parameter_that_is_read_is_in_the_contract(living: Living) -> None:
+    """By its name, at whatever route; that they do what it says is what is asked above."""
+    read = set(re.findall(r'(?:choice|number|text)\(request, "(\w+)"', sources("service/http")))
+    read |= set(re.findall(r'request\.(?:query|headers)\.getall\("([\w-]+)"', sources("service/http")))
+    operations = [each for methods in living.contract["paths"].values() for each in methods.values()]
+    told = {parameter.get("name") for each in operations for parameter in each["parameters"]}
+    assert len(read) > 10
+    assert read - told <= {"Authorization", "X-API-Key", "token", "Content-Encoding", "Origin"}
 
 
 async def test_the_contract_says_who_may_ask(living: Living) -> None:
