@@ -394,7 +394,7 @@ async def test_tools_and_their_results_go_out_in_the_wire_format(upstream: Upstr
         {"id": use.call_id, "type": "function", "function": {"name": use.name, "arguments": sent}}
         for use, sent in zip(uses, ('{"x": 1}', "{}"), strict=True)
     ]
-    refused = {"role": "tool", "tool_call_id": "b", "content": "[code:a] No."}
+    refused = {"role": "tool", "tool_call_id": "b", "content": "[code:invalid_arguments] No."}
     body = upstream.requests[0].body
     assert body["model"] == "other"
     assert body["tools"] == [
