@@ -109,9 +109,10 @@ class MemorySessions:
                 del self._database.tasks[task_id]
             del self._database.sessions[session_id]
 
-    async def forget_keys(self) -> None:
+    async def forget_keys(self, limit: int) -> bool:
         oldest = self._database.now() - timedelta(seconds=KEY_SECONDS)
         database = self._database
         database.keys = {name: key for name, key in database.keys.items() if key.created_at >= oldest}
         for row in database.sessions.values():
             row.keys = {name: key for name, key in row.keys.items() if key.created_at >= oldest}
+        return False

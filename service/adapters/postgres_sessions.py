@@ -101,8 +101,8 @@ class PostgresSessions:
         async with self._database.connection(seconds=REMOVAL_SECONDS) as connection:
             await connection.fetch(_SQL["remove"], session_id, timeout=REMOVAL_SECONDS)
 
-    async def forget_keys(self) -> None:
-        await self._database.fetch(_SQL["forget_keys"], timedelta(seconds=KEY_SECONDS))
+    async def forget_keys(self, limit: int) -> bool:
+        return len(await self._database.fetch(_SQL["forget_keys"], timedelta(seconds=KEY_SECONDS), limit)) == limit
 
 
 def _patch(settings: SessionSettings, cleared: frozenset[str] = frozenset()) -> str:

@@ -144,8 +144,8 @@ class Removals(Protocol):
     async def remove(self, session_id: SessionId) -> None:
         """Remove all that the database has of it, archived logs included. A repeat changes nothing."""
 
-    async def forget_keys(self) -> None:
-        """Remove the idempotency keys that are older than KEY_SECONDS."""
+    async def forget_keys(self, limit: int) -> bool:
+        """Remove idempotency keys that are older than KEY_SECONDS, about so many; whether there may be more."""
 
 
 class TaskQueue(Protocol):

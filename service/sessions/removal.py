@@ -11,6 +11,9 @@ log = structlog.get_logger()
 
 SESSIONS_AT_ONCE: Final = 20
 
+KEYS_AT_ONCE: Final = 5000
+"""A statement that removes more may not come to its end within its deadline, and then never would."""
+
 GRACE_SECONDS: Final = 30.0
 """A deleted session is kept for so long: readers of its last turn get to its end."""
 
@@ -37,6 +40,8 @@ class Remover:
         return len(due) == SESSIONS_AT_ONCE
 
     async def forget_keys(self) -> bool:
-        """Remove idempotency keys that are older than a day; there is never more to do. Raises StoreUnavailable."""
-        await self._removals.forget_keys()
-        return False
+        """Remove the next idempotency keys that are older than a day; answers whether there may be more.
+
+        Raises StoreUnavailable.
+        """
+        return await self._removals.forget_keys(KEYS_AT_ONCE)

@@ -269,5 +269,6 @@ async def test_old_keys_are_forgotten(kept: Kept, store: Store, database: Databa
     assert again[1] == first[1]
     assert again[0].message_id != first[0].message_id
     await database.fetch("UPDATE idempotency_keys SET created_at = now() - interval '25 hours' WHERE key = 'old'")
-    await store.forget_keys()
+    assert await store.forget_keys(1)  # there may be more
+    assert not await store.forget_keys(1)
     assert [row["key"] for row in await database.fetch("SELECT key FROM idempotency_keys")] == ["young"]

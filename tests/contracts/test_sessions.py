@@ -316,7 +316,7 @@ async def test_what_is_away_is_told_as_that(dsn: str) -> None:
         store.delete(EVERYONES, session.id),
         store.due(10, 0),
         store.remove(session.id),
-        store.forget_keys(),
+        store.forget_keys(100),
         messages.history(session.id),
         messages.post(EVERYONES, session.id, HI),
         messages.answer_again(EVERYONES, session.id, None),

@@ -74,5 +74,9 @@ LIMIT $1;
 SELECT playhead_remove($1);
 
 -- :forget_keys
--- Idempotency keys have their time.
-DELETE FROM idempotency_keys WHERE created_at < now() - $1::interval;
+-- Idempotency keys have their time; the oldest go first, at most $2 at once.
+DELETE FROM idempotency_keys
+WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM idempotency_keys WHERE created_at < now() - $1::interval ORDER BY created_at LIMIT $2
+))
+RETURNING true AS gone;
