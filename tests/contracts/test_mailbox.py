@@ -60,6 +60,18 @@ async def test_what_is_posted_while_a_turn_runs_waits_in_its_order(store: Store,
     assert await texts(store, session) == (["Hi"], ["0", "1", "2"])
 
 
+async def test_pitfall_44_what_waits_has_no_place_in_the_conversation_until_a_turn_takes_it(
+    store: Store, kept: Kept
+) -> None:
+    """It was posted before the answer, and stands behind it: nothing comes between a turn's messages."""
+    session, claim = await running(store, kept)
+    await store.post(EVERYONES, session.id, said("waits"))
+    assert [m.parts[-1]["text"] for m in (await store.history(session.id)).messages] == ["Hi"]
+    await kept.queue.end(claim, ended_with(claim, "There."))
+    said_then = [m.parts[-1]["text"] for m in (await store.history(session.id)).messages]
+    assert said_then == ["Hi", "There.", "waits"]
+
+
 @pytest.mark.parametrize("how", ["succeeded", "bounced"])
 async def test_a_turns_end_begins_the_next_one_with_the_oldest_message(store: Store, kept: Kept, how: str) -> None:
     session, claim = await running(store, kept)
