@@ -23,7 +23,7 @@ $(VENV)/.run: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
-	$(INSTALL) --editable '.[embedded,test,check]'
+	$(INSTALL) --editable '.[embedded,otel,test,check]'
 	@touch $@ $(VENV)/.run
 
 # The AI SDK's clients, and a Node for them; npm alone has to be there. Without them their tests are skipped.

@@ -68,6 +68,7 @@ CREATE TABLE tasks (
     log_closed  boolean     NOT NULL DEFAULT false,  -- the log has them
     log_archived boolean    NOT NULL DEFAULT false,  -- log_events has the log, whole
     cancel_requested_at timestamptz,   -- its owner wants it ended; a worker does that, also where it is queued
+    traceparent text,                  -- the span in which its message was accepted
     created_at  timestamptz NOT NULL DEFAULT now(),
     started_at  timestamptz,
     finished_at timestamptz,
@@ -109,10 +110,10 @@ CREATE TABLE messages (
     parts       json        NOT NULL,
     task_id     uuid        NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
-    set_aside   boolean     NOT NULL DEFAULT false,
+    set_aside_by uuid,                 -- the task that answers an earlier message again
     PRIMARY KEY (session_id, seq)
 );
-CREATE UNIQUE INDEX messages_named ON messages (session_id, id) WHERE NOT set_aside;
+CREATE UNIQUE INDEX messages_named ON messages (session_id, id) WHERE set_aside_by IS NULL;
 
 -- The mailboxes: messages that were accepted while a turn was queued or running, each until a turn takes it. As long as
 -- there is one, its session has a turn that is queued or running.
@@ -122,8 +123,29 @@ CREATE TABLE pending_messages (
     id          text        NOT NULL,
     parts       json        NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
+    traceparent text,                  -- the span in which it was accepted
     PRIMARY KEY (session_id, seq),
     UNIQUE (session_id, id)
+);
+
+-- The steps of turns that run, as far as they are done, and which messages were taken in behind each: where a log is lost,
+-- it is told again, and nothing is asked or done twice. They go with the end of the turn, whose answer has all of it.
+CREATE TABLE steps (
+    task_id     uuid        NOT NULL REFERENCES tasks ON DELETE CASCADE,
+    number      integer     NOT NULL CHECK (number > 0),
+    parts       json        NOT NULL,
+    call        json        NOT NULL,  -- how its model call ended
+    promoted    text[]      NOT NULL,
+    PRIMARY KEY (task_id, number)
+);
+
+-- Calls of tools that must not run twice, each noted before it begins, by the epoch of who begins it. They go with the end
+-- of the turn.
+CREATE TABLE tool_calls (
+    task_id     uuid        NOT NULL REFERENCES tasks ON DELETE CASCADE,
+    call_id     text        NOT NULL,
+    epoch       bigint      NOT NULL,
+    PRIMARY KEY (task_id, call_id)
 );
 
 -- What was answered to a request that named itself by a key, for a day: its repeat changes nothing and is answered alike.
@@ -165,20 +187,22 @@ CREATE FUNCTION playhead_open_turn(conversation text) RETURNS text LANGUAGE sql 
 $$;
 
 -- Queue the turn that answers a message of a conversation, which is locked and has no queued turn.
-CREATE FUNCTION playhead_queue_turn(conversation text, input text) RETURNS uuid LANGUAGE sql VOLATILE AS $$
+CREATE FUNCTION playhead_queue_turn(conversation text, input text, traced text) RETURNS uuid LANGUAGE sql VOLATILE AS $$
     WITH task AS (
-        INSERT INTO tasks (session_id, owner, kind, input_id)
-        SELECT id, owner, 'turn', input FROM sessions WHERE id = conversation
+        INSERT INTO tasks (session_id, owner, kind, input_id, traceparent)
+        SELECT id, owner, 'turn', input, traced FROM sessions WHERE id = conversation
         RETURNING id
     )
     INSERT INTO leases (task_id) SELECT id FROM task RETURNING task_id
 $$;
 
 -- Store a user's message, and queue the turn that answers it.
-CREATE FUNCTION playhead_begin_turn(conversation text, message text, said json, said_at timestamptz) RETURNS text
+CREATE FUNCTION playhead_begin_turn(
+    conversation text, message text, said json, said_at timestamptz, traced text
+) RETURNS text
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-    task uuid := playhead_queue_turn(conversation, message);
+    task uuid := playhead_queue_turn(conversation, message, traced);
 BEGIN
     INSERT INTO messages (session_id, id, role, parts, task_id, created_at)
     VALUES (conversation, message, 'user', said, task, said_at);
@@ -188,11 +212,11 @@ $$;
 
 -- Accept a message: begin a turn for it, or keep it in the mailbox while there is a turn. `outcome` is unknown (no such
 -- conversation), repeated (the same key with the same body: `known` is what was answered), mismatched (with another
--- body), taken (there is a message of this id), full (the mailbox is), accepted or pending.
+-- body), taken (there is a message of this id, or will be), full (the mailbox is), accepted or pending.
 CREATE FUNCTION playhead_post(
     conversation text, everyones boolean, whose text, said json, message text, mailbox bigint,
     key_owner text, key_route text, key_name text, key_hash bytea, key_seconds double precision,
-    OUT outcome text, OUT known json, OUT task text, OUT input text
+    traced text, OUT outcome text, OUT known json, OUT task text, OUT input text
 ) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     earlier record;
@@ -214,22 +238,24 @@ BEGIN
         END IF;
     END IF;
     input := coalesce(message, playhead_uuid7()::text);
-    PERFORM FROM messages m WHERE m.session_id = conversation AND m.id = input AND NOT m.set_aside
-    UNION ALL SELECT FROM pending_messages p WHERE p.session_id = conversation AND p.id = input;
+    task := playhead_open_turn(conversation);
+    PERFORM FROM messages m WHERE m.session_id = conversation AND m.id = input AND m.set_aside_by IS NULL
+    UNION ALL SELECT FROM pending_messages p WHERE p.session_id = conversation AND p.id = input
+    UNION ALL SELECT FROM tasks t  -- an answer that is being given has its id already
+    WHERE t.session_id = conversation AND t.status IN ('queued', 'running') AND t.answer_id = input;
     IF FOUND THEN
         outcome := 'taken';
         RETURN;
     END IF;
-    task := playhead_open_turn(conversation);
     IF task IS NULL THEN
         outcome := 'accepted';
-        task := playhead_begin_turn(conversation, input, said, now());
+        task := playhead_begin_turn(conversation, input, said, now(), traced);
     ELSIF (SELECT count(*) FROM pending_messages p WHERE p.session_id = conversation) >= mailbox THEN
         outcome := 'full';
         RETURN;
     ELSE
         outcome := 'pending';
-        INSERT INTO pending_messages (session_id, id, parts) VALUES (conversation, input, said);
+        INSERT INTO pending_messages (session_id, id, parts, traceparent) VALUES (conversation, input, said, traced);
     END IF;
     IF key_name IS NOT NULL THEN
         INSERT INTO idempotency_keys (owner, route, key, body_hash, answer, session_id, message_id)
@@ -268,14 +294,15 @@ BEGIN
 END
 $$;
 
--- Answer a message again, as it was or with other words ($4): what came after it is set aside, and where there are other
--- words so is the message itself. `outcome` is unknown, busy (a turn is queued or running), missing (there is no such
--- message of the user's) or accepted. Without an id the newest message of the user is meant.
+-- Answer a message again, as it was or with other words ($4): it and what came after it are set aside by the new task, and
+-- it is said once more. `outcome` is unknown, busy (a turn is queued or running), missing (there is no such message of the
+-- user's) or accepted. Without an id the newest message of the user is meant.
 CREATE FUNCTION playhead_answer_again(
-    conversation text, everyones boolean, whose text, said json, message text, OUT outcome text, OUT task text, OUT input text
+    conversation text, everyones boolean, whose text, said json, message text, traced text,
+    OUT outcome text, OUT task text, OUT input text
 ) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
-    place bigint;
+    asked messages;
 BEGIN
     IF NOT playhead_lock(conversation, everyones, whose) THEN
         outcome := 'unknown';
@@ -285,34 +312,35 @@ BEGIN
         outcome := 'busy';
         RETURN;
     END IF;
-    SELECT m.seq, m.id INTO place, input FROM messages m
-    WHERE m.session_id = conversation AND m.role = 'user' AND NOT m.set_aside AND (message IS NULL OR m.id = message)
+    SELECT m.* INTO asked FROM messages m
+    WHERE m.session_id = conversation AND m.role = 'user' AND m.set_aside_by IS NULL AND (message IS NULL OR m.id = message)
     ORDER BY m.seq DESC LIMIT 1;
     IF NOT FOUND THEN
         outcome := 'missing';
         RETURN;
     END IF;
     outcome := 'accepted';
-    UPDATE messages m SET set_aside = true
-    WHERE m.session_id = conversation AND NOT m.set_aside AND m.seq >= place + (said IS NULL)::int;
-    IF said IS NULL THEN
-        task := playhead_queue_turn(conversation, input)::text;
-        UPDATE messages m SET task_id = task::uuid WHERE m.session_id = conversation AND m.seq = place;
-    ELSE
-        task := playhead_begin_turn(conversation, input, said, now());
-    END IF;
+    input := asked.id;
+    task := playhead_queue_turn(conversation, input, traced)::text;
+    UPDATE messages m SET set_aside_by = task::uuid
+    WHERE m.session_id = conversation AND m.set_aside_by IS NULL AND m.seq >= asked.seq;
+    INSERT INTO messages (session_id, id, role, parts, task_id, created_at)
+    VALUES (conversation, input, 'user', coalesce(said, asked.parts), task::uuid,
+            CASE WHEN said IS NULL THEN asked.created_at ELSE now() END);
 END
 $$;
 
--- Between two steps of a turn, by its holder alone: what waits in the mailbox becomes a part of the conversation, in its
--- order, and attempts count again from 0. Answers what this turn has taken in so that its log (which has `told`) does not
--- have yet, as a list of id and parts: a repeat answers the same. Null where another holds the task, or it does not run.
--- The session is locked first, then the lease.
-CREATE FUNCTION playhead_promote(promoting uuid, holder bigint, told text[]) RETURNS json
-LANGUAGE plpgsql VOLATILE AS $$
+-- Between two steps of a turn, by its holder alone: the step is kept, what waits in the mailbox becomes a part of the
+-- conversation, in its order, and attempts count again from 0. Answers what this turn has taken in so that its log (which
+-- has `told`) does not have yet, as a list of id and parts: a repeat answers the same. Null where another holds the task,
+-- or it does not run. The session is locked first, then the lease.
+CREATE FUNCTION playhead_promote(
+    promoting uuid, holder bigint, step integer, said json, how json, told text[]
+) RETURNS json LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     turn record;
     place bigint;
+    taken text[];
 BEGIN
     SELECT t.session_id, t.input_id INTO turn
     FROM sessions s JOIN tasks t ON t.session_id = s.id WHERE t.id = promoting FOR UPDATE OF s;
@@ -324,22 +352,28 @@ BEGIN
     UPDATE leases l SET lost_attempts = 0 WHERE l.task_id = promoting AND l.lost_attempts > 0;
     WITH waiting AS (
         DELETE FROM pending_messages p WHERE p.session_id = turn.session_id RETURNING p.*
+    ), moved AS (
+        INSERT INTO messages (session_id, id, role, parts, task_id, created_at)
+        SELECT w.session_id, w.id, 'user', w.parts, promoting, w.created_at FROM waiting w ORDER BY w.seq
+        RETURNING id, seq
     )
-    INSERT INTO messages (session_id, id, role, parts, task_id, created_at)
-    SELECT w.session_id, w.id, 'user', w.parts, promoting, w.created_at FROM waiting w ORDER BY w.seq;
+    SELECT coalesce(array_agg(id ORDER BY seq), '{}') INTO taken FROM moved;
+    INSERT INTO steps (task_id, number, parts, call, promoted) VALUES (promoting, step, said, how, taken)
+    ON CONFLICT (task_id, number) DO UPDATE SET promoted = steps.promoted || excluded.promoted;
     SELECT m.seq INTO place FROM messages m
-    WHERE m.session_id = turn.session_id AND m.id = turn.input_id AND NOT m.set_aside;
+    WHERE m.session_id = turn.session_id AND m.id = turn.input_id AND m.set_aside_by IS NULL;
     RETURN (
         SELECT coalesce(json_agg(json_build_object('id', m.id, 'parts', m.parts) ORDER BY m.seq), '[]') FROM messages m
-        WHERE m.session_id = turn.session_id AND m.seq > place AND NOT m.set_aside
+        WHERE m.session_id = turn.session_id AND m.seq > place AND m.set_aside_by IS NULL
           AND m.task_id = promoting AND m.role = 'user' AND m.id <> ALL (told)
     );
 END
 $$;
 
 -- The end of a task and all that hangs on it, by its holder alone: the status, what its log is owed, the assistant's
--- message or the return of the input, and the next turn, where the mailbox has a message. The session is locked first,
--- then the lease. What ends without having been run has started when it finished.
+-- message or the return of the input, in whose place what was set aside for it is said again, and the next turn, where the
+-- mailbox has a message. The session is locked first, then the lease. What ends without having been run has started when
+-- it finished.
 CREATE FUNCTION playhead_end(
     ending_task uuid, holder bigint, how text, owed json, used json, why text, ended_at timestamptz, said json, bounced boolean,
     OUT has_ended boolean, OUT next_task text
@@ -362,28 +396,36 @@ BEGIN
     IF NOT has_ended THEN
         RETURN;
     END IF;
+    DELETE FROM steps WHERE task_id = ending_task;
+    DELETE FROM tool_calls WHERE task_id = ending_task;
     IF said IS NOT NULL THEN
         INSERT INTO messages (session_id, id, role, parts, task_id)
         VALUES (ended.session_id, ended.answer_id, 'assistant', said, ending_task);
     END IF;
     IF bounced THEN
-        DELETE FROM messages m WHERE m.session_id = ended.session_id AND m.id = ended.input_id AND NOT m.set_aside;
-        DELETE FROM idempotency_keys k WHERE k.session_id = ended.session_id AND k.message_id = ended.input_id;
+        DELETE FROM messages m WHERE m.session_id = ended.session_id AND m.id = ended.input_id AND m.set_aside_by IS NULL;
+        UPDATE messages m SET set_aside_by = NULL WHERE m.session_id = ended.session_id AND m.set_aside_by = ending_task;
+        IF NOT FOUND THEN  -- nobody has said it
+            DELETE FROM idempotency_keys k WHERE k.session_id = ended.session_id AND k.message_id = ended.input_id;
+        END IF;
     END IF;
     IF playhead_open_turn(ended.session_id) IS NULL THEN
         DELETE FROM pending_messages p
         WHERE p.session_id = ended.session_id
           AND p.seq = (SELECT min(o.seq) FROM pending_messages o WHERE o.session_id = ended.session_id)
-        RETURNING p.id, p.parts, p.created_at INTO waiting;
+        RETURNING p.id, p.parts, p.created_at, p.traceparent INTO waiting;
         IF FOUND THEN
-            next_task := playhead_begin_turn(ended.session_id, waiting.id, waiting.parts, waiting.created_at);
+            next_task := playhead_begin_turn(
+                ended.session_id, waiting.id, waiting.parts, waiting.created_at, waiting.traceparent
+            );
         END IF;
     END IF;
 END
 $$;
 
 -- Change a conversation: settings that are null in `patch` are unset, the others are set. An owner is given to one that
--- has none; one that has is not changed at all. The answer is unknown, owned or changed.
+-- has none; one that has is not changed at all. A chat loses its name there where its new owner has a chat of that name.
+-- The answer is unknown, owned or changed.
 CREATE FUNCTION playhead_change(conversation text, everyones boolean, whose text, patch jsonb, given text) RETURNS text
 LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
@@ -391,7 +433,10 @@ BEGIN
         RETURN 'unknown';
     END IF;
     IF given IS NOT NULL THEN
-        UPDATE sessions SET owner = given WHERE id = conversation AND owner IS NULL;
+        UPDATE sessions SET owner = given, chat_id = CASE WHEN NOT EXISTS (
+            SELECT FROM sessions o WHERE coalesce(o.owner, '') = given AND o.chat_id = sessions.chat_id AND o.deleted_at IS NULL
+        ) THEN chat_id END
+        WHERE id = conversation AND owner IS NULL;
         IF NOT FOUND THEN
             RETURN 'owned';
         END IF;

@@ -1,17 +1,16 @@
 """The worker: claims tasks, keeps their leases, and has their turns run."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 import structlog
 
 from consumers.outage import Answers, Edge
 from service.agent.cancellation import Cancellation
-from service.agent.turn import Turns
 from service.model.ids import TaskId
 from service.model.task import CancelRequested, Claim, TaskDue
 from service.sessions.ports import Doorbell, TaskQueue
@@ -44,6 +43,13 @@ would wait for a cancellation.
 """
 
 
+class Runs(Protocol):
+    """What runs a task that is claimed: `agent.turn.Turns`."""
+
+    async def run(self, claim: Claim, retake: Callable[[Claim], Awaitable[Claim]], cancellation: Cancellation) -> bool:
+        """Bring it to its end; answers whether its end began a next turn."""
+
+
 @dataclass(slots=True, eq=False)
 class _Holding:
     """A task that this process works on, until when it may by the monotonic clock, and whether it was told to stop."""
@@ -67,7 +73,7 @@ class Worker:
     def __init__(
         self,
         queue: TaskQueue,
-        turns: Turns,
+        turns: Runs,
         doorbell: Doorbell,
         monotonic: Callable[[], float],
         logs_away_seconds: Callable[[], float | None],

@@ -27,6 +27,7 @@ _SCHEMES: Final = MappingProxyType(
         "postgres_url": ("postgresql", "postgres"),
         "amqp_url": ("amqp", "amqps"),
         "model_url": ("http", "https"),
+        "otlp_url": ("http", "https"),
         "url": ("http", "https"),
     }
 )
@@ -48,6 +49,8 @@ class Settings(BaseSettings):
     """Where to listen; a loopback address as long as nobody is asked who they are."""
     http_port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """0 takes a free port, which is printed."""
+    probe_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Where a process without doors answers `/healthz`, `/readyz` and `/metrics`; without it nowhere."""
     api_keys: Literal["off", "on"] = "off"
     """With `on`, everybody must show who they are: an API key, or a token where those are set."""
     jwt_secret: str | None = Field(default=None, repr=False)
@@ -81,6 +84,8 @@ class Settings(BaseSettings):
     """How long a log stays in Redis once it is archived; then it is read from PostgreSQL."""
     write_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
     """A client that takes nothing of an answer for so long is disconnected; a reader of a stream may come back."""
+    otlp_url: str | None = Field(default=None, repr=False)
+    """An OpenTelemetry collector, by its base URL for OTLP over HTTP; with it the service is traced (extra `otel`)."""
 
     url: str | None = Field(default=None, repr=False)
     """The service that commands ask; without it the one of this machine, at `http_port`."""
@@ -138,7 +143,7 @@ class Settings(BaseSettings):
             )
         return origins
 
-    @field_validator("redis_url", "postgres_url", "amqp_url", "model_url", "url")
+    @field_validator("redis_url", "postgres_url", "amqp_url", "model_url", "otlp_url", "url")
     @classmethod
     def _has_scheme(cls, url: str | None, field: ValidationInfo) -> str | None:
         schemes = _SCHEMES[field.field_name or ""]

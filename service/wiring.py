@@ -41,11 +41,12 @@ from service.adapters.redis_doorbell import RedisDoorbell
 from service.adapters.redis_hints import RedisHints
 from service.adapters.redis_hot import RedisHotLogs
 from service.adapters.redis_log import RedisLogStore
+from service.adapters.traced import TracedLogs, TracedModel, TracedTurns
 from service.agent.ports import Model
 from service.agent.step import Clock, Steps
 from service.agent.tools import THINK, Toolbox
 from service.agent.turn import Turns
-from service.http.app import make_app
+from service.http.app import make_app, make_probe_app
 from service.http.chat import ChatRoutes
 from service.http.health import HealthRoutes
 from service.http.logs import LogRoutes
@@ -54,6 +55,7 @@ from service.http.sessions import SessionRoutes
 from service.http.streams import Streams
 from service.http.tasks import TaskRoutes
 from service.model.errors import ConfigurationError, IssuerUnavailable
+from service.model.trace import CurrentTrace, untraced
 from service.registry.archive import Archivist
 from service.registry.export import Exporter
 from service.registry.facts import SharedFacts
@@ -69,10 +71,10 @@ from service.sessions.ports import (
     Backlogs,
     ChatStore,
     Doorbell,
-    Mailbox,
     MessageStore,
     Removals,
     SessionStore,
+    StepStore,
     TaskQueue,
     TaskStore,
 )
@@ -82,6 +84,7 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.adapters.openai_model import OpenAIModel
+    from service.adapters.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +121,10 @@ class House:
     chats: ChatStore
     tasks: TaskStore
     queue: TaskQueue
-    mailbox: Mailbox
+    step_store: StepStore
     directory: TaskDirectory
     rows: TaskRows
+    backlogs: Backlogs
     doorbell: Doorbell
     keys: KeyStore
     token_key: TokenKey
@@ -173,9 +177,10 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             chats=messages,
             tasks=tasks,
             queue=tasks,
-            mailbox=tasks,
+            step_store=tasks,
             directory=tasks,
             rows=tasks,
+            backlogs=tasks,
             doorbell=RedisDoorbell(subscriber),
             keys=keys,
             token_key=keys,
@@ -221,9 +226,9 @@ def make_exporter(house: House, follower: Follower) -> Exporter:
     return Exporter(follower, house.seals, house.directory)
 
 
-def make_conversations(house: House) -> Conversations:
+def make_conversations(house: House, current_trace: CurrentTrace = untraced) -> Conversations:
     """What doors ask of sessions; it has nothing of its own to close."""
-    return Conversations(house.sessions, house.messages, house.chats, house.doorbell)
+    return Conversations(house.sessions, house.messages, house.chats, house.doorbell, current_trace)
 
 
 def make_tasks(house: House) -> Tasks:
@@ -232,17 +237,21 @@ def make_tasks(house: House) -> Tasks:
 
 
 @asynccontextmanager
-async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Application]:
+async def open_app(
+    house: House, settings: Settings, tracing: "Tracing | None" = None
+) -> AsyncGenerator[web.Application]:
     """The doors over HTTP."""
     async with open_follower(house, settings) as follower:
         metrics, write_timeout_seconds = house.metrics, settings.write_timeout_seconds
-        conversations, tasks = make_conversations(house), make_tasks(house)
+        current_trace = untraced if tracing is None else tracing.current
+        conversations, tasks = make_conversations(house, current_trace), make_tasks(house)
         streams = Streams(
             follower,
             conversations,
             heartbeat_seconds=settings.heartbeat_seconds,
             write_timeout_seconds=write_timeout_seconds,
             note_gap=metrics.gaps.inc,
+            tracer=tracing,
         )
         metrics.watch_streams(lambda: streams.open_streams)
         prover, exporter = make_prover(house), make_exporter(house, follower)
@@ -254,12 +263,24 @@ async def open_app(house: House, settings: Settings) -> AsyncGenerator[web.Appli
             LogRoutes(tasks, follower, prover, exporter, write_timeout_seconds=write_timeout_seconds),
             streams,
             house.health,
-            MetricsRoutes(metrics.render, CONTENT_TYPE),
+            _metrics_routes(house),
             metrics,
             callers,
             is_local=not settings.asks_who,
             origins=settings.allowed_origins,
+            tracer=tracing,
         )
+
+
+@asynccontextmanager
+async def open_probes(house: House, settings: Settings) -> AsyncGenerator[web.Application]:
+    """What machines ask of a process without doors."""
+    callers = await _callers(house, settings)
+    yield make_probe_app(house.health, _metrics_routes(house), house.metrics, callers, is_local=not settings.asks_who)
+
+
+def _metrics_routes(house: House) -> MetricsRoutes:
+    return MetricsRoutes(house.metrics, CONTENT_TYPE, house.backlogs)
 
 
 async def _callers(house: House, settings: Settings) -> Callers:
@@ -289,7 +310,10 @@ async def _bearer_tokens(settings: Settings) -> BearerTokens | None:
 async def open_keys(settings: Settings) -> AsyncGenerator[KeyStore]:
     """API keys alone, in the database that is set. Raises ConfigurationError, DatabaseUnavailable."""
     if settings.postgres_url is None:
-        raise ConfigurationError("PLAYHEAD_POSTGRES_URL: not set: it says which service's keys are meant")
+        raise ConfigurationError(
+            "PLAYHEAD_POSTGRES_URL: not set: it says which service's keys are meant; "
+            "`playhead doctor` names that of a service with embedded stores"
+        )
     await check_schema(settings.postgres_url)
     async with postgres_pool(settings.postgres_url, connections=1) as pool:
         yield PostgresKeys(Database(pool))
@@ -303,26 +327,31 @@ async def open_backlogs(postgres_url: str) -> AsyncGenerator[Backlogs]:
 
 
 @asynccontextmanager
-async def open_worker(house: House, settings: Settings) -> AsyncGenerator[Worker]:
+async def open_worker(house: House, settings: Settings, tracing: "Tracing | None" = None) -> AsyncGenerator[Worker]:
     """A worker with its model and its writer."""
     metrics = house.metrics
-    logs, queue = MeteredLogs(house.logs, metrics, time.monotonic), MeteredQueue(house.queue, metrics)
-    async with open_model(settings) as plain_model, log_writer(logs, _clock_ms) as writer:
-        model = MeteredModel(plain_model, metrics, time.monotonic)
+    logs: LogStore = MeteredLogs(house.logs, metrics, time.monotonic)
+    queue, current_trace = MeteredQueue(house.queue, metrics), untraced
+    if tracing is not None:
+        logs, current_trace = TracedLogs(logs, tracing), tracing.current
+    async with open_model(settings) as plain_model, log_writer(logs, _clock_ms, current_trace) as writer:
+        model: Model = MeteredModel(plain_model, metrics, time.monotonic)
+        if tracing is not None:
+            model = TracedModel(model, tracing)
         clock = Clock(now=_now, monotonic=time.monotonic, sleep=asyncio.sleep)
         turns = Turns(
             writer=writer,
             logs=logs,
             queue=queue,
             messages=house.messages,
-            mailbox=house.mailbox,
+            step_store=house.step_store,
             steps=Steps(model, clock, random.random),
             tools=Toolbox([THINK]),
             clock=clock,
         )
         yield Worker(
             queue,
-            turns,
+            turns if tracing is None else TracedTurns(turns, tracing),
             house.doorbell,
             time.monotonic,
             partial(house.watch.away_seconds, "redis"),
@@ -334,6 +363,20 @@ def make_archiver(house: House, settings: Settings) -> Archiver:
     """An archiver over the house's stores; it has nothing of its own to close."""
     archivist = Archivist(house.logs, house.hot, house.archive, hot_ttl_seconds=settings.hot_ttl_seconds)
     return Archiver(archivist, Remover(house.removals, house.hot))
+
+
+@asynccontextmanager
+async def open_tracing(settings: Settings) -> "AsyncGenerator[Tracing | None]":
+    """Where spans go, where that is set. Raises ConfigurationError where the packages are missing."""
+    if settings.otlp_url is None:
+        yield None
+        return
+    try:
+        adapter = import_module("service.adapters.tracing")
+    except ImportError as error:
+        raise ConfigurationError("PLAYHEAD_OTLP_URL: needs packages that are not here: the extra `otel`") from error
+    async with adapter.open_tracing(settings.otlp_url) as tracing:
+        yield tracing
 
 
 @asynccontextmanager

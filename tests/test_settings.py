@@ -193,12 +193,14 @@ WRONG: list[tuple[str, dict[str, str]]] = [
     ),
     *(("HTTP_HOST", {"HTTP_HOST": value, "API_KEYS": "on"}) for value in ("example.test", "[::1]", " ")),
     *(("HTTP_PORT", {"HTTP_PORT": value}) for value in ("-1", "65536", "http", "80.5", "0x50", "8080;", "8 0", "1e9")),
+    *(("PROBE_PORT", {"PROBE_PORT": value}) for value in ("-1", "65536", "on", "80.5")),
     *(
         ("HTTP_HOST", {"HTTP_HOST": value})
         for value in ("0.0.0.0", "::", "192.168.0.1", "example.test", "127.0.0.1:80", "localhost.", "[::1]", " ", "1")
     ),
     *(("REDIS_URL", {"REDIS_URL": value}) for value in (f"user:{SECRET}@host", "localhost:6379", "redis:/x", "x")),
     *(("POSTGRES_URL", {"POSTGRES_URL": value}) for value in (f"user:{SECRET}@host", "host=x", "postgres:/x")),
+    *(("OTLP_URL", {"OTLP_URL": value}) for value in (f"{SECRET}:4318", "x", "http:/x", f"grpc://{SECRET}:4317")),
     *(
         ("AMQP_URL", {"AMQP_URL": value})
         for value in (f"u:{SECRET}@host", "amqp:/x", f"amqp://u:{SECRET}/1@h/", f"amqp://u:{SECRET}@[::1/")

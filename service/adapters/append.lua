@@ -1,7 +1,8 @@
 -- Appends a batch whole or not at all, then hints at it once.
 -- KEYS  log, meta
 -- ARGV  epoch; n before the first event, n of the last; '1' if that one is terminal; channel; the hint's head; '1' if
---       the frames travel with it; the frames, of which each is 'id: <position>\ndata: <JSON>\n\n'
+--       the frames travel with it; the frames, of which each is 'id: <position>\ndata: <JSON>\n\n'; the span in which
+--       they were written, or ''
 -- ->    'FENCED', the later epoch | 'UNOPENED' | 'STORED' | 'CLOSED' | 'LOST', n, ms
 local meta = redis.call('HMGET', KEYS[2], 'epoch', 'n', 'ms', 'closed')
 local epoch, mine = tonumber(meta[1] or '0'), tonumber(ARGV[1])
@@ -31,7 +32,11 @@ end
 if at <= #frames then return redis.error_reply('ORDER a batch ends with its last event') end
 
 for its_n = n + 1, last do
-  redis.call('XADD', KEYS[1], positions[its_n], 'd', events[its_n])
+  if its_n == last and ARGV[9] ~= '' then
+    redis.call('XADD', KEYS[1], positions[its_n], 'd', events[its_n], 't', ARGV[9])
+  else
+    redis.call('XADD', KEYS[1], positions[its_n], 'd', events[its_n])
+  end
 end
 if ARGV[4] == '1' then
   redis.call('HSET', KEYS[2], 'n', last, 'ms', ms, 'closed', 1)

@@ -20,7 +20,9 @@ from service.model.events import Chunk, InputPart, Usage
 from service.model.fold import Part
 from service.model.ids import Epoch, MessageId, OwnerId, SessionId, TaskId
 from service.model.session import Message, PendingMessage, Posted, Role, SessionSettings
+from service.model.step import KeptStep
 from service.model.task import Claim, Task
+from service.model.trace import TraceParent
 
 UNCLAIMED = Epoch(0)
 LAPSED = float("-inf")
@@ -37,11 +39,15 @@ class TaskRow:
     lost_attempts: int = 0
     ending: tuple[Chunk, ...] | None = None
     log_closed: bool = False
+    trace: TraceParent | None = None
+    steps: dict[int, KeptStep] = field(default_factory=dict)
+    calls: dict[str, Epoch] = field(default_factory=dict)
+    """Who has begun calls that must not run twice."""
 
     @property
     def claim(self) -> Claim:
         """The task as its holder has it."""
-        return Claim(self.task, self.epoch, self.ending, self.lost_attempts)
+        return Claim(self.task, self.epoch, self.ending, self.lost_attempts, self.trace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ class PendingRow:
     id: MessageId
     parts: bytes
     created_at: datetime
+    trace: TraceParent | None = None
 
     @property
     def message(self) -> PendingMessage:
@@ -83,7 +90,7 @@ class KeyRow:
 
 @dataclass(slots=True)
 class SessionRow:
-    """A conversation, its messages and its mailbox in their order. What was set aside is not kept here."""
+    """A conversation, its messages and its mailbox in their order."""
 
     id: SessionId
     number: int
@@ -93,6 +100,7 @@ class SessionRow:
     chat_id: str | None = None
     deleted_at: datetime | None = None
     messages: list[MessageRow] = field(default_factory=list)
+    set_aside: dict[TaskId, list[MessageRow]] = field(default_factory=dict)
     pending: list[PendingRow] = field(default_factory=list)
     keys: dict[str, KeyRow] = field(default_factory=dict)
 
@@ -148,7 +156,7 @@ class MemoryDatabase:
         row = self.tasks.get(task_id)
         return row if row is not None and self.sessions[row.task.session_id].is_within(reach) else None
 
-    def add_turn(self, session_id: SessionId, input_id: MessageId) -> Task:
+    def add_turn(self, session_id: SessionId, input_id: MessageId, trace: TraceParent | None = None) -> Task:
         """A queued turn that answers a message. Raises SessionBusy where another is queued."""
         if any(row.task.session_id == session_id and row.task.status == "queued" for row in self.unclosed.values()):
             raise SessionBusy
@@ -157,12 +165,19 @@ class MemoryDatabase:
         task = Task(
             task_id, session_id, "turn", "queued", input_id, answer_id, *times, None, Usage(0, 0), None, self.number()
         )
-        self.tasks[task.id] = self.unclosed[task.id] = TaskRow(task)
+        self.tasks[task.id] = self.unclosed[task.id] = TaskRow(task, trace=trace)
         return task
 
-    def begin_turn(self, session_id: SessionId, message_id: MessageId, parts: bytes, said_at: datetime) -> Task:
+    def begin_turn(
+        self,
+        session_id: SessionId,
+        message_id: MessageId,
+        parts: bytes,
+        said_at: datetime,
+        trace: TraceParent | None,
+    ) -> Task:
         """A user's message, and the queued turn that answers it."""
-        task = self.add_turn(session_id, message_id)
+        task = self.add_turn(session_id, message_id, trace)
         self.sessions[session_id].messages.append(MessageRow(message_id, "user", parts, task.id, said_at))
         return task
 
@@ -172,7 +187,7 @@ class MemoryDatabase:
         if not waiting or self.open_turn(session_id) is not None:
             return None
         first = waiting.pop(0)
-        return self.begin_turn(session_id, first.id, first.parts, first.created_at)
+        return self.begin_turn(session_id, first.id, first.parts, first.created_at, first.trace)
 
     def runs(self, session_id: SessionId) -> bool:
         """Whether a turn of this session is running."""
@@ -180,9 +195,13 @@ class MemoryDatabase:
 
     def open_turn(self, session_id: SessionId) -> Task | None:
         """The session's turn that runs, or else the one that is queued."""
-        turns = [row.task for row in self.unclosed.values() if row.task.session_id == session_id]
-        turns = [task for task in turns if not task.has_ended]
+        turns = self.open_turns(session_id)
         return next((task for task in turns if task.status == "running"), turns[0] if turns else None)
+
+    def open_turns(self, session_id: SessionId) -> list[Task]:
+        """All of the session's turns that have not ended."""
+        turns = [row.task for row in self.unclosed.values() if row.task.session_id == session_id]
+        return [task for task in turns if not task.has_ended]
 
 
 def stored(parts: Iterable[InputPart | Part]) -> bytes:

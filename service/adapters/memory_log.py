@@ -28,6 +28,7 @@ from service.model.log import (
     Unopened,
 )
 from service.model.position import BEGINNING, Position
+from service.model.trace import TraceParent
 
 _NOBODY: Final = Epoch(0)
 _MAX_WAITING: Final = 10_000
@@ -40,6 +41,7 @@ class _Log:
     closed: bool = False
     positions: list[Position] = field(default_factory=list)
     events: list[StoredEvent] = field(default_factory=list)
+    traces: dict[Position, TraceParent] = field(default_factory=dict)
     expires_at: float | None = None
 
     @property
@@ -149,15 +151,19 @@ class MemoryLogStore:
             log.positions.append(Position.parse(event[0].decode()))
             log.events.append(event)
         log.last, log.closed = log.positions[-1], batch.terminal
+        if batch.trace is not None:
+            log.traces[log.last] = batch.trace
         frames = batch.hinted_frames if before == batch.before else b""
-        self._hints.publish(Hint(batch.task_id, batch.epoch, before, log.last, batch.terminal, frames))
+        trace = batch.trace if frames else None
+        self._hints.publish(Hint(batch.task_id, batch.epoch, before, log.last, batch.terminal, frames, trace))
         return Stored()
 
     async def read(self, task_id: TaskId, after: Position, count: int) -> Page:
         log = self._there(task_id)
         index = bisect_right(log.positions, after)
         known = after == BEGINNING or (index > 0 and log.positions[index - 1] == after)
-        return Page(known, log.events[index : index + count], log.head)
+        traces = [log.traces[place] for place in log.positions[index : index + count] if place in log.traces]
+        return Page(known, log.events[index : index + count], log.head, traces[-1] if traces else None)
 
     async def head(self, task_id: TaskId) -> Head:
         return self._there(task_id).head

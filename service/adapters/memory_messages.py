@@ -19,6 +19,7 @@ from service.model.session import (
     NewMessage,
     Posted,
 )
+from service.model.trace import TraceParent
 
 
 class MemoryMessages:
@@ -34,14 +35,19 @@ class MemoryMessages:
         )
 
     async def post(
-        self, reach: Reach, session_id: SessionId, message: NewMessage, key: IdempotencyKey | None = None
+        self,
+        reach: Reach,
+        session_id: SessionId,
+        message: NewMessage,
+        key: IdempotencyKey | None = None,
+        trace: TraceParent | None = None,
     ) -> Posted:
         row = self._found(reach, session_id)
         if key is None:
-            return self._post(row, message)
+            return self._post(row, message, trace)
         known, now = row.keys.get(key.name), self._database.now()
         if known is None or known.created_at < now - timedelta(seconds=KEY_SECONDS):
-            row.keys[key.name] = known = KeyRow(key.body_sha256, self._post(row, message), now)
+            row.keys[key.name] = known = KeyRow(key.body_sha256, self._post(row, message, trace), now)
         if known.body_sha256 != key.body_sha256 or not isinstance(known.answer, Posted):
             raise KeyReused
         return known.answer
@@ -52,22 +58,28 @@ class MemoryMessages:
             raise NotFound
         return row
 
-    def _post(self, row: SessionRow, message: NewMessage) -> Posted:
+    def _post(self, row: SessionRow, message: NewMessage, trace: TraceParent | None) -> Posted:
         database = self._database
         message_id = message.id or MessageId(database.new_id())
-        if message_id in {*(said.id for said in row.messages), *(waiting.id for waiting in row.pending)}:
-            raise MessageExists
         turn = database.open_turn(row.id)
+        taken = {*(said.id for said in row.messages), *(waiting.id for waiting in row.pending)}
+        if message_id in taken | {open_turn.answer_id for open_turn in database.open_turns(row.id)}:
+            raise MessageExists
         if turn is None:
-            begun = database.begin_turn(row.id, message_id, stored(message.parts), database.now())
+            begun = database.begin_turn(row.id, message_id, stored(message.parts), database.now(), trace)
             return Posted(begun.id, message_id, "accepted")
         if len(row.pending) >= MAILBOX_MESSAGES:
             raise MailboxFull
-        row.pending.append(PendingRow(message_id, stored(message.parts), database.now()))
+        row.pending.append(PendingRow(message_id, stored(message.parts), database.now(), trace))
         return Posted(turn.id, message_id, "pending")
 
     async def answer_again(
-        self, reach: Reach, session_id: SessionId, message_id: MessageId | None, instead: NewMessage | None = None
+        self,
+        reach: Reach,
+        session_id: SessionId,
+        message_id: MessageId | None,
+        instead: NewMessage | None = None,
+        trace: TraceParent | None = None,
     ) -> Posted | None:
         database, row = self._database, self._found(reach, session_id)
         if database.open_turn(session_id) is not None:
@@ -75,15 +87,14 @@ class MemoryMessages:
         asked = [each for each in row.messages if each.role == "user" and message_id in (None, each.id)]
         if not asked:
             return None
-        place, input_id = row.messages.index(asked[-1]), asked[-1].id
-        if instead is None:
-            task = database.add_turn(session_id, input_id)
-            said = asked[-1]
-            row.messages[place:] = [MessageRow(said.id, said.role, said.parts, task.id, said.created_at)]
-        else:
-            del row.messages[place:]
-            task = database.begin_turn(session_id, input_id, stored(instead.parts), database.now())
-        return Posted(task.id, input_id)
+        said = asked[-1]
+        place = row.messages.index(said)
+        parts, said_at = (said.parts, said.created_at) if instead is None else (stored(instead.parts), database.now())
+        set_aside = row.messages[place:]
+        del row.messages[place:]
+        task = database.begin_turn(session_id, said.id, parts, said_at, trace)
+        row.set_aside[task.id] = set_aside
+        return Posted(task.id, said.id)
 
     async def taken_by(self, session_id: SessionId, message_id: MessageId) -> TaskId | None:
         row = self._database.sessions.get(session_id)

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from service.adapters.memory_database import KeyRow, MemoryDatabase, SessionRow
 from service.adapters.memory_messages import newest_that_fit
-from service.model.caller import Reach
-from service.model.errors import KeyReused, SessionOwned, UnknownMessage
+from service.model.caller import Own, Reach
+from service.model.errors import KeyReused, NotFound, SessionOwned, UnknownMessage
 from service.model.ids import MessageId, OwnerId, SessionId, TaskId
 from service.model.session import (
     KEY_SECONDS,
@@ -41,7 +41,10 @@ class MemorySessions:
             return self._entry(row)
         if known.body_sha256 != key.body_sha256 or not isinstance(known.answer, str):
             raise KeyReused
-        return self._entry(database.sessions[known.answer])
+        made = database.session(Own(owner), known.answer)
+        if made is None:
+            raise NotFound
+        return self._entry(made)
 
     def _entry(self, row: SessionRow) -> SessionEntry:
         busy = self._database.open_turn(row.id) is not None
@@ -71,7 +74,9 @@ class MemorySessions:
             return False
         if change.owner is not None and row.owner is not None:
             raise SessionOwned
-        row.owner = change.owner or row.owner
+        if change.owner is not None:
+            others = {each.chat_id for each in self._database.sessions.values() if each.is_within(Own(change.owner))}
+            row.owner, row.chat_id = change.owner, None if row.chat_id in others else row.chat_id
         wanted = {name: getattr(change.settings, name) for name in SessionSettings.__dataclass_fields__}
         changed = {name: value for name, value in wanted.items() if value is not None or name in change.cleared}
         row.settings = replace(row.settings, **changed)

@@ -10,11 +10,12 @@ from service.model.errors import TakenOver
 from service.model.ids import Epoch, MessageId, SessionId, TaskId
 from service.model.log import TaskFacts
 from service.model.session import Posted, Promoted
+from service.model.step import CompletedStep, KeptStep
 from service.model.task import Backlog, Claim, End, Ended, Held, Ownership, Task, TaskFilter
 
 
 class MemoryTasks:
-    """The ports `TaskQueue`, `TaskStore`, `TaskDirectory`, `TaskRows`, `Mailbox` and `Backlogs`.
+    """The ports `TaskQueue`, `TaskStore`, `TaskDirectory`, `TaskRows`, `StepStore` and `Backlogs`.
 
     Nothing in a call waits, so it is atomic.
     """
@@ -66,12 +67,14 @@ class MemoryTasks:
         now, seconds = self._database.now(), self._database.seconds()
         open_rows, rows = list(self._database.unclosed.values()), self._database.tasks.values()
         queued = [row.task.created_at for row in open_rows if row.task.status == "queued"]
+        ended = [row.task.finished_at for row in rows if row.log_closed and row.task.finished_at is not None]
         return Backlog(
             queued=len(queued),
             oldest_queued_seconds=(now - min(queued)).total_seconds() if queued else None,
             running=sum(row.task.status == "running" for row in open_rows),
             lapsed=sum(row.task.status != "queued" and row.lease_until < seconds for row in open_rows),
-            unarchived=sum(row.log_closed for row in rows),
+            unarchived=len(ended),
+            oldest_unarchived_seconds=(now - min(ended)).total_seconds() if ended else None,
             unremoved=sum(session.deleted_at is not None for session in self._database.sessions.values()),
         )
 
@@ -120,18 +123,30 @@ class MemoryTasks:
         self._hold(row, lease_seconds)
         return row.claim
 
-    async def promote(self, claim: Claim, told: Collection[MessageId]) -> Sequence[Promoted]:
+    async def promote(self, claim: Claim, step: CompletedStep, told: Collection[MessageId]) -> Sequence[Promoted]:
         row = self._held(claim)
         if row is None or row.task.status != "running":
             raise TakenOver
         task, session = row.task, self._database.sessions[row.task.session_id]
         row.lost_attempts = 0
-        session.messages += [
-            MessageRow(each.id, "user", each.parts, task.id, each.created_at) for each in session.pending
-        ]
+        taken = [MessageRow(each.id, "user", each.parts, task.id, each.created_at) for each in session.pending]
+        session.messages += taken
         session.pending.clear()
+        kept = row.steps.get(step.number, KeptStep(step, ()))
+        promoted = tuple(Promoted(each.id, each.message.parts) for each in taken)
+        row.steps[step.number] = replace(kept, promoted=kept.promoted + promoted)
         own = [each.message for each in session.messages if (each.task_id, each.role) == (task.id, "user")]
         return [Promoted(each.id, each.parts) for each in own if each.id != task.input_id and each.id not in told]
+
+    async def begin_call(self, claim: Claim, call_id: str) -> bool:
+        row = self._held(claim)
+        if row is None or row.task.status != "running":
+            raise TakenOver
+        return row.calls.setdefault(call_id, claim.epoch) == claim.epoch
+
+    async def steps(self, task_id: TaskId, behind: int) -> Sequence[KeptStep]:
+        kept = self._database.tasks[task_id].steps
+        return [kept[number] for number in sorted(kept) if number > behind]
 
     async def end(self, claim: Claim, end: End) -> Ended:
         row = self._held(claim)
@@ -140,6 +155,8 @@ class MemoryTasks:
         if row.ending is not None:
             return Ended(row.ending)
         row.ending = end.ending
+        row.steps.clear()
+        row.calls.clear()
         row.task = replace(
             row.task,
             status=end.status,
@@ -157,11 +174,12 @@ class MemoryTasks:
             answer = MessageRow(task.answer_id, "assistant", stored(end.answer), task.id, self._database.now())
             session.messages.append(answer)
         if end.bounced:
-            session.messages[:] = [message for message in session.messages if message.id != task.input_id]
+            set_aside = session.set_aside.pop(task.id, [])
+            session.messages[:] = [each for each in session.messages if each.id != task.input_id] + set_aside
             session.keys = {
                 name: key
                 for name, key in session.keys.items()
-                if not isinstance(key.answer, Posted) or key.answer.message_id != task.input_id
+                if set_aside or not isinstance(key.answer, Posted) or key.answer.message_id != task.input_id
             }
 
     async def close(self, claim: Claim) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from service.adapters.metrics import Metrics
-from service.model.failures import ModelCallFailed
+from service.model.failures import MESSAGES, ModelCallFailed
 from service.model.generation import CallEnded, Piece, Prompt
 from service.model.ids import Epoch, TaskId
 from service.model.log import AppendResult, Batch, Fenced, Head, Hint, Interrupted, Listening, Opened, Page, Stored
@@ -120,7 +120,7 @@ class MeteredModel:
                         metrics.model_tokens.labels("output").inc(piece.usage.output_tokens)
                     yield piece
         except ModelCallFailed as error:
-            outcome = error.error_type
+            outcome = error.error_type if error.error_type in MESSAGES else "other"
             raise
         finally:
             metrics.model_calls.labels(outcome).inc()

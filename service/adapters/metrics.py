@@ -1,10 +1,14 @@
 """What this process counts, for Prometheus."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from math import nan
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import generate_latest
+
+from service.model.task import Backlog
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -34,7 +38,7 @@ class Metrics:
         self.queue_seconds = self._histogram("queue_seconds", "From a task's creation to its first claim.", SLOW)
         self.tasks_ended = self._counter("tasks_ended", "Tasks whose end was decided here.", "status")
         self.task_seconds = self._histogram("task_seconds", "From a task's first claim to its end.", SLOW)
-        self.model_calls = self._counter("model_calls", "Calls of the model: ok, left, or an error type.", "outcome")
+        self.model_calls = self._counter("model_calls", "Model calls: ok, left, an error type or other.", "outcome")
         self.model_first_output_seconds = self._histogram(
             "model_first_output_seconds", "From a call of the model to its first piece.", SLOW
         )
@@ -47,6 +51,14 @@ class Metrics:
         self.requests = self._counter("http_requests", "Requests that were answered.", "method", "route", "status")
         self.request_seconds = self._histogram("http_request_seconds", "Answers, but streams.", FAST, "route")
         self._streams = Gauge("playhead_streams", "Readers that follow a log here.", registry=self._registry)
+        self._backlog = Gauge("playhead_backlog", "What is still to be done.", ("kind",), registry=self._registry)
+        self._oldest = {
+            kind: Gauge(f"playhead_oldest_{kind}_seconds", documentation, registry=self._registry)
+            for kind, documentation in (
+                ("queued", "For how long the oldest queued task waits."),
+                ("unarchived", "How long ago the oldest task has ended whose log is not archived."),
+            )
+        }
 
     def watch_streams(self, open_streams: Callable[[], int]) -> None:
         """Where it is known how many readers there are."""
@@ -57,6 +69,15 @@ class Metrics:
         self.requests.labels(method if method in METHODS else "other", route, str(status)).inc()
         if seconds is not None:
             self.request_seconds.labels(route).observe(seconds)
+
+    def note_backlog(self, backlog: Backlog | None) -> None:
+        """How far the whole service is behind; None where that cannot be said now."""
+        counts = {} if backlog is None else asdict(backlog)
+        for kind, gauge in self._oldest.items():
+            gauge.set(nan if backlog is None else counts.pop(f"oldest_{kind}_seconds") or 0)
+        self._backlog.clear()
+        for kind, number in counts.items():
+            self._backlog.labels(kind).set(number)
 
     def render(self) -> bytes:
         """All of it in Prometheus' text format, CONTENT_TYPE."""

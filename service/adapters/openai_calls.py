@@ -1,7 +1,8 @@
 """The tool calls of a chat completion's stream: which call each delta belongs to. Pure.
 
 The standard tells calls apart by `index`, and names each in its first delta. Some endpoints send no index, or one for
-all calls, and each call whole; some send no ids; some repeat id and name in every delta.
+all calls, and each call whole; some send no ids; some repeat id and name in every delta. Without an id, a name behind a
+call that was whole at once begins another one.
 """
 
 import json
@@ -18,6 +19,8 @@ class _Begun:
     sent_id: str
     call_id: str
     name: str
+    is_whole: bool
+    """Whether its first delta had all of its arguments."""
 
 
 class Calls:
@@ -46,21 +49,29 @@ class Calls:
 
     def _read(self, delta: dict[str, Any], function: dict[str, Any]) -> ToolCallPiece:
         sent_id, name, index = delta.get("id") or "", function.get("name") or "", delta.get("index")
-        arguments = function.get("arguments") or ""
-        if isinstance(arguments, dict):
-            arguments = json.dumps(arguments)
+        arguments = function.get("arguments")
+        arguments = json.dumps(arguments) if isinstance(arguments, dict) else arguments or ""
         if not all(isinstance(each, str) for each in (sent_id, name, arguments)) or isinstance(index, list | dict):
             raise ModelCallFailed("invalid_response")
         call = self._newest.get(index)
-        if call is None or (name and sent_id not in ("", call.sent_id)):
+        if call is None or (name and (sent_id != call.sent_id if sent_id else call.is_whole)):
             if not name:
                 raise ModelCallFailed("invalid_response")
-            call = self._begin(sent_id, name)
+            call = self._begin(sent_id, name, is_whole=_is_object(arguments))
         self._newest[index] = call
         return ToolCallPiece(call.call_id, call.name, arguments)
 
-    def _begin(self, sent_id: str, name: str) -> _Begun:
+    def _begin(self, sent_id: str, name: str, *, is_whole: bool) -> _Begun:
         taken = any(call.call_id == sent_id for call in self._begun)
-        call = _Begun(sent_id, f"{sent_id or 'call'}_{len(self._begun)}" if taken or not sent_id else sent_id, name)
+        call_id = f"{sent_id or 'call'}_{len(self._begun)}" if taken or not sent_id else sent_id
+        call = _Begun(sent_id, call_id, name, is_whole)
         self._begun.append(call)
         return call
+
+
+def _is_object(arguments: str) -> bool:
+    """Whether this is a JSON object from its beginning to its end."""
+    try:
+        return isinstance(json.loads(arguments), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -229,9 +229,9 @@ def _cut_call(call: ToolCallPiece) -> Iterator[ToolCallPiece]:
         yield ToolCallPiece(clean(call.call_id), clean(call.name), arguments)
 
 
-def _tokens(count: object) -> int:
+def _tokens(count: Any) -> int:
     """Zero for what cannot be a count: an answer is not lost for its bill."""
-    return count if isinstance(count, int) and 0 <= count <= _MAX_TOKENS else 0
+    return count if type(count) is int and 0 <= count <= _MAX_TOKENS else 0
 
 
 def _reported(error: object) -> ModelCallFailed:

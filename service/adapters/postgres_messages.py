@@ -30,6 +30,7 @@ from service.model.session import (
     Posted,
     SessionSettings,
 )
+from service.model.trace import TraceParent
 
 if TYPE_CHECKING:
     from service.adapters.postgres import Connection
@@ -63,7 +64,12 @@ class PostgresMessages:
                 place = page[-1]["seq"]
 
     async def post(
-        self, reach: Reach, session_id: SessionId, message: NewMessage, key: IdempotencyKey | None = None
+        self,
+        reach: Reach,
+        session_id: SessionId,
+        message: NewMessage,
+        key: IdempotencyKey | None = None,
+        trace: TraceParent | None = None,
     ) -> Posted:
         name, body_hash = key_columns(key)
         try:
@@ -75,6 +81,7 @@ class PostgresMessages:
                 message.id,
                 MAILBOX_MESSAGES,
                 *("", f"POST /sessions/{session_id}/messages", name, body_hash, float(KEY_SECONDS)),
+                trace,
             )
         except asyncpg.UniqueViolationError as error:  # the safety net under the lock of the session
             raise DatabaseUnavailable from error
@@ -87,10 +94,15 @@ class PostgresMessages:
                 raise _REFUSALS[refused]
 
     async def answer_again(
-        self, reach: Reach, session_id: SessionId, message_id: MessageId | None, instead: NewMessage | None = None
+        self,
+        reach: Reach,
+        session_id: SessionId,
+        message_id: MessageId | None,
+        instead: NewMessage | None = None,
+        trace: TraceParent | None = None,
     ) -> Posted | None:
         said = None if instead is None else [plain(part) for part in instead.parts]
-        (row,) = await self._database.fetch(SQL["answer_again"], session_id, *reached(reach), said, message_id)
+        (row,) = await self._database.fetch(SQL["answer_again"], session_id, *reached(reach), said, message_id, trace)
         match row["outcome"]:
             case "accepted":
                 return Posted(TaskId(row["task"]), MessageId(row["input"]))

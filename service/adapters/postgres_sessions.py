@@ -10,8 +10,8 @@ import orjson
 
 from service.adapters.postgres import Database, reached, statements
 from service.adapters.postgres_messages import has_earlier, key_columns, message_from, page_of, settings_from
-from service.model.caller import EVERYONES, Own, Reach
-from service.model.errors import KeyReused, NotFound, SessionOwned, UnknownMessage
+from service.model.caller import Own, Reach
+from service.model.errors import DatabaseUnavailable, KeyReused, NotFound, SessionOwned, UnknownMessage
 from service.model.ids import MessageId, OwnerId, SessionId, TaskId
 from service.model.session import (
     KEY_SECONDS,
@@ -48,8 +48,8 @@ class PostgresSessions:
             (row,) = await self._database.fetch(_SQL["create"], *arguments)
         if row["outcome"] == "mismatched":
             raise KeyReused
-        made = await self._database.fetchrow(_SQL["read"], row["known"], *reached(EVERYONES))
-        if made is None:  # and deleted in the meantime
+        made = await self._database.fetchrow(_SQL["read"], row["known"], *reached(Own(owner)))
+        if made is None:  # another's by now, or deleted
             raise NotFound
         return _entry_from(made)
 
@@ -63,8 +63,11 @@ class PostgresSessions:
                 place = await connection.fetchval(_SQL["place"], session_id, before)
                 if place is None:
                     raise UnknownMessage
+            # The mailbox first: what a turn takes meanwhile is then in both, where it would be in neither.
+            waiting = await connection.fetch(_SQL["pending"], session_id) if row["busy"] else []
             page = await page_of(connection, session_id, place, PAGE_MESSAGES, PAGE_BYTES)
-            pending = await connection.fetch(_SQL["pending"], session_id) if row["busy"] else []
+        said = {each["id"] for each in page}
+        pending = [each for each in waiting if each["id"] not in said]
         return Session(
             entry=_entry_from(row),
             messages=tuple(message_from(each) for each in reversed(page)),
@@ -84,7 +87,10 @@ class PostgresSessions:
 
     async def change(self, reach: Reach, session_id: SessionId, change: SessionChange) -> bool:
         patch = _patch(change.settings, change.cleared)
-        (row,) = await self._database.fetch(_SQL["change"], session_id, *reached(reach), patch, change.owner)
+        try:
+            (row,) = await self._database.fetch(_SQL["change"], session_id, *reached(reach), patch, change.owner)
+        except asyncpg.UniqueViolationError as error:  # its new owner gives the same name to a chat at this moment
+            raise DatabaseUnavailable from error
         if row["outcome"] == "owned":
             raise SessionOwned
         return bool(row["outcome"] == "changed")

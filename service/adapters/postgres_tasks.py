@@ -13,11 +13,13 @@ from service.adapters.postgres import Database, reached, statements
 from service.model.caller import EVERYONES, Own, Reach
 from service.model.encoding import BrokenEvent, decode, plain
 from service.model.errors import StoreUnavailable, TakenOver, cause_of
-from service.model.events import Chunk, Unknown, Usage
+from service.model.events import CallMetadata, Chunk, MessageMetadata, Unknown, Usage
 from service.model.ids import Epoch, MessageId, OwnerId, SessionId, TaskId
 from service.model.log import TaskFacts
 from service.model.session import Promoted
+from service.model.step import CompletedStep, KeptStep
 from service.model.task import MAX_COUNTED, Backlog, Claim, End, Ended, Held, Ownership, Task, TaskFilter
+from service.model.trace import trace_from
 
 log = structlog.get_logger()
 
@@ -28,7 +30,7 @@ MAX_FOREIGN: Final = 1000
 
 
 class PostgresTasks:
-    """The ports `TaskQueue`, `TaskStore`, `TaskDirectory`, `TaskRows`, `Mailbox` and `Backlogs`."""
+    """The ports `TaskQueue`, `TaskStore`, `TaskDirectory`, `TaskRows`, `StepStore` and `Backlogs`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -112,11 +114,25 @@ class PostgresTasks:
             raise TakenOver
         return _claim_from(row)
 
-    async def promote(self, claim: Claim, told: Collection[MessageId]) -> Sequence[Promoted]:
-        row = await self._database.fetchrow(_SQL["promote"], claim.task.id, claim.epoch, list(told))
+    async def promote(self, claim: Claim, step: CompletedStep, told: Collection[MessageId]) -> Sequence[Promoted]:
+        kept = step.number, list(step.parts), plain(step.call)
+        row = await self._database.fetchrow(_SQL["promote"], claim.task.id, claim.epoch, *kept, list(told))
         if row is None or row["promoted"] is None:
             raise TakenOver
-        return [Promoted(MessageId(each["id"]), tuple(each["parts"])) for each in row["promoted"]]
+        return list(_promoted_from(row))
+
+    async def begin_call(self, claim: Claim, call_id: str) -> bool:
+        row = await self._database.fetchrow(_SQL["begin_call"], claim.task.id, claim.epoch, call_id)
+        if row is None:
+            raise TakenOver
+        return bool(row["epoch"] == claim.epoch)
+
+    async def steps(self, task_id: TaskId, behind: int) -> Sequence[KeptStep]:
+        rows = await self._database.fetch(_SQL["steps"], task_id, behind)
+        return [
+            KeptStep(CompletedStep(row["number"], tuple(row["parts"]), _call_from(row)), _promoted_from(row))
+            for row in rows
+        ]
 
     async def end(self, claim: Claim, end: End) -> Ended:
         async with self._database.connection() as connection:
@@ -179,7 +195,20 @@ def _task_from(row: asyncpg.Record) -> Task:
 
 
 def _claim_from(row: asyncpg.Record) -> Claim:
-    return Claim(_task_from(row), Epoch(row["epoch"]), _ending_from(row), row["lost_attempts"])
+    trace = trace_from(row["traceparent"] or "")
+    return Claim(_task_from(row), Epoch(row["epoch"]), _ending_from(row), row["lost_attempts"], trace)
+
+
+def _call_from(row: asyncpg.Record) -> CallMetadata:
+    match _chunk_from({"type": "message-metadata", "messageMetadata": row["call"]}):
+        case MessageMetadata(CallMetadata() as call):
+            return call
+        case _:
+            raise BrokenEvent
+
+
+def _promoted_from(row: asyncpg.Record) -> tuple[Promoted, ...]:
+    return tuple(Promoted(MessageId(each["id"]), tuple(each["parts"])) for each in row["promoted"])
 
 
 def _ending_from(row: asyncpg.Record) -> tuple[Chunk, ...] | None:

@@ -12,6 +12,7 @@ from service.adapters.redis_subscriber import Broken, Confirmed, Published, Redi
 from service.model.ids import Epoch, TaskId
 from service.model.log import Hint, Interrupted, Listening
 from service.model.position import InvalidPosition, Position
+from service.model.trace import trace_from
 
 log = structlog.get_logger()
 
@@ -63,8 +64,10 @@ def _read(channel: bytes, data: bytes) -> Hint | Listening:
     task_id = _task(channel)
     head, _, frames = data.partition(b"\n")
     try:
-        epoch, before, last, terminal = head.decode().split(" ")
-        return Hint(task_id, Epoch(int(epoch)), Position.parse(before), Position.parse(last), terminal == "1", frames)
+        epoch, before, last, terminal, *traces = head.decode().split(" ")
+        trace = trace_from(traces[0]) if traces else None
+        positions = Position.parse(before), Position.parse(last)
+        return Hint(task_id, Epoch(int(epoch)), *positions, terminal == "1", frames, trace)
     except (ValueError, InvalidPosition):
         # Of another version, or nobody's: readers look into the store, as after a lost one.
         log.warning("hint_not_understood", task_id=task_id)

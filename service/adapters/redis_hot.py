@@ -11,7 +11,7 @@ from redis.exceptions import ReadOnlyError
 
 from service.adapters.redis_client import CALL_SECONDS, FOREIGN, leave_server
 from service.adapters.redis_keys import ANY_LOG_KEY, DATABASE_KEY, log_key, meta_key, owner_of
-from service.adapters.redis_log import META_FIELDS, head_of
+from service.adapters.redis_log import META_FIELDS, page_of
 from service.model.errors import translate
 from service.model.ids import TaskId
 from service.model.log import Page, Scanned
@@ -33,10 +33,7 @@ class RedisHotLogs:
             pipeline.xrange(log_key(task_id), "-", "+", count)
             pipeline.hmget(meta_key(task_id), META_FIELDS)
         replies = await self._send(pipeline)
-        return [
-            Page(known=True, events=[(position, data) for position, (_, data) in entries], head=head_of(meta))
-            for entries, meta in zip(replies[::2], replies[1::2], strict=True)
-        ]
+        return [page_of(entries, meta, known=True) for entries, meta in zip(replies[::2], replies[1::2], strict=True)]
 
     async def retire(self, task_ids: Sequence[TaskId], seconds: int) -> None:
         pipeline = self._redis.pipeline(transaction=False)

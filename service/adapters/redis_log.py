@@ -31,6 +31,7 @@ from service.model.log import (
     Unopened,
 )
 from service.model.position import BEGINNING, Position
+from service.model.trace import TraceParent, trace_from
 
 _SCRIPTS: Final = files("service.adapters")
 KEPT_CONNECTIONS: Final = 4
@@ -78,11 +79,9 @@ class RedisLogStore:
         with translate(FOREIGN):
             async with asyncio.timeout(CALL_SECONDS):
                 entries, meta = await pipeline.execute()
-        events: list[StoredEvent] = [(position, data) for position, (_, data) in entries]
-        known = from_beginning or (bool(events) and events[0][0] == str(after).encode())
-        if known and not from_beginning:
-            del events[0]
-        return Page(known, events[:count], head_of(meta))
+        known = from_beginning or (bool(entries) and entries[0][0] == str(after).encode())
+        entries = entries[known and not from_beginning :][:count]
+        return page_of(entries, meta, known=known)
 
     async def head(self, task_id: TaskId) -> Head:
         with translate(FOREIGN):
@@ -148,6 +147,18 @@ class RedisLogStore:
         return await pool.get_connection()  # type: ignore[no-untyped-call, no-any-return]
 
 
+def page_of(entries: Sequence[Any], meta: Sequence[bytes | str | None], *, known: bool) -> Page:
+    """The page of these stream entries: each has its event, the last of a traced batch its trace behind it."""
+    events: list[StoredEvent] = [(position, fields[1]) for position, fields in entries]
+    return Page(known, events, head_of(meta), _newest_trace(entries))
+
+
+def _newest_trace(entries: Sequence[Any]) -> TraceParent | None:
+    """What stands beside the last event of each batch that was traced."""
+    trace = next((fields[3] for _, fields in reversed(entries) if len(fields) > 3), None)
+    return None if trace is None else trace_from(trace.decode("latin-1"))
+
+
 async def _reply(connection: AbstractConnection) -> Any:
     try:
         return await connection.read_response()
@@ -165,10 +176,16 @@ def _append_arguments(batch: Batch) -> tuple[Any, ...]:
         batch.last.n,
         b"1" if batch.terminal else b"0",
         live_channel(batch.task_id),
-        b"%d %d-%d %d-%d %d\n" % (batch.epoch, *batch.before, *batch.last, batch.terminal),
+        _hint_head(batch),
         b"1" if batch.hinted_frames else b"0",
         batch.frames,
+        batch.trace or "",
     )
+
+
+def _hint_head(batch: Batch) -> bytes:
+    head = b"%d %d-%d %d-%d %d" % (batch.epoch, *batch.before, *batch.last, batch.terminal)
+    return head + (b"\n" if batch.trace is None else b" %b\n" % batch.trace.encode())
 
 
 def _append_result(reply: Any) -> AppendResult:

@@ -35,10 +35,13 @@ class Context:
         return tuple(utterance for utterance in said if utterance.parts)
 
 
-def context_of(task: Task, history: History) -> Context:
-    """What a turn goes on from; the messages that it has taken in itself stand in its log."""
+def context_of(task: Task, history: History, told: tuple[e.InputPart, ...] = ()) -> Context:
+    """What a turn goes on from; the messages that it has taken in itself stand in its log.
+
+    Its log may tell its input: the history does not reach back to that where the turn has taken in very much.
+    """
     own = {m.id for m in history.messages if (m.task_id, m.role) == (task.id, "user") and m.id != task.input_id}
-    asked = next((input_parts(m.parts) for m in history.messages if m.id == task.input_id), ())
+    asked = told or next((input_parts(m.parts) for m in history.messages if m.id == task.input_id), ())
     earlier = (m for m in history.messages if m.id != task.input_id and m.id not in own)
     said = tuple(utterance for message in earlier for utterance in _utterances(message))
     return Context(history.settings, said, asked, frozenset(own))

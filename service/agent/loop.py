@@ -5,33 +5,43 @@ mailbox gave and the log lacks is told first.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
+
+import orjson
 
 from service.agent.cancellation import Cancellation
 from service.agent.context import Context, input_parts
 from service.agent.patience import Patience
 from service.agent.recorder import Recorder
-from service.agent.step import Clock, Steps
+from service.agent.step import Clock, Steps, tell_again
 from service.agent.tools import Toolbox
 from service.model import events as e
 from service.model.failures import ModelCallFailed
 from service.model.generation import Prompt
+from service.model.session import Promoted
+from service.model.step import CompletedStep
 from service.model.task import Claim
-from service.sessions.ports import Mailbox
+from service.sessions.ports import StepStore
 
 MAX_STEPS: Final = 25
 """That may ask for tools, where the session is not set otherwise; then one more is made without."""
+
+MAX_TURN_BYTES: Final = 16 * 1024 * 1024
+"""What a turn may have said and got from its tools, as JSON; then one more step is made without tools.
+
+Its answer is one row of the database, and a call of the model may add as much again (`step.MAX_ANSWER_CHARACTERS`).
+"""
 
 
 class Loop:
     """Makes the steps of turns."""
 
-    def __init__(self, steps: Steps, tools: Toolbox, mailbox: Mailbox, patiently: Patience, clock: Clock) -> None:
+    def __init__(self, steps: Steps, tools: Toolbox, step_store: StepStore, patiently: Patience, clock: Clock) -> None:
         self._steps = steps
         self._tools = tools
-        self._mailbox = mailbox
+        self._step_store = step_store
         self._patiently = patiently
         self._clock = clock
 
@@ -43,20 +53,30 @@ class Loop:
         Raises Cancelled, and ModelCallFailed for a call that failed for good, or a turn that takes too long.
         """
         fold = recorder.fold
+        if claim.epoch > 1:  # somebody was here before
+            await self._tell_lost_steps(claim, recorder)
         untold = context.promoted.difference(each.message.id for each in fold.promoted)
         if not fold.step_is_open and (fold.steps or untold):
             await self._between(claim, recorder, cancellation)
             untold = frozenset()
         limit = context.settings.max_iterations or MAX_STEPS
+
+        async def begin(call_id: str) -> bool:
+            return await self._patiently(claim.task.id, self._step_store.begin_call, claim, call_id)
+
         while True:
-            is_last = fold.steps + (not fold.step_is_open) > limit
+            is_full = len(orjson.dumps(fold.finished_parts)) >= MAX_TURN_BYTES
+            is_beyond = fold.steps + (not fold.step_is_open) > limit
+            is_last = is_beyond or is_full
             tools = Toolbox() if is_last else self._tools
-            if is_last and not fold.step_is_open:
+            if is_beyond and not fold.step_is_open:
                 await _tell_limit(recorder, limit)
             async with cancellation.scope(), self._time_left(claim, context):
-                await self._steps.make(claim, recorder, _prompt(context, recorder, tools), tools)
+                await self._steps.make(claim, recorder, _prompt(context, recorder, tools), tools, begin)
             # A log that lost its end has a step made again, which may ask for nothing: what came in is told then.
             if not untold and (is_last or not fold.open_step_calls):
+                if is_full:
+                    return "length"
                 return "stop" if fold.model_reason == "tool-calls" else fold.model_reason
             await self._between(claim, recorder, cancellation)
             untold = frozenset()
@@ -80,11 +100,31 @@ class Loop:
         """The end of a step, and all that has come in since the one before."""
         cancellation.check()
         await recorder.flush()
-        told = [each.message.id for each in recorder.fold.promoted]
-        promoted = await self._patiently(claim.task.id, self._mailbox.promote, claim, told)
-        if recorder.fold.step_is_open:
-            await recorder.put(e.FinishStep())
-        await recorder.put(*(e.SteeringMessage(each.id, input_parts(each.parts)) for each in promoted))
+        fold = recorder.fold
+        if fold.last_call is None:
+            raise RuntimeError("between two steps a model call has ended")
+        step = CompletedStep(fold.steps, tuple(fold.last_step_parts), fold.last_call)
+        told = [each.message.id for each in fold.promoted]
+        promoted = await self._patiently(claim.task.id, self._step_store.promote, claim, step, told)
+        await _conclude(recorder, promoted)
+
+    async def _tell_lost_steps(self, claim: Claim, recorder: Recorder) -> None:
+        """What a store has lost of steps that were done: neither the model nor a tool is asked for it again."""
+        fold = recorder.fold
+        done = fold.steps - fold.step_is_open
+        # What was taken in behind the last step that ended may be missing; an open step says that it is not.
+        whole = done if fold.step_is_open else max(0, done - 1)
+        told = {each.message.id for each in fold.promoted}
+        for kept in await self._patiently(claim.task.id, self._step_store.steps, claim.task.id, whole):
+            if kept.step.number > done:
+                await tell_again(recorder, kept.step)
+            await _conclude(recorder, [each for each in kept.promoted if each.id not in told])
+
+
+async def _conclude(recorder: Recorder, promoted: Sequence[Promoted]) -> None:
+    if recorder.fold.step_is_open:
+        await recorder.put(e.FinishStep())
+    await recorder.put(*(e.SteeringMessage(each.id, input_parts(each.parts)) for each in promoted))
 
 
 async def _tell_limit(recorder: Recorder, limit: int) -> None:

@@ -31,7 +31,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tool(Generic[Input]):
-    """Something that a model may ask for. `run` may be interrupted, and called again after a crash."""
+    """Something that a model may ask for. `run` may be interrupted, and then has to end: its turn waits for that."""
 
     name: str
     description: str
@@ -40,3 +40,7 @@ class Tool(Generic[Input]):
     """The arguments; the model sees their JSON Schema."""
     run: Callable[[Input], Awaitable[Json]]
     """Gives the output, which the model and the log are told. What it raises is told to neither: the call failed."""
+    is_repeatable: bool = False
+    """Whether it may run again where a worker was lost amid it; else the model is told that its outcome is unknown."""
+    deadline_seconds: float = 60
+    """How long a call may take; then it is interrupted, and has failed."""

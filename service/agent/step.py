@@ -1,28 +1,35 @@
 """A step of a turn: one model call, tried again while that may help, and its tools; told in the log as it goes."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, assert_never
+from typing import Final, TypeAlias, assert_never
 
 import structlog
 
 from service.agent.asking import Asking
+from service.agent.context import NO_RESULT
 from service.agent.model_call import pieces_of
 from service.agent.ports import Model
 from service.agent.recorder import Recorder
 from service.agent.retry import seconds_before
-from service.agent.tools import CallRefused, Toolbox
+from service.agent.tools import TOOLS_AT_ONCE, CallRefused, Toolbox
 from service.model import events as e
 from service.model.failures import ModelCallFailed
+from service.model.fold import Part
 from service.model.generation import CallEnded, Prompt, ReasoningPiece, TextPiece, ToolCallPiece
+from service.model.step import CompletedStep
 from service.model.task import Claim
 
 log = structlog.get_logger()
 
 MAX_ANSWER_CHARACTERS: Final = 16 * 1024 * 1024
 """Of one model call; a model that says more is ended there, as if it had reached its own `length`."""
+
+Begin: TypeAlias = Callable[[str], Awaitable[bool]]
+"""Notes that a call begins that must not run twice; False where it has begun before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +57,14 @@ class Steps:
         """Who asks for the model's key."""
         return self._model.provider
 
-    async def make(self, claim: Claim, recorder: Recorder, prompt: Prompt, tools: Toolbox) -> None:
+    async def make(self, claim: Claim, recorder: Recorder, prompt: Prompt, tools: Toolbox, begin: Begin) -> None:
         """The step that is open, or the next one: the call, unless the log has it whole, and the results that it lacks.
 
-        The step is left open. Raises ModelCallFailed for a call that failed for good.
+        The step is left open. Raises ModelCallFailed for a call that failed for good, and what `begin` does.
         """
         if not (recorder.fold.step_is_open and recorder.fold.model_call_ended):
             await self._speak(claim, recorder, prompt, tools)
-        await _use(recorder, tools)
+        await _use(recorder, tools, begin)
 
     async def _speak(self, claim: Claim, recorder: Recorder, prompt: Prompt, tools: Toolbox) -> None:
         fold = recorder.fold
@@ -107,18 +114,64 @@ class Steps:
         await recorder.put(e.MessageMetadata(call))
 
 
-async def _use(recorder: Recorder, tools: Toolbox) -> None:
-    """Run what was asked for and has no result."""
-    for call in recorder.fold.open_step_calls:
-        if call["state"] != "input-available":
-            continue
-        call_id, name = call["toolCallId"], call["type"].removeprefix("tool-")
-        try:
+async def tell_again(recorder: Recorder, step: CompletedStep) -> None:
+    """Put into the log what it has lost of a step that was done, as it was but for the pieces it came in.
+
+    The step is left open. Where the log has the model's part of it, only results are missing.
+    """
+    fold = recorder.fold
+    if not (fold.step_is_open and fold.model_call_ended):
+        await recorder.put(e.ResetStep() if fold.step_is_open else e.StartStep())
+        for part in step.parts:
+            match part:
+                case {"type": "text", "text": text}:
+                    await recorder.say(TextPiece(text))
+                case {"type": "reasoning", "text": text}:
+                    await recorder.say(ReasoningPiece(text))
+                case {"type": str() as kind, "toolCallId": call_id, "input": value}:
+                    await recorder.put(e.ToolInputAvailable(call_id, kind.removeprefix("tool-"), value))
+            await recorder.close_parts()
+        await recorder.put(e.MessageMetadata(step.call))
+    results = {part["toolCallId"]: part for part in step.parts if "toolCallId" in part}
+    for call in fold.open_step_calls:
+        result = results.get(call["toolCallId"], {})
+        match call["state"], result:
+            case "input-available", {"state": "output-available", "output": output}:
+                await recorder.put(e.ToolOutputAvailable(call["toolCallId"], output))
+            case "input-available", {"state": "output-error", "errorText": text}:
+                await recorder.put(e.ToolOutputError(call["toolCallId"], text))
+
+
+async def _use(recorder: Recorder, tools: Toolbox, begin: Begin) -> None:
+    """Run what was asked for and has no result, side by side. Interrupted, it returns when all of them have stopped."""
+    room = asyncio.Semaphore(TOOLS_AT_ONCE)
+    calls = [call for call in recorder.fold.open_step_calls if call["state"] == "input-available"]
+    running = [asyncio.create_task(_result_of(call, tools, room, begin), name="tool") for call in calls]
+    try:
+        while running:
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            done = [each for each in running if each.done()]
+            running = [each for each in running if not each.done()]
+            await recorder.put(*(each.result() for each in done))
+    finally:
+        for each in running:
+            each.cancel()
+        if running:
+            await asyncio.wait(running)
+
+
+async def _result_of(
+    call: Part, tools: Toolbox, room: asyncio.Semaphore, begin: Begin
+) -> e.ToolOutputAvailable | e.ToolOutputError:
+    call_id, name = call["toolCallId"], call["type"].removeprefix("tool-")
+    try:
+        async with room:
+            if not tools.is_repeatable(name) and not await begin(call_id):
+                return e.ToolOutputError(call_id, NO_RESULT)
             output = await tools.run(name, call["input"])
-        except CallRefused as refused:
-            await recorder.put(e.ToolOutputError(call_id, str(refused)))
-        else:
-            await recorder.put(e.ToolOutputAvailable(call_id, output))
+    except CallRefused as refused:
+        return e.ToolOutputError(call_id, str(refused))
+    return e.ToolOutputAvailable(call_id, output.value, truncated=True if output.is_truncated else None)
 
 
 def _ms(seconds: float) -> int:

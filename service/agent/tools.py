@@ -1,6 +1,8 @@
 """The tools that a model may ask for. Whatever is asked has one result; none of it is a failure of the turn."""
 
+import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -18,10 +20,20 @@ log = structlog.get_logger()
 MAX_INPUT_BYTES: Final = 128 * 1024
 """Of the arguments to one call, as JSON; a call with more is refused."""
 
+MAX_OUTPUT_CHARACTERS: Final = 100_000
 MAX_OUTPUT_BYTES: Final = 192 * 1024
-"""Of one output, as JSON; more is a failure of the tool."""
+"""Of one output, as JSON; of a longer one there are head and tail, as text."""
+
+TOOLS_AT_ONCE: Final = 8
+"""Of one step."""
+
+MAX_NESTING: Final = 64
+"""Levels of an input or an output: what is written around it, in an event, a message or an answer, adds some, and each
+reader of JSON has a limit of its own, of which the least is 200."""
 
 MAX_REASON_CHARACTERS: Final = 500
+
+_NESTS: Final = (dict, list, tuple)
 
 TOO_LARGE: Final = f"The arguments have more than {MAX_INPUT_BYTES} bytes."
 
@@ -31,6 +43,15 @@ class CallRefused(PlayheadError):
 
     def __init__(self, error_type: str, reason: str) -> None:
         super().__init__(f"[code:{error_type}] {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a tool gave."""
+
+    value: Json
+    is_truncated: bool = False
+    """Whether it is only head and tail of what the tool gave, as text, with a line between that says so."""
 
 
 class Toolbox:
@@ -48,21 +69,29 @@ class Toolbox:
         """Raises CallRefused where there is no such tool, or these are no arguments for it."""
         self._checked(name, value)
 
-    async def run(self, name: str, value: Json) -> Json:
-        """The output. Raises CallRefused."""
+    def is_repeatable(self, name: str) -> bool:
+        """Whether a call of this tool may run again; one that there is not never runs."""
+        tool = self._tools.get(name)
+        return tool is None or tool.is_repeatable
+
+    async def run(self, name: str, value: Json) -> Output:
+        """The output, which fits into a log. Raises CallRefused."""
         tool, arguments = self._checked(name, value)
+        patience = asyncio.timeout(tool.deadline_seconds)
         try:
-            output = plain(await tool.run(arguments))
-            is_too_large = len(orjson.dumps(output)) > MAX_OUTPUT_BYTES
+            async with patience:
+                output = plain(await tool.run(arguments))
+            if _is_deeper(output):
+                raise CallRefused("output_too_large", f"The tool's output has more than {MAX_NESTING} levels.")
+            return capped(output)
         except CallRefused:
             raise
         except Exception as error:
             # The edge of a tool: a mistake in one is a result of its call, and the turn goes on.
+            if patience.expired():
+                raise CallRefused("timeout", f"The tool took more than {tool.deadline_seconds:g} seconds.") from error
             log.exception("tool_crashed", tool=name)
             raise CallRefused("tool_failed", "The tool failed.") from error
-        if is_too_large:
-            raise CallRefused("output_too_large", "The tool's output is too large.")
-        return output
 
     def _checked(self, name: str, value: Json) -> tuple[Tool[Any], BaseModel]:
         tool = self._tools.get(name)
@@ -73,6 +102,22 @@ class Toolbox:
             return tool, tool.input.model_validate(value)
         except ValidationError as error:
             raise CallRefused("invalid_arguments", _reason(error)) from error
+
+
+def capped(output: Json) -> Output:
+    """An output as a log and a model may have it. Raises TypeError for what JSON cannot say."""
+    encoded = orjson.dumps(output)
+    text = output if isinstance(output, str) else encoded.decode()
+    if len(encoded) <= MAX_OUTPUT_BYTES and len(text) <= MAX_OUTPUT_CHARACTERS:
+        return Output(output)
+    half = MAX_OUTPUT_CHARACTERS // 2
+    while len(orjson.dumps(cut := _ends_of(text, half))) > MAX_OUTPUT_BYTES:
+        half //= 2
+    return Output(cut, is_truncated=True)
+
+
+def _ends_of(text: str, half: int) -> str:
+    return f"{text[:half]}\n[{len(text) - 2 * half} characters are left out.]\n{text[-half:]}"
 
 
 def _reason(error: ValidationError) -> str:
@@ -87,12 +132,21 @@ def parsed(arguments: str) -> Json:
         raise CallRefused("arguments_too_large", TOO_LARGE)
     try:
         value: Json = orjson.loads(arguments) if arguments.strip() else {}
-        size = len(orjson.dumps(value))  # what is nested too deep can be read and not be written
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
+    except orjson.JSONDecodeError as error:
         raise CallRefused("invalid_arguments", "The arguments are no JSON.") from error
-    if size > MAX_INPUT_BYTES:
+    if _is_deeper(value):
+        raise CallRefused("invalid_arguments", f"The arguments have more than {MAX_NESTING} levels.")
+    if len(orjson.dumps(value)) > MAX_INPUT_BYTES:
         raise CallRefused("arguments_too_large", TOO_LARGE)
     return value
+
+
+def _is_deeper(value: Json, levels: int = MAX_NESTING) -> bool:
+    """Whether a value has more levels than these."""
+    inner = value.values() if isinstance(value, dict) else value
+    return isinstance(value, _NESTS) and (
+        levels == 0 or any(_is_deeper(each, levels - 1) for each in inner if isinstance(each, _NESTS))
+    )
 
 
 class Thought(BaseModel):
@@ -112,4 +166,5 @@ THINK: Final = Tool(
     "A place to reason about what was said and found so far. It changes nothing and finds nothing out.",
     Thought,
     _think,
+    is_repeatable=True,
 )

@@ -6,6 +6,7 @@ database decides how the task ended; only then the log says that it ended; then 
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 import structlog
@@ -28,7 +29,7 @@ from service.registry.ports import LogStore
 from service.registry.replay import fold_log
 from service.registry.task_log import TaskLog
 from service.registry.writer import LogWriter
-from service.sessions.ports import Mailbox, MessageStore, TaskQueue
+from service.sessions.ports import MessageStore, StepStore, TaskQueue
 
 log = structlog.get_logger()
 
@@ -49,7 +50,7 @@ class Turns:
         logs: LogStore,
         queue: TaskQueue,
         messages: MessageStore,
-        mailbox: Mailbox,
+        step_store: StepStore,
         steps: Steps,
         tools: Toolbox,
         clock: Clock,
@@ -61,7 +62,7 @@ class Turns:
         self._steps = steps
         self._clock = clock
         self._patiently = Patience(clock.sleep)
-        self._loop = Loop(steps, tools, mailbox, self._patiently, clock)
+        self._loop = Loop(steps, tools, step_store, self._patiently, clock)
 
     async def run(self, claim: Claim, retake: Callable[[Claim], Awaitable[Claim]], cancellation: Cancellation) -> bool:
         """Bring a claimed task to its end and its log to its terminal event; answers whether its end began a next turn.
@@ -99,10 +100,10 @@ class Turns:
                 log.warning("turn_resumes_after_loss", task_id=claim.task.id, epoch=claim.epoch)
             except Exception:
                 # The edge of a turn: a mistake of ours ends this task and no other.
-                if decide == self._give_up:
+                if decide == self._abandon:
                     raise
                 log.exception("turn_given_up", task_id=claim.task.id, epoch=claim.epoch)
-                decide = self._give_up
+                decide = self._give_up if decide == self._work else self._abandon
             finally:
                 if task_log is not None:
                     given_ms = max(given_ms, task_log.last.ms)
@@ -137,9 +138,13 @@ class Turns:
         await _settle(recorder)
         return failed(claim, recorder.fold, "unexpected_error", self._clock.now())
 
+    async def _abandon(self, claim: Claim, recorder: Recorder, cancellation: Cancellation) -> End:
+        """The same without its answer, which may be what cannot be stored: no holder would ever be done with it."""
+        return replace(await self._give_up(claim, recorder, cancellation), answer=None)
+
     async def _work(self, claim: Claim, recorder: Recorder, cancellation: Cancellation) -> End:
         lost = min(claim.lost_attempts, recorder.fold.attempts)  # a holder that never began was not ended by the task
-        context = await self._context(claim)
+        context = await self._context(claim, recorder.fold.input)
         await self._begin(claim, recorder, context.input)
         if lost >= MAX_LOST_ATTEMPTS and claim.task.cancel_requested_at is None:
             log.error("task_lost_too_often", task_id=claim.task.id, epoch=claim.epoch, lost_attempts=lost)
@@ -177,9 +182,9 @@ class Turns:
             await recorder.put(e.DataInput(e.InputData(task.input_id, parts)))
         await recorder.put(e.DataAttempt(e.AttemptData(claim.epoch)))
 
-    async def _context(self, claim: Claim) -> Context:
+    async def _context(self, claim: Claim, told: tuple[e.InputPart, ...]) -> Context:
         history = await self._patiently(claim.task.id, self._messages.history, claim.task.session_id)
-        return context_of(claim.task, history)
+        return context_of(claim.task, history, told)
 
 
 async def _settle(recorder: Recorder, of_calls: str = NO_RESULT) -> None:

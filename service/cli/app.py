@@ -1,9 +1,12 @@
 """The `playhead` command."""
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
+from service.adapters.postgres_schema import KNOWN_VERSION
 from service.cli import exits
 from service.cli.demo import demo
 from service.cli.doctor import doctor
@@ -15,7 +18,7 @@ from service.cli.schema import schema
 from service.cli.screen import clean
 from service.cli.serve import serve
 from service.cli.sessions import sessions
-from service.cli.streams import NobodyReads, give_up_lost, open_closed_streams, say
+from service.cli.streams import NobodyReads, give_up_lost, open_closed_streams, say, show_what_can_be_shown
 from service.cli.tail import tail
 from service.cli.tasks import cancel, tasks
 from service.cli.verify import verify
@@ -30,8 +33,18 @@ app.add_typer(schema, name="schema")
 app.add_typer(keys, name="keys")
 
 
+def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
+        print(f"playhead {version('playhead')}, schema version {KNOWN_VERSION}")  # noqa: T201 - asked for, and all
+        raise typer.Exit
+
+
 @app.callback()
-def playhead() -> None:
+def playhead(
+    version: Annotated[  # noqa: FBT002 - typer makes a flag of it
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """Runs AI agents and never loses a step."""
     configure_logs()
 
@@ -40,6 +53,7 @@ def main() -> None:
     """Run a command; what it cannot do is one line on stderr, and an exit code by its kind."""
     code = 0
     open_closed_streams()
+    show_what_can_be_shown()
     try:
         app()
     except* PlayheadError as errors:

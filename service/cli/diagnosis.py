@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -11,12 +11,17 @@ from service.adapters.postgres_schema import KNOWN_VERSION, database_facts
 from service.adapters.redis_check import fault_of, redis_info
 from service.cli.doors import service_at, service_url
 from service.cli.exits import UNREACHABLE, code_of
+from service.cli.listing import in_words
+from service.client import Forbidden, Playhead, Unauthenticated
 from service.model.errors import PlayheadError, StoreUnavailable
 from service.model.task import Backlog
 from service.settings import PREFIX, Settings, sources
 from service.wiring import open_backlogs, without_password
 
 State = Literal["ok", "wrong", "unreachable"]
+
+ARCHIVE_LATE_SECONDS: Final = 300.0
+"""An archiver that works and reaches both stores is done with a log in seconds."""
 
 _STORE_URLS: Final = ("redis_url", "postgres_url")
 _OTHER_URLS: Final = ("amqp_url", "model_url", "url", "jwt_jwks")
@@ -66,7 +71,16 @@ async def diagnose(settings: Settings, url: str | None) -> Diagnosis:
         for name, where in zip(_STORE_URLS, (running.redis, running.postgres), strict=True)
         if where is not None and getattr(settings, name) is None
     }
-    return Diagnosis(shown_settings(settings), (redis, postgres, _model(settings), service), backlog, embedded)
+    looked = redis, postgres, _model(settings), service, *_late(backlog)
+    return Diagnosis(shown_settings(settings), looked, backlog, embedded)
+
+
+def _late(backlog: Backlog | None) -> Iterator[Looked]:
+    """What is behind for so long that it is no delay."""
+    oldest = None if backlog is None else backlog.oldest_unarchived_seconds
+    if oldest is not None and oldest > ARCHIVE_LATE_SECONDS:
+        detail = f"a log has waited for it for {in_words(oldest)}: is one running? Its log says what it could not do"
+        yield Looked("archiver", "wrong", detail, {"oldest_unarchived_seconds": oldest})
 
 
 def shown_settings(settings: Settings) -> list[SettingShown]:
@@ -148,22 +162,34 @@ def _model(settings: Settings) -> Looked:
 async def _service(settings: Settings, url: str | None) -> Looked:
     try:
         where = url or service_url(settings)
-        service = service_at(where, None, settings)
+        service = service_at(where, settings.token or None, settings)
     except PlayheadError as error:  # it may not be repeated
         return _failed("service", error)
     try:
         async with service as playhead:
             answer = await playhead.ready()
+            refused = await _refusal(playhead) if answer.get("status") == "ok" else None
     except PlayheadError as error:
         failed = _failed("service", error)
         return replace(failed, detail=f"{where}: {failed.detail}", facts={"url": where})
     status, dependencies = str(answer.get("status")), answer.get("dependencies")
     facts = {"url": where, "status": status, "dependencies": dependencies}
     if status == "ok":
-        return Looked("service", "ok", f"ready at {where}", facts)
+        return _judged("service", f"ready at {where}", facts, refused)
     away = [name for name, found in _items(dependencies) if found != {"status": "ok"}]
     told = f": it does not reach {', '.join(away)}" if away else ""
     return Looked("service", "unreachable", f"{status} at {where}{told}", facts)
+
+
+async def _refusal(playhead: Playhead) -> str | None:
+    """Why it does not answer who asks with this token, or with none; None where it does."""
+    try:
+        await anext(playhead.tasks(limit=1), None)
+    except Unauthenticated:
+        return "PLAYHEAD_TOKEN is not taken there; see `playhead keys`"
+    except Forbidden:
+        pass  # a key that may only write, or complete
+    return None
 
 
 def _items(dependencies: object) -> list[tuple[str, Any]]:

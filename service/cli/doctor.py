@@ -59,13 +59,16 @@ def _tell(diagnosis: Diagnosis, screen: Screen) -> None:
 
 def behind(backlog: Backlog) -> Sequence[str]:
     """How far behind the service is, as lines for people."""
-    oldest = backlog.oldest_queued_seconds
-    waits = "" if oldest is None else f", the oldest for {in_words(oldest)}"
+    waiting = _oldest(backlog.oldest_queued_seconds)
     return (
-        f"tasks     {backlog.queued} queued{waits}; {backlog.running} running; {backlog.lapsed} with a lapsed lease",
-        f"logs      {backlog.unarchived} closed and not archived",
+        f"tasks     {backlog.queued} queued{waiting}; {backlog.running} running; {backlog.lapsed} with a lapsed lease",
+        f"logs      {backlog.unarchived} closed and not archived{_oldest(backlog.oldest_unarchived_seconds)}",
         f"sessions  {backlog.unremoved} deleted and not removed",
     )
+
+
+def _oldest(seconds: float | None) -> str:
+    return "" if seconds is None else f", the oldest for {in_words(seconds)}"
 
 
 def _json(diagnosis: Diagnosis, *, is_well: bool) -> bytes:

@@ -81,12 +81,13 @@ def replay(
 async def _replay(task_id: TaskId, stretch: Stretch, speed: Speed, form: Form, door: Door) -> int:
     task = await door.task(task_id)
     screen = Screen()
-    shown, status, pace = Shown(form, screen), task["status"], _Pace(speed)
+    shown, status, pace, has_begun = Shown(form, screen), task["status"], _Pace(speed), False
     with ExitStack() as stack:
         bar = stack.enter_context(_Bar(task)) if sys.stderr.isatty() and not screen.is_terminal else None
         async with aclosing(door.follow(task_id, BEGINNING)) as events:
             async for event in events:
                 if stretch.begins_at(event.position):
+                    has_begun = True
                     await pace.keep(event.position.ms)
                     shown.show(event)
                     status = status_of(event) or status
@@ -94,7 +95,7 @@ async def _replay(task_id: TaskId, stretch: Stretch, speed: Speed, form: Form, d
                     bar.move(event.position)
                 if stretch.ends_at(event.position):
                     return 0
-    if stretch.last is not None:
+    if stretch.last is not None or not has_begun:
         raise NoSuchEvent
     return code_of_task(status)
 

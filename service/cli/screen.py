@@ -63,8 +63,9 @@ class Screen:
             self.say("".join("\t".join(map(_cell, row)) + "\n" for row in rows))
             return
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in names:
-            table.add_column(name, overflow="fold")
+        first_is_whole = 2 * max((len(row[0]) for row in rows), default=0) <= self.width  # half an id cannot be copied
+        for number, name in enumerate(names):
+            table.add_column(name, overflow="fold", no_wrap=first_is_whole and number == 0)
         for row in rows:
             table.add_row(*(Text(_cell(cell)) for cell in row))
         self._console.print(table)

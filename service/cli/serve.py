@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 import structlog
 import typer
+from aiohttp import web
 
 from consumers.archiver import Archiver
 from consumers.tasks import DRAIN_SECONDS, Worker
@@ -19,7 +20,7 @@ from service.cli.streams import tell
 from service.http.app import serving
 from service.model.errors import ConfigurationError
 from service.settings import PREFIX, Settings, load_settings
-from service.wiring import House, make_archiver, open_app, open_house, open_worker
+from service.wiring import House, make_archiver, open_app, open_house, open_probes, open_tracing, open_worker
 
 OPEN_FILES: Final = 65_536
 """As many descriptors as are asked for, where the hard limit allows it: each reader and each connection is one."""
@@ -40,16 +41,18 @@ class Part(StrEnum):
     ARCHIVER = "archiver"
 
 
-def serve(only: Annotated[Part | None, typer.Option(help="Run this part alone.")] = None) -> None:
+def serve(
+    only: Annotated[list[Part] | None, typer.Option(help="Run this part alone; say it again for more.")] = None,
+) -> None:
     """Run the service until it is told to stop (Ctrl-C, SIGTERM, or a closed terminal).
 
     A part alone needs PLAYHEAD_REDIS_URL and PLAYHEAD_POSTGRES_URL: the stores that it shares with the others.
     """
     settings = load_settings()
-    if only is not None:
+    if only:
         refuse_private_stores(settings, "--only: a part alone shares its stores with the others")
     _raise_open_files()
-    asyncio.run(_run_and_leave(settings, set(Part) if only is None else {only}))
+    asyncio.run(_run_and_leave(settings, set(only or Part)))
 
 
 def refuse_private_stores(settings: Settings, what_for: str) -> None:
@@ -114,20 +117,33 @@ async def _open_parts(
     tell(f"redis     {urls.redis}\npostgres  {urls.postgres}")
     if settings.amqp_url is not None:
         tell("amqp      not used yet: completions over AMQP are not taken")
+    tracing = await stack.enter_async_context(open_tracing(settings))
     if Part.HTTP in parts:
-        app = await stack.enter_async_context(open_app(house, settings))
-        served = serving(
-            app, settings.http_host, settings.http_port, write_timeout_seconds=settings.write_timeout_seconds
-        )
-        tell(f"listening on {await stack.enter_async_context(served)}")
+        app = await stack.enter_async_context(open_app(house, settings, tracing))
+        tell(f"listening on {await _serve(stack, app, settings, 'http_port')}")
+    elif settings.probe_port is not None:
+        app = await stack.enter_async_context(open_probes(house, settings))
+        tell(f"probes on {await _serve(stack, app, settings, 'probe_port')}")
     consumers: list[Worker | Archiver] = []
     if Part.ARCHIVER in parts:
         consumers.append(make_archiver(house, settings))
         tell(f"archiver  hot copies stay {settings.hot_ttl_seconds} s")
     if Part.TASKS in parts:
-        consumers.append(await stack.enter_async_context(open_worker(house, settings)))
+        consumers.append(await stack.enter_async_context(open_worker(house, settings, tracing)))
         tell(f"model     {settings.model or 'demo'}")
     return house, consumers
+
+
+async def _serve(stack: AsyncExitStack, app: web.Application, settings: Settings, port: str) -> str:
+    """Serve at the port that this setting says; answers where."""
+    served = serving(
+        app,
+        settings.http_host,
+        getattr(settings, port),
+        port_name=port.upper(),
+        write_timeout_seconds=settings.write_timeout_seconds,
+    )
+    return await stack.enter_async_context(served)
 
 
 def _stops() -> list[signal.Signals]:

@@ -47,7 +47,7 @@ class StoredLogs:
                         raise Gap(gap)
                     case Vanished():
                         raise LogGone
-                    case Frames(frames, _):
+                    case Frames(frames):
                         for position, data in unframed(frames):
                             yield Event(Position.stored(position), orjson.loads(data), data)
                     case _:

@@ -6,6 +6,7 @@ What a service says on them is for people: it goes on without. A command whose o
 import os
 import sys
 from contextlib import suppress
+from io import TextIOWrapper
 
 from service.model.errors import ConfigurationError, PlayheadError
 
@@ -24,6 +25,12 @@ def open_closed_streams() -> None:
     os.close(number)
     sys.stdout = sys.stdout or open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - until the process ends
     sys.stderr = sys.stderr or open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+
+
+def show_what_can_be_shown() -> None:
+    """Have `?` on stdout for what its encoding does not have; on stderr Python writes such characters in ASCII."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def say(line: str) -> None:

@@ -33,7 +33,7 @@ class Asking:
 
     def at(self, *path: str) -> URL:
         """A route of the service; what stands in an id stays in its place of the path."""
-        quoted = "/".join(quote(part, safe="").replace(".", "%2E") for part in path)
+        quoted = "/".join(quote(part, safe="", errors="replace").replace(".", "%2E") for part in path)
         return URL(f"{self._url}/{quoted}", encoded=True)
 
     async def object(

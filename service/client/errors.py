@@ -52,8 +52,9 @@ class Gap(PlayheadError):
     error_type = "gap"
 
     def __init__(self, data: GapData) -> None:
+        known = f": {data.lost} events are known to be gone" if data.lost else ""
         super().__init__(
-            f"The log does not go on from {data.requested}: {data.lost} events are known to be gone; "
+            f"The log does not go on from {data.requested}{known}; "
             f"what there is goes from {data.oldest} to {data.latest}."
         )
         self.data = data

@@ -1,5 +1,6 @@
 """What can be asked of a service."""
 
+import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
@@ -22,6 +23,8 @@ from service.model.task import EVERY_TASK, TaskFilter
 
 PROOF_SECONDS: Final = 600.0
 """So long a proof may take, which reads a whole log."""
+
+_KEY: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
 
 
 class Playhead:
@@ -93,9 +96,12 @@ class Playhead:
     ) -> Posted:
         """Post a message, a text or its parts; answers the task that works on it, or in whose mailbox it waits.
 
-        After Unreachable nobody knows whether it was taken: ask the session.
+        After Unreachable nobody knows whether it was taken: ask the session. Raises InvalidInput for a key that no
+        service takes, or a message that JSON cannot say.
         """
         body = {"text": message} if isinstance(message, str) else {"parts": list(message)}
+        if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
+            raise InvalidInput("An idempotency key has 1 to 128 printable ASCII characters, and no spaces.")
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         answer = await self._open().object("POST", "sessions", session_id, "messages", body=body, headers=headers)
         status: Literal["accepted", "pending"] = "pending" if _text(answer, "status") == "pending" else "accepted"

@@ -1,12 +1,13 @@
 """The table of routes, and the server that stands behind it."""
 
 import socket
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from service.access.callers import Callers
 from service.http import contract, openapi
@@ -26,6 +27,7 @@ from service.http.route import Route
 from service.http.sessions import SessionRoutes
 from service.http.streams import Streams
 from service.http.tasks import TaskRoutes
+from service.http.tracing import Tracer, tracing
 from service.model.errors import ConfigurationError
 
 MAX_BODY_BYTES: Final = 1024 * 1024
@@ -70,12 +72,19 @@ def routes(
         Route("POST", "/api/chat", chats.post, WRITE, contract.POST_CHAT),
         Route("GET", "/api/chat/{chat_id}/stream", chats.stream, READ_OWN, contract.FOLLOW_CHAT),
         Route("POST", "/api/chat/{chat_id}/stop", chats.stop, WRITE, contract.STOP_CHAT),
+        *probes(health, metrics),
+        Route("GET", "/openapi.json", openapi.answer, PUBLIC, contract.CONTRACT),
+    ]
+
+
+def probes(health: HealthRoutes, metrics: MetricsRoutes) -> list[Route]:
+    """What machines ask of every process."""
+    return [
         Route("GET", "/healthz", health.alive, PUBLIC, contract.ALIVE),
         Route("HEAD", "/healthz", health.alive, PUBLIC, contract.ALIVE),
         Route("GET", "/metrics", metrics.read, OPS, contract.METRICS),
         Route("GET", "/readyz", health.ready, PUBLIC, contract.READY),
         Route("HEAD", "/readyz", health.ready, PUBLIC, contract.READY),
-        Route("GET", "/openapi.json", openapi.answer, PUBLIC, contract.CONTRACT),
     ]
 
 
@@ -92,21 +101,45 @@ def make_app(
     *,
     is_local: bool,
     origins: Collection[str] = (),
+    tracer: Tracer | None = None,
 ) -> web.Application:
     """All routes. Where `is_local`, only programs of this machine are answered. Pages of `origins` may ask, too."""
     table = routes(sessions, tasks, chats, logs, health, metrics)
+    first = [] if tracer is None else [tracing(tracer)]
+    app = _app(table, meter, callers, first=first, is_local=is_local, origins=origins)
+    app[openapi.DOCUMENT] = openapi.document(table)
+    app.on_shutdown.append(streams.cut)
+    return app
+
+
+def make_probe_app(
+    health: HealthRoutes, metrics: MetricsRoutes, meter: RequestMeter, callers: Callers, *, is_local: bool
+) -> web.Application:
+    """What machines ask of a process without doors, under the same rules."""
+    return _app(probes(health, metrics), meter, callers, is_local=is_local)
+
+
+def _app(
+    table: Sequence[Route],
+    meter: RequestMeter,
+    callers: Callers,
+    *,
+    is_local: bool,
+    first: Sequence[Middleware] = (),
+    origins: Collection[str] = (),
+) -> web.Application:
     taken: dict[web.AbstractRoute, Taken] = {}
-    middlewares = [counting(meter), request_ids, plain_errors, problems, *([only_local(origins)] if is_local else [])]
+    middlewares = [*first, counting(meter), request_ids, plain_errors, problems]
+    if is_local:
+        middlewares.append(only_local(origins))
     middlewares += [preflights(origins, [route.method for route in table]), asking(callers, taken)]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     for route in table:
         taken[app.router.add_route(route.method, route.path, route.handler)] = route.takes
-    app[openapi.DOCUMENT] = openapi.document(table)
     app.on_response_prepare.append(name_answer)
     app.on_response_prepare.append(keep_nothing)
     if origins:
         app.on_response_prepare.append(allowing(origins))
-    app.on_shutdown.append(streams.cut)
     return app
 
 
@@ -117,14 +150,16 @@ async def serving(
     port: int,
     *,
     write_timeout_seconds: float,
+    port_name: str = "HTTP_PORT",
     room: Callable[[], int] = descriptors_room,
 ) -> AsyncGenerator[str]:
     """Serve while the block runs; yields the URL. Raises ConfigurationError where the address cannot be had.
 
     A client that takes nothing of an answer for `write_timeout_seconds` is disconnected. No more connections than
     `room` says are open at once; who comes then waits until one has gone.
+    `port_name` is the setting that says which port.
     """
-    listening = _listening(host, port)
+    listening = _listening(host, port, port_name)
     runner = web.AppRunner(app, shutdown_timeout=STOP_SECONDS)
     async with AsyncExitStack() as stack:
         stack.callback(listening.close)
@@ -149,7 +184,7 @@ async def serving(
         yield f"http://{shown}:{listening.getsockname()[1]}"
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _listening(host: str, port: int, port_name: str) -> socket.socket:
     """A bound socket whose connections inherit a small send buffer."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -163,6 +198,6 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise ConfigurationError(
-            f"PLAYHEAD_HTTP_PORT: cannot listen on {host} port {port}: {error.strerror}"
+            f"PLAYHEAD_{port_name}: cannot listen on {host} port {port}: {error.strerror}"
         ) from error
     return listening

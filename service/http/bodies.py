@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from service.access.owners import MAX_CHARACTERS, owner_id
 from service.access.stream_tokens import StreamToken
 from service.http import answers
 from service.http.problems import Problem, invalid
@@ -52,6 +53,7 @@ SETTINGS: Final[tuple[SettingName, ...]] = get_args(SettingName)
 
 
 NO_NUL: Final = "^[^\\u0000]*$"
+NO_CONTROLS: Final = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
 _SAYS_SOMETHING: Final = {"pattern": r"\S"}
 
 
@@ -72,10 +74,21 @@ def _fits(text: str) -> str:
     return text
 
 
+def _an_owner(text: str) -> str:
+    if owner_id(text) is None:  # no key could be made for them, and no token would be taken as theirs
+        raise ValueError("This cannot have control characters.")
+    return text
+
+
 _Text = Annotated[str, AfterValidator(_without_nul), Field(json_schema_extra={"pattern": NO_NUL})]
 _Title = Annotated[_Text, Field(min_length=1, max_length=MAX_TITLE_CHARACTERS)]
 _ModelName = Annotated[_Text, Field(min_length=1, max_length=MAX_MODEL_CHARACTERS)]
 _SystemPrompt = Annotated[_Text, Field(min_length=1), AfterValidator(_fits)]
+_Owner = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_CHARACTERS, json_schema_extra={"pattern": NO_CONTROLS}),
+    AfterValidator(_an_owner),
+]
 _Iterations = Annotated[int, Field(ge=1, le=MAX_ITERATIONS), BeforeValidator(_whole)]
 _Seconds = Annotated[float, Field(ge=1, le=MAX_SECONDS)]
 
@@ -97,7 +110,7 @@ class CreateSession(Body):
 class ChangeSession(CreateSession):
     """What is to be different of a session: what is null is unset, what is not given stays."""
 
-    owner: Annotated[_Text, Field(min_length=1, max_length=255)] | None = None
+    owner: _Owner | None = None
 
     def change(self) -> SessionChange:
         """As the house knows it."""

@@ -60,7 +60,7 @@ CREATE_SESSION: Final = Contract(
     (Answer(201, "The session", answers.SettledSession),),
     (_KEY,),
     bodies.CreateSession,
-    (KeyReused,),
+    (KeyReused, NotFound),
 )
 LIST_SESSIONS: Final = Contract(
     "list_sessions",

@@ -1,13 +1,19 @@
 """What this process counts, at a route; and the counting of requests."""
 
+import asyncio
 import time
-from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from service.http.problems import Handler, route_of
+from service.model.errors import StoreUnavailable
+from service.model.task import Backlog
+from service.sessions.ports import Backlogs
+
+BACKLOG_SECONDS: Final = 2.0
+"""So long the database may take to say how far the service is behind; the rest is told without it."""
 
 
 class RequestMeter(Protocol):
@@ -17,15 +23,31 @@ class RequestMeter(Protocol):
         """One was answered; a stream has no time of its own."""
 
 
-class MetricsRoutes:
-    """Answers what `render` says."""
+class Instruments(Protocol):
+    """What is counted here."""
 
-    def __init__(self, render: Callable[[], bytes], content_type: str) -> None:
-        self._render = render
+    def note_backlog(self, backlog: Backlog | None) -> None:
+        """How far the whole service is behind; None where that cannot be said now."""
+
+    def render(self) -> bytes:
+        """All of it, for Prometheus."""
+
+
+class MetricsRoutes:
+    """Answers what this process has counted, and how far the whole service is behind."""
+
+    def __init__(self, instruments: Instruments, content_type: str, backlogs: Backlogs) -> None:
+        self._instruments = instruments
         self._content_type = content_type
+        self._backlogs = backlogs
 
     async def read(self, request: web.Request) -> web.Response:
-        return web.Response(body=self._render(), headers={"Content-Type": self._content_type})
+        try:
+            async with asyncio.timeout(BACKLOG_SECONDS):
+                self._instruments.note_backlog(await self._backlogs.backlog())
+        except (StoreUnavailable, TimeoutError):
+            self._instruments.note_backlog(None)
+        return web.Response(body=self._instruments.render(), headers={"Content-Type": self._content_type})
 
 
 def counting(meter: RequestMeter) -> Middleware:

@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from service.http.sse import OnGap, answer_stream
+from service.http.tracing import Tracer, traced
 from service.model.errors import NotFound, StoreUnavailable, UnknownMessage
 from service.model.ids import MessageId, SessionId, TaskId
 from service.model.position import BEGINNING, Position
@@ -30,12 +31,14 @@ class Streams:
         heartbeat_seconds: float,
         write_timeout_seconds: float,
         note_gap: Callable[[], None],
+        tracer: Tracer | None = None,
     ) -> None:
         self._follower = follower
         self._conversations = conversations
         self._heartbeat_seconds = heartbeat_seconds
         self._write_timeout_seconds = write_timeout_seconds
         self._note_gap = note_gap
+        self._tracer = tracer
         self._streaming: set[asyncio.Task[object]] = set()
 
     @property
@@ -56,7 +59,7 @@ class Streams:
         return await self._send(request, self._taken(session_id, message_id), on_gap)
 
     async def _taken(self, session_id: SessionId, message_id: MessageId) -> AsyncGenerator[Followed]:
-        """Before Begun, whatever is the matter is raised; behind it stores that are away are waited for."""
+        """Stores that are away are waited for: what is answered as refused would be posted again, and it is taken."""
         now = asyncio.get_running_loop().time
         has_begun, pause, beat_at = False, LOOK_SECONDS, now() + self._heartbeat_seconds
         while True:
@@ -68,8 +71,7 @@ class Streams:
                             yield item
                     return
             except StoreUnavailable:
-                if not has_begun:
-                    raise
+                pass
             except (UnknownMessage, NotFound):
                 if not has_begun:
                     raise
@@ -87,7 +89,7 @@ class Streams:
         with self._cut_at_the_end():
             return await answer_stream(
                 request,
-                items,
+                items if self._tracer is None else traced(items, self._tracer),
                 on_gap=on_gap,
                 write_timeout_seconds=self._write_timeout_seconds,
                 note_gap=self._note_gap,

@@ -91,6 +91,8 @@ class LogFold:
 
     task_id: TaskId | None = None
     message_id: MessageId | None = None
+    input: tuple[e.InputPart, ...] = ()
+    """The message that is answered."""
     epoch: Epoch | None = None
     """Of the last attempt that the log tells of."""
     attempts: int = 0
@@ -102,8 +104,8 @@ class LogFold:
     produced_output: bool = False
     """Whether any attempt of the model said anything, a step that was reset included."""
     usage: e.Usage = field(default_factory=lambda: e.Usage(0, 0))
-    model_reason: e.FinishReason = "stop"
-    """Why the last model call ended."""
+    last_call: e.CallMetadata | None = None
+    """How the last model call ended."""
     tail: deque[e.Chunk | e.Unknown] = field(default_factory=lambda: deque(maxlen=8))
     """The newest events: enough to see how much of an ending is there."""
     promoted: list[Promoted] = field(default_factory=list)
@@ -137,6 +139,16 @@ class LogFold:
     def finished_parts(self) -> list[Part]:
         """The assistant's message without the step that is open."""
         return self.parts[: self._step_starts_at] if self.step_is_open else self.parts
+
+    @property
+    def model_reason(self) -> e.FinishReason:
+        """Why the last model call ended."""
+        return "stop" if self.last_call is None else self.last_call.finish_reason
+
+    @property
+    def last_step_parts(self) -> list[Part]:
+        """What the last step has, whether it is open or not."""
+        return self.parts[self._last_step_starts_at :]
 
     @property
     def open_step_calls(self) -> list[Part]:
@@ -190,10 +202,12 @@ class LogFold:
             case e.MessageMetadata(message_metadata=e.CallMetadata() as call):
                 self._require(self._model_may_speak and not self._texts, chunk)
                 self.model_call_ended, self.usage = True, self.usage.plus(call.usage)
-                self.model_reason = call.finish_reason
+                self.last_call = call
             case e.SteeringMessage():
                 self._require(not self.step_is_open, chunk)
                 self.promoted.append(Promoted(chunk, len(self.parts)))
+            case e.DataInput():
+                self.input = chunk.data.parts
             case e.DataAttempt():
                 self.epoch, self.attempts = chunk.data.epoch, self.attempts + 1
             case e.DataOperation():

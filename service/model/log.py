@@ -6,6 +6,7 @@ from typing import Final, TypeAlias
 
 from service.model.ids import Epoch, TaskId
 from service.model.position import Position
+from service.model.trace import TraceParent
 
 StoredEvent: TypeAlias = tuple[bytes, bytes]
 """One event as a store keeps it: its position in ASCII, and its JSON."""
@@ -32,6 +33,8 @@ class Page:
     """Whether that position is the beginning or names an event of this log."""
     events: Sequence[StoredEvent]
     head: Head
+    trace: TraceParent | None = None
+    """In which span the newest of them was written; the archive does not keep it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Batch:
     frames: bytes
     """The events as SSE bytes, as `encoding.framed` makes them."""
     terminal: bool
+    trace: TraceParent | None = None
+    """The span of whoever writes."""
 
     @property
     def hinted_frames(self) -> bytes:
@@ -115,6 +120,7 @@ class Hint:
     last: Position
     terminal: bool
     frames: bytes
+    trace: TraceParent | None = None
 
 
 @dataclass(frozen=True, slots=True)

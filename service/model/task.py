@@ -7,6 +7,7 @@ from typing import Final, Literal
 from service.model.events import Chunk, EndStatus, Usage
 from service.model.fold import Part
 from service.model.ids import Epoch, MessageId, OwnerId, SessionId, TaskId
+from service.model.trace import TraceParent
 
 TaskKind = Literal["turn"]
 TaskStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -69,6 +70,8 @@ class Backlog:
     """Of those that run, or have ended and owe their log its ending: how many have a lease that is over."""
     unarchived: int
     """Closed logs that are not in the archive."""
+    oldest_unarchived_seconds: float | None
+    """For how long the oldest of their tasks has ended; None where there is none."""
     unremoved: int
     """Deleted sessions whose data is still there."""
 
@@ -90,6 +93,8 @@ class Claim:
     """What the log is owed, where the task's end was decided by a holder before; None while it runs."""
     lost_attempts: int
     """How many holders before this one, in a row, were lost while the task ran. One that let it go is not counted."""
+    trace: TraceParent | None = None
+    """The span in which its message was accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +127,8 @@ class End:
     """How a task ended, decided by its holder and stored in one transaction.
 
     `ending` is what the log is owed from then on: the closing chunks, `finish` last. `answer` is the assistant's
-    message, None where there is none to keep; with `bounced` the input is taken back: its message is deleted.
+    message, None where there is none to keep; with `bounced` the input is taken back: its message is
+    deleted, and where an earlier one was to be answered again, the conversation is as it was before.
     """
 
     status: EndStatus

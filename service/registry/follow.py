@@ -25,6 +25,7 @@ from service.model.events import DataGap, GapData
 from service.model.ids import TaskId
 from service.model.log import TaskFacts
 from service.model.position import BEGINNING, Position
+from service.model.trace import TraceParent
 from service.registry.hub import Channel, Fresh, Hub, Nothing, Unconnected
 from service.registry.pages import FramePage, Pages
 from service.registry.ports import TaskDirectory
@@ -60,6 +61,8 @@ class Frames:
 
     frames: bytes
     last: Position
+    trace: TraceParent | None = None
+    """The span in which the newest of them was written, where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +301,7 @@ class _Reading:
         self._moved = page.count > 0
         if page.count:
             self._cursor, self._told = page.last, False
-            self._deliver(page.frames, ended=page.head.closed and page.last == page.head.last)
+            self._deliver(page.frames, page.trace, ended=page.head.closed and page.last == page.head.last)
         elif self._told and page.head.last != BEGINNING:
             # The log's own end is gone from the store: a closed log has no more to give, an open one goes on there.
             self._cursor = page.head.last
@@ -311,9 +314,9 @@ class _Reading:
     async def _listen(self) -> None:
         """Take what the channel says where it joins the cursor exactly; otherwise trust it no more."""
         match self._channel.after(self._cursor):
-            case Fresh(frames, last, terminal):
+            case Fresh(frames, last, terminal, trace):
                 self._cursor, self._moved, self._told = last, True, False
-                self._deliver(frames, ended=terminal)
+                self._deliver(frames, trace, ended=terminal)
             case Unconnected():
                 self._trusted = None
                 if not self._moved:
@@ -339,9 +342,9 @@ class _Reading:
         else:
             await self._ask_for_more()
 
-    def _deliver(self, frames: bytes, *, ended: bool) -> None:
+    def _deliver(self, frames: bytes, trace: TraceParent | None, *, ended: bool) -> None:
         self._rest()
-        self._ready.append(Frames(frames, self._cursor))
+        self._ready.append(Frames(frames, self._cursor, trace))
         if ended:
             self._ready.append(Ended())
 

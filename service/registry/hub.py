@@ -17,6 +17,7 @@ from service.model.errors import LogUnavailable
 from service.model.ids import Epoch, TaskId
 from service.model.log import Hint, Interrupted, Listening
 from service.model.position import Position
+from service.model.trace import TraceParent
 from service.registry.ports import HintFeed, Hints
 
 TAIL_BYTES: Final = 256 * 1024
@@ -36,6 +37,7 @@ class Fresh:
     frames: bytes
     last: Position
     terminal: bool
+    trace: TraceParent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ class Channel:
             if self._chain[first].before != position:
                 return Unconnected()
             hints = self._chain[first:]
-            fresh = Fresh(b"".join([hint.frames for hint in hints]), hints[-1].last, hints[-1].terminal)
+            newest = hints[-1]
+            fresh = Fresh(b"".join([hint.frames for hint in hints]), newest.last, newest.terminal, newest.trace)
             if len(self._joined) >= JOINED_POSITIONS:
                 self._joined.clear()
             self._joined[position] = fresh

@@ -17,6 +17,7 @@ from service.model.errors import StoreUnavailable
 from service.model.ids import TaskId
 from service.model.log import Head
 from service.model.position import BEGINNING, Position
+from service.model.trace import TraceParent
 from service.registry.flights import Flights
 from service.registry.ports import LogSource
 
@@ -46,6 +47,8 @@ class FramePage:
     last: Position
     frames: bytes
     head: Head
+    trace: TraceParent | None = None
+    """In which span the newest of them was written."""
 
 
 class Pages:
@@ -107,7 +110,7 @@ class Pages:
         if last.n - first.n + 1 != len(events):  # something inside is missing: end before it, where it will be noticed
             dense = next(i for i, (position, _) in enumerate(events) if Position.stored(position).n != first.n + i)
             events, last = events[:dense], Position.stored(events[dense - 1][0])
-        result = FramePage(page.known, len(events), first, last, frames(events), page.head)
+        result = FramePage(page.known, len(events), first, last, frames(events), page.head, page.trace)
         if last.n % size == 0 and last.n < page.head.last.n:
             self._keep(task_id, after, result)
         self._learn(task_id, len(result.frames) // result.count)

@@ -25,6 +25,7 @@ from service.model.log import (
     Unopened,
 )
 from service.model.position import Position
+from service.model.trace import TraceParent
 
 log = structlog.get_logger()
 
@@ -81,12 +82,14 @@ class TaskLog:
         min_ms: int,
         clock_ms: Callable[[], int],
         wake: Callable[["TaskLog"], None],
+        trace: TraceParent | None = None,
     ) -> None:
         self.task_id = task_id
         self.epoch = epoch
         self.was_closed = opened.closed
         self._clock_ms = clock_ms
         self._wake = wake
+        self._trace = trace
         self._last = opened.last
         self._min_ms = max(opened.last.ms, min_ms)
         self._kept = _Kept()
@@ -176,7 +179,8 @@ class TaskLog:
         ms = self._min_ms = max(self._clock_ms(), self._min_ms)
         self._last = Position(ms, before.n + len(data))
         terminal = self._has_finish and not self._pending
-        return Batch(self.task_id, self.epoch, before, self._last, framed(ms, before.n + 1, data), terminal)
+        frames = framed(ms, before.n + 1, data)
+        return Batch(self.task_id, self.epoch, before, self._last, frames, terminal, self._trace)
 
     def settle(self, result: AppendResult) -> float:
         """Take in how the last batch went; answers the seconds to wait before this log is sent again."""

@@ -16,6 +16,7 @@ from service.model.errors import LogUnavailable, TakenOver, cause_of
 from service.model.ids import Epoch, TaskId
 from service.model.log import AppendResult, Batch, Fenced
 from service.model.position import BEGINNING, Position
+from service.model.trace import CurrentTrace, untraced
 from service.registry.ports import LogStore
 from service.registry.task_log import RETRY_WAITS, TaskLog
 
@@ -34,8 +35,9 @@ MAX_TRIP_BYTES: Final = 1024 * 1024
 class LogWriter:
     """One process's way into all its logs. `log_writer` makes one."""
 
-    def __init__(self, store: LogStore, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, store: LogStore, clock_ms: Callable[[], int], current_trace: CurrentTrace) -> None:
         self._clock_ms = clock_ms
+        self._current_trace = current_trace
         self._store = store
         self._due: dict[TaskLog, None] = {}
         self._under_way: set[TaskLog] = set()
@@ -59,6 +61,7 @@ class LogWriter:
             min_ms=later_than_ms + 1,
             clock_ms=self._clock_ms,
             wake=self.wake,
+            trace=self._current_trace(),
         )
 
     def wake(self, task_log: TaskLog) -> None:
@@ -126,9 +129,14 @@ class LogWriter:
 
 
 @asynccontextmanager
-async def log_writer(store: LogStore, clock_ms: Callable[[], int]) -> AsyncGenerator[LogWriter]:
-    """A writer that sends while the block runs. `clock_ms` is Unix time in milliseconds; it may go back."""
-    writer = LogWriter(store, clock_ms)
+async def log_writer(
+    store: LogStore, clock_ms: Callable[[], int], current_trace: CurrentTrace = untraced
+) -> AsyncGenerator[LogWriter]:
+    """A writer that sends while the block runs. `clock_ms` is Unix time in milliseconds; it may go back.
+
+    What is written into a log belongs to the trace in which its holder opened it.
+    """
+    writer = LogWriter(store, clock_ms, current_trace)
     async with asyncio.TaskGroup() as tasks:
         senders = [
             tasks.create_task(writer.send_for_ever(), name=f"log-sender-{number}") for number in range(TRIPS_AT_ONCE)

@@ -20,6 +20,7 @@ from service.model.session import (
     SessionSettings,
 )
 from service.model.task import CancelRequested, TaskDue
+from service.model.trace import CurrentTrace, untraced
 from service.sessions.ports import ChatStore, Doorbell, MessageStore, SessionStore
 
 
@@ -36,16 +37,27 @@ class MessageTooLarge(InvalidInput):
 class Conversations:
     """What a door can ask of sessions. What is outside of a caller's reach is NotFound, like what does not exist."""
 
-    def __init__(self, sessions: SessionStore, messages: MessageStore, chats: ChatStore, doorbell: Doorbell) -> None:
+    def __init__(
+        self,
+        sessions: SessionStore,
+        messages: MessageStore,
+        chats: ChatStore,
+        doorbell: Doorbell,
+        current_trace: CurrentTrace = untraced,
+    ) -> None:
         self._sessions = sessions
         self._messages = messages
         self._chats = chats
         self._doorbell = doorbell
+        self._current_trace = current_trace
 
     async def create(
         self, owner: OwnerId | None, settings: SessionSettings, key: IdempotencyKey | None = None
     ) -> SessionEntry:
-        """A new, empty session; the same one for a repeat with the same key. Raises KeyReused."""
+        """A new, empty session; the same one for a repeat with the same key.
+
+        Raises KeyReused, NotFound (given away).
+        """
         return await self._sessions.create(owner, settings, key)
 
     async def read(self, reach: Reach, session_id: SessionId, before: MessageId | None = None) -> Session:
@@ -90,7 +102,7 @@ class Conversations:
         NotFound, MailboxFull, MessageExists, KeyReused; then nothing has changed.
         """
         check_said(message.parts)
-        posted = await self._messages.post(reach, session_id, message, key)
+        posted = await self._messages.post(reach, session_id, message, key, self._current_trace())
         if posted.status == "accepted":
             await self._doorbell.ring(TaskDue())
         return posted
@@ -105,7 +117,8 @@ class Conversations:
         """
         if instead is not None:
             check_said(instead.parts)
-        posted = await self._messages.answer_again(reach, session_id, message_id, instead)
+        trace = self._current_trace()
+        posted = await self._messages.answer_again(reach, session_id, message_id, instead, trace)
         if posted is not None:
             await self._doorbell.ring(TaskDue())
         return posted

@@ -22,7 +22,9 @@ from service.model.session import (
     SessionEntry,
     SessionSettings,
 )
+from service.model.step import CompletedStep, KeptStep
 from service.model.task import Backlog, Claim, End, Ended, Held, Ownership, Rung, Task, TaskFilter
+from service.model.trace import TraceParent
 
 
 class TaskStore(Protocol):
@@ -65,7 +67,7 @@ class SessionStore(Protocol):
     ) -> SessionEntry:
         """A new, empty one. A repeat makes another; with a key that this owner has used, it answers the first one.
 
-        Raises KeyReused for a key that was used with another body.
+        Raises KeyReused for a key that was used with another body, NotFound where the first one is another's by now.
         """
 
     async def read(self, reach: Reach, session_id: SessionId, before: MessageId | None = None) -> Session | None:
@@ -98,21 +100,33 @@ class MessageStore(Protocol):
         """
 
     async def post(
-        self, reach: Reach, session_id: SessionId, message: NewMessage, key: IdempotencyKey | None = None
+        self,
+        reach: Reach,
+        session_id: SessionId,
+        message: NewMessage,
+        key: IdempotencyKey | None = None,
+        trace: TraceParent | None = None,
     ) -> Posted:
         """Store a user's message and queue the turn that answers it; where there is a turn, keep it in the mailbox.
 
         In one transaction; nothing is stored where it raises: NotFound, MailboxFull, MessageExists, KeyReused. With a
-        key that this session has seen within KEY_SECONDS it changes nothing and answers the same.
+        key that this session has seen within KEY_SECONDS it changes nothing and answers the same. Whoever claims the
+        turn is told of `trace`.
         """
 
     async def answer_again(
-        self, reach: Reach, session_id: SessionId, message_id: MessageId | None, instead: NewMessage | None = None
+        self,
+        reach: Reach,
+        session_id: SessionId,
+        message_id: MessageId | None,
+        instead: NewMessage | None = None,
+        trace: TraceParent | None = None,
     ) -> Posted | None:
         """Queue a turn for a message of the user's that is there, or the newest one; with other words, if given.
 
-        What came after it is set aside. None where there is no such message; raises NotFound, and SessionBusy where a
-        turn is queued or running: then nothing has changed.
+        What came after it is set aside, and comes back if that turn gives the message back. None where there is no such
+        message; raises NotFound, and SessionBusy where a turn is queued or running: then nothing has changed. Whoever
+        claims the turn is told of `trace`.
         """
 
     async def taken_by(self, session_id: SessionId, message_id: MessageId) -> TaskId | None:
@@ -183,15 +197,25 @@ class TaskQueue(Protocol):
         """The log has its ending: release the lease. A repeat, or a holder that is none any more, changes nothing."""
 
 
-class Mailbox(Protocol):
-    """What waits for a turn, as its holder takes it."""
+class StepStore(Protocol):
+    """What a turn's holder leaves and takes as it goes from step to step."""
 
-    async def promote(self, claim: Claim, told: Collection[MessageId]) -> Sequence[Promoted]:
-        """Take all that waits into the conversation, in its order, as messages of this turn; no attempt is lost so far.
+    async def promote(self, claim: Claim, step: CompletedStep, told: Collection[MessageId]) -> Sequence[Promoted]:
+        """Keep the step, and take all that waits into the conversation, in its order, as messages of this turn.
 
-        Atomic. Answers what this turn ever took in and what is not among `told`, in its order: so a repeat answers the
-        same. Raises TakenOver, also where the task has ended.
+        No attempt is lost so far. Atomic. Answers what this turn ever took in and what is not among `told`, in its
+        order: so a repeat answers the same; the step stays as it was kept first. Raises TakenOver, also where the task
+        has ended.
         """
+
+    async def begin_call(self, claim: Claim, call_id: str) -> bool:
+        """Note that a call begins of a tool that must not run twice; False where a holder before has begun it.
+
+        A repeat by the same holder answers the same. Raises TakenOver, also where the task has ended.
+        """
+
+    async def steps(self, task_id: TaskId, behind: int) -> Sequence[KeptStep]:
+        """The steps of an open turn that were kept, but for so many; each with what was taken in behind it."""
 
 
 class Doorbell(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from math import isnan
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ from service.model.ids import Epoch, TaskId
 from service.model.log import Batch, Hint
 from service.model.position import BEGINNING, Position
 from service.model.session import NewMessage
+from service.model.task import Backlog
 from tests.conftest import REPOSITORY
 from tests.sessions.endings import ended_with
 
@@ -110,6 +112,8 @@ class Scripted:
         ((TextPiece("Hi"), CallEnded("stop", Usage(3, 5))), "ok", {"input": 3, "output": 5}),
         ((ModelCallFailed("timeout"),), "timeout", {}),
         ((TextPiece("Hi"), ModelCallFailed("request_error")), "request_error", {}),
+        ((ModelCallFailed("whatever_somebody_says"),), "other", {}),
+        ((ModelCallFailed("ok"),), "other", {}),
     ],
 )
 async def test_calls_of_the_model_are_counted_by_how_they_end(
@@ -117,7 +121,7 @@ async def test_calls_of_the_model_are_counted_by_how_they_end(
 ) -> None:
     metrics, ticks = Metrics(), count()
     model = MeteredModel(Scripted(*script), metrics, lambda: next(ticks))
-    with nullcontext() if outcome == "ok" else pytest.raises(ModelCallFailed):
+    with nullcontext() if tokens else pytest.raises(ModelCallFailed):
         async for _ in model.stream(TASK, Prompt(())):
             pass
     assert told(metrics, "model_calls") == {f'model_calls_total{{outcome="{outcome}"}}': 1}
@@ -161,6 +165,24 @@ def test_requests_are_counted_by_route_and_streams_have_no_time() -> None:
         'http_request_seconds_count{route="unknown"}': 1,
         'http_request_seconds_sum{route="unknown"}': 0.25,
     }
+
+
+def test_a_backlog_is_told_as_long_as_it_is_known() -> None:
+    metrics = Metrics()
+    metrics.note_backlog(Backlog(3, 1.5, 2, 1, 5, 2.5, 4))
+    assert told(metrics, "oldest") == {"oldest_queued_seconds": 1.5, "oldest_unarchived_seconds": 2.5}
+    assert told(metrics, "backlog") == {
+        'backlog{kind="queued"}': 3,
+        'backlog{kind="running"}': 2,
+        'backlog{kind="lapsed"}': 1,
+        'backlog{kind="unarchived"}': 5,
+        'backlog{kind="unremoved"}': 4,
+    }
+    metrics.note_backlog(Backlog(0, None, 0, 0, 0, None, 0))
+    assert told(metrics, "oldest") == {"oldest_queued_seconds": 0, "oldest_unarchived_seconds": 0}
+    metrics.note_backlog(None)
+    assert told(metrics, "backlog") == {}
+    assert isnan(told(metrics, "oldest")["oldest_queued_seconds"])
 
 
 def test_streams_are_counted_when_they_are_asked_for() -> None:

@@ -154,6 +154,7 @@ async def test_finish_reasons(upstream: Upstream, model: OpenAIModel, sent: obje
         (None, Usage(0, 0)),
         ({"prompt_tokens": 3, "completion_tokens": None}, Usage(3, 0)),
         ({"prompt_tokens": -1, "completion_tokens": "5"}, Usage(0, 0)),
+        ({"prompt_tokens": True, "completion_tokens": 5.0}, Usage(0, 0)),
         ({"prompt_tokens": 10**30, "completion_tokens": 5}, Usage(0, 5)),
         ("much", Usage(0, 0)),
     ],
@@ -326,6 +327,18 @@ ASKED_FOR: dict[str, tuple[list[Raw], list[tuple[str, str, str]]]] = {
     "without ids": (
         [calls(call(0, None, "one", '{"x": 1}'), call(1, "", "two", "{}"))],
         [("call_0", *A[1:]), ("call_1", *B[1:])],
+    ),
+    "without ids and indices, each whole": (
+        [calls(call(None, None, "one", '{"x": 1}'), call(None, "", "one", "{}"), call(None, None, "two", "{}"))],
+        [("call_0", *A[1:]), ("call_1", "one", "{}"), ("call_2", *B[1:])],
+    ),
+    "without ids, each whole, all with one index": (
+        [calls(call(0, None, "one", '{"x": 1}')), calls(call(0, None, "two", {}))],
+        [("call_0", *A[1:]), ("call_1", *B[1:])],
+    ),
+    "without ids, the name in every delta": (
+        [calls(call(0, None, "one", '{"x"')), calls(call(0, None, "one", ": 1}"))],
+        [("call_0", *A[1:])],
     ),
     "one id for all": ([calls(call(0, *A), call(1, *A))], [A, ("a_1", *A[1:])]),
     "arguments as an object": ([calls(call(0, "a", "one", {"x": 1}))], [A]),

@@ -42,14 +42,14 @@ class Death(Fault):
     async def before(self, verb: str) -> None:
         await super().before(verb)
         if not self.is_behind:
-            await self._die()
+            await self._die(is_it=len(self.calls) - 1 == self.at)
 
     async def behind(self, verb: str) -> None:
-        if self.is_behind:
-            await self._die()
+        if self.is_behind:  # another call may have begun meanwhile
+            await self._die(is_it=0 <= self.at < len(self.calls) and self.calls[self.at] == verb)
 
-    async def _die(self) -> None:
-        if self.died.is_set() or len(self.calls) - 1 == self.at:
+    async def _die(self, *, is_it: bool) -> None:
+        if self.died.is_set() or is_it:
             self.died.set()
             await asyncio.Event().wait()
 

@@ -37,7 +37,7 @@ from service.model.task import Claim, Task
 from service.model.verdict import Finding
 from service.registry.ports import LogStore, TaskDirectory
 from service.registry.writer import log_writer
-from service.sessions.ports import Mailbox, MessageStore, SessionStore, TaskQueue, TaskStore
+from service.sessions.ports import MessageStore, SessionStore, StepStore, TaskQueue, TaskStore
 from tests.agent.faults import Death, Watched
 
 LEASE = 60.0
@@ -103,7 +103,7 @@ class House:
         self.sessions: SessionStore = PostgresSessions(self.database)
         self.messages: MessageStore = PostgresMessages(self.database)
         self.queue: TaskQueue = PostgresTasks(self.database)
-        self.mailbox: Mailbox = PostgresTasks(self.database)
+        self.step_store: StepStore = PostgresTasks(self.database)
         self.tasks: TaskStore = PostgresTasks(self.database)
         self.directory: TaskDirectory = PostgresTasks(self.database)
         self.tools = Toolbox([THINK])
@@ -128,7 +128,7 @@ class House:
         *,
         logs: LogStore | None = None,
         queue: TaskQueue | None = None,
-        mailbox: Mailbox | None = None,
+        step_store: StepStore | None = None,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> AsyncIterator[Turns]:
         """A worker's turns; ports may be handed in that behave otherwise than the house's own."""
@@ -140,7 +140,7 @@ class House:
                 logs=logs,
                 queue=queue or self.queue,
                 messages=self.messages,
-                mailbox=mailbox or self.mailbox,
+                step_store=step_store or self.step_store,
                 steps=Steps(model or DemoModel(), clock, lambda: 0.5),
                 tools=self.tools,
                 clock=clock,
@@ -256,7 +256,7 @@ class MemoryHouse(House):
         rows = MemoryDatabase()
         tasks = MemoryTasks(rows)
         self.sessions, self.messages = MemorySessions(rows), MemoryMessages(rows)
-        self.queue = self.mailbox = self.tasks = self.directory = tasks
+        self.queue = self.step_store = self.tasks = self.directory = tasks
 
 
 async def half_an_answer(house: House) -> TaskId:
@@ -274,7 +274,7 @@ async def half_an_answer(house: House) -> TaskId:
 
 async def dies(house: House, claim: Claim, death: Death, model: Model | None) -> bool:
     """Run a turn whose process dies at one of its calls; False where it came to its end before that."""
-    ports = {name: Watched(getattr(house, name), death) for name in ("logs", "queue", "mailbox")}
+    ports = {name: Watched(getattr(house, name), death) for name in ("logs", "queue", "step_store")}
     with suppress(asyncio.CancelledError):
         async with house.turns(model, **ports) as turns, asyncio.TaskGroup() as tasks:
             work = tasks.create_task(turns.run(claim, house.retake, Cancellation()))

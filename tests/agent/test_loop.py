@@ -1,26 +1,31 @@
 """A turn of several steps: what tools give, what comes in between the steps, and where it ends."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from typing import Any
 
+import orjson
 import pytest
 import structlog
 from pydantic import BaseModel
 
+from service.adapters import memory_messages
 from service.adapters.demo_model import DemoModel
+from service.agent import loop
 from service.agent.asking import MAX_CALLS
 from service.agent.cancellation import Cancellation
 from service.agent.context import NO_RESULT
 from service.agent.ports import Tool
-from service.agent.tools import MAX_INPUT_BYTES, MAX_OUTPUT_BYTES, THINK, Toolbox
+from service.agent.tools import MAX_INPUT_BYTES, MAX_OUTPUT_BYTES, MAX_OUTPUT_CHARACTERS, THINK, TOOLS_AT_ONCE, Toolbox
 from service.model import events as e
 from service.model.caller import EVERYONES
 from service.model.errors import DatabaseUnavailable
-from service.model.generation import CallEnded, Piece, TextPiece, ToolCallPiece, ToolUse
+from service.model.fold import Part
+from service.model.generation import CallEnded, Piece, ReasoningPiece, TextPiece, ToolCallPiece, ToolUse
 from service.model.ids import SessionId, TaskId
 from service.model.session import MAILBOX_MESSAGES, SessionSettings
 from tests.agent.faults import Death, Once, Watched
@@ -123,11 +128,33 @@ async def test_the_model_is_given_its_calls_with_their_results_and_so_are_later_
     assert [(d.name, d.schema["required"]) for d in later.prompts[0].tools] == [("think", ["thought"])]
 
 
+async def test_a_turn_that_has_said_all_that_can_be_kept_makes_one_more_step_without_tools(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "MAX_TURN_BYTES", 2000)
+    task_id = await house.post("Hi")
+    asking = [(TextPiece("x" * 600), think(f"c{n}"), ASKED) for n in range(5)]
+    model = Steps(*asking)
+    await house.run(await house.claim(), model)
+    assert [len(prompt.tools) for prompt in model.prompts] == [1, 1, 1, 0]
+    assert (await house.told(task_id))[-1].startswith("finish length, succeeded")
+    await house.assert_ended_well(task_id)
+
+
 REFUSED = {
     "unknown": ("nothing", "{}", "tool-input-error", "unknown_tool"),
     "no JSON": ("think", '{"thought": ', "tool-input-error", "invalid_arguments"),
     "no object": ("think", "[]", "tool-input-error", "invalid_arguments"),
     "nested too deep": ("think", '{"thought": ' + "[" * 500 + "]" * 500 + "}", "tool-input-error", "invalid_arguments"),
+    "one level too deep": ("think", "[" * 65 + "]" * 65, "tool-input-error", "invalid_arguments"),
+    "too deep for who reads a log": (
+        "think",
+        '[{"a":' * 125 + "1" + "}]" * 125,
+        "tool-input-error",
+        "invalid_arguments",
+    ),
+    "too deep for a message": ("think", "[" * 253 + "]" * 253, "tool-input-error", "invalid_arguments"),
+    "too deep for an event": ("think", "[" * 254 + "]" * 254, "tool-input-error", "invalid_arguments"),
     "half a surrogate pair": ("think", r'{"thought": "\ud83d"}', "tool-input-error", "invalid_arguments"),
     "missing": ("think", "", "tool-input-error", "invalid_arguments"),
     "too much": ("think", '{"thought": 1}', "tool-input-error", "invalid_arguments"),
@@ -135,7 +162,8 @@ REFUSED = {
     "grows": ("think", f"[{'1e15,' * 26_000}1]", "tool-input-error", "arguments_too_large"),
     "breaks": ("break", "{}", "tool-output-error", "tool_failed"),
     "no JSON comes out": ("odd", "{}", "tool-output-error", "tool_failed"),
-    "gives too much": ("much", "{}", "tool-output-error", "output_too_large"),
+    "takes too long": ("slow", "{}", "tool-output-error", "timeout"),
+    "what comes out is nested too deep": ("deep", "{}", "tool-output-error", "output_too_large"),
     "a name that is none": ("\n/" * 100, "{}", "tool-input-error", "unknown_tool"),
 }
 
@@ -149,7 +177,13 @@ async def test_whatever_is_asked_for_has_one_result_and_the_turn_goes_on(
     memory: MemoryHouse, name: str, arguments: str, told: str, error_type: str
 ) -> None:
     memory.tools = Toolbox(
-        [THINK, tool("break", _break), tool("odd", object), tool("much", lambda: "x" * MAX_OUTPUT_BYTES)]
+        [
+            THINK,
+            tool("break", _break),
+            tool("odd", object),
+            replace(tool("slow", asyncio.Event().wait), deadline_seconds=0.01),
+            tool("deep", lambda: orjson.loads("[" * 253 + "]" * 253)),
+        ]
     )
     task_id = await memory.post("Hi")
     call = ToolCallPiece("c1", name, arguments)
@@ -169,6 +203,93 @@ async def test_whatever_is_asked_for_has_one_result_and_the_turn_goes_on(
         ("c1", "[code"),
         ("c2", "ok"),
     ]
+
+
+LONG = {
+    "text": "a" + "x" * MAX_OUTPUT_CHARACTERS + "z",
+    "what takes six bytes a character": "a" + "\x01" * 99_000 + "z",
+    "what takes three": "a" + "\u20ac" * 99_000 + "z",
+    "structure": {"a": ["x" * 1000] * 300, "z": 1},
+}
+
+
+@pytest.mark.parametrize("output", LONG.values(), ids=LONG.keys())
+async def test_of_a_long_output_there_are_head_and_tail_and_it_says_so(memory: MemoryHouse, output: e.Json) -> None:
+    memory.tools = Toolbox([tool("much", lambda: output)])
+    task_id = await memory.post("Hi")
+    model = Steps((ToolCallPiece("c1", "much", "{}"), ASKED), (STOPPED,))
+    await memory.run(await memory.claim(), model)
+    await memory.assert_ended_well(task_id)
+    (told,) = [chunk for chunk in await memory.log(task_id) if isinstance(chunk, e.ToolOutputAvailable)]
+    assert told.truncated
+    whole = output if isinstance(output, str) else orjson.dumps(output).decode()
+    head, notice, tail = re.split(r"\n(\[[0-9]+ characters are left out\.\])\n", told.output)
+    assert whole.startswith(head)
+    assert whole.endswith(tail)
+    assert notice == f"[{len(whole) - len(head) - len(tail)} characters are left out.]"
+    assert MAX_OUTPUT_BYTES / 16 < len(orjson.dumps(told.output)) <= MAX_OUTPUT_BYTES
+    assert len(told.output) <= MAX_OUTPUT_CHARACTERS + 100
+    ((_, step),) = [model.calls[1]]
+    assert [use.output for use in step.parts if isinstance(use, ToolUse)] == [told.output]
+
+
+async def test_tools_run_side_by_side_so_many_at_once_and_each_result_is_told_as_it_comes(memory: MemoryHouse) -> None:
+    running, most, release = 0, 0, [asyncio.Event() for _ in range(TOOLS_AT_ONCE + 2)]
+    begun = asyncio.Event()
+
+    class Number(BaseModel):
+        n: int
+
+    async def wait(given: Number) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        if running == TOOLS_AT_ONCE:
+            begun.set()
+        await release[given.n].wait()
+        running -= 1
+        return given.n
+
+    memory.tools = Toolbox([Tool("wait", "", Number, wait)])
+    task_id = await memory.post("Hi")
+    calls = [ToolCallPiece(f"c{n}", "wait", f'{{"n": {n}}}') for n in range(len(release))]
+    claim = await memory.claim()
+    async with memory.turns(Steps((*calls, ASKED), (STOPPED,))) as turns, asyncio.TaskGroup() as tasks:
+        tasks.create_task(turns.run(claim, memory.retake, Cancellation()))
+        await begun.wait()
+        first = TOOLS_AT_ONCE - 1
+        release[first].set()
+        await until(lambda: memory.told(task_id), lambda lines: lines[-1] == f"tool-output-available c{first}: {first}")
+        for each in release:
+            each.set()
+    fold = await memory.assert_ended_well(task_id)
+    assert [part["output"] for part in fold.parts if part["type"] == "tool-wait"] == list(range(len(release)))
+    assert most == TOOLS_AT_ONCE
+
+
+async def test_a_turn_that_is_cancelled_ends_its_tools_before_itself(memory: MemoryHouse) -> None:
+    ended: list[str] = []
+    begun = asyncio.Event()
+
+    async def hang() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("tool")
+
+    memory.tools = Toolbox([tool("hang", hang)])
+    task_id = await memory.post("Hi")
+    cancellation = Cancellation()
+    claim = await memory.claim()
+    async with memory.turns(Steps((ToolCallPiece("c1", "hang", "{}"), ASKED), (STOPPED,))) as turns:
+        work = asyncio.create_task(turns.run(claim, memory.retake, cancellation))
+        await begun.wait()
+        cancellation.request()
+        await work
+        ended.append("turn")
+    assert ended == ["tool", "turn"]
+    assert (await memory.told(task_id))[-1].startswith("finish interrupted, cancelled")
 
 
 @pytest.mark.parametrize("ids", [("c1", "c1"), ("", ""), ("c 1", "é" * 30), ("call_1", "call_1")])
@@ -405,8 +526,8 @@ async def test_pitfall_42_wherever_a_holder_dies_what_waited_is_told_once_and_in
         assert [m.parts[0]["text"] for m in now.messages if m.role == "user"] == [text, *WAITING]
         assert now.pending == ()
         assert not now.entry.busy
-    expected = CALLS | ({"read"} if before else set())
-    expected -= {"end", "append", "promote"} if before == "end" else set()
+    expected = CALLS | ({"read", "steps"} if before else set())
+    expected -= {"end", "append", "promote", "steps"} if before == "end" else set()
     assert seen == expected - (set() if "/tool" in text else {"promote"})
 
 
@@ -421,12 +542,35 @@ async def test_a_call_that_had_ended_is_not_made_again_and_its_results_are_found
     assert [part["output"] for part in fold.parts if part["type"] == "tool-think"] == ["ok", "ok"]
 
 
-async def test_whoever_takes_over_amid_the_tools_runs_those_without_results(memory: MemoryHouse) -> None:
+async def test_whoever_takes_over_knows_what_was_asked_however_much_came_in_behind_it(
+    memory: MemoryHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await memory.sessions.create(None)
+    memory.tools = Toolbox([posting(memory, session.id, "And this")])
+    task_id = await memory.post("Hi", session.id)
+    asks = ToolCallPiece("c1", "post", "{}")
+    claim = await memory.claim(LAPSED)
+    async with memory.turns(Steps((asks, ASKED), (asyncio.Event(),))) as turns, asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(turns.run(claim, memory.retake, Cancellation()))
+        await until(lambda: memory.told(task_id), lambda lines: lines[-2:-1] == ["steering-message: And this"])
+        work.cancel()
+    monkeypatch.setattr(memory_messages, "HISTORY_BYTES", 1)  # the newest message alone
+    model = Script(STOPPED)
+    await memory.run(await memory.claim(), model)
+    said = [(u.role, u.parts) for u in model.calls[0]]
+    uses = (ToolUse("c1", "post", {}, "posted"),)
+    assert said == [("user", (e.TextPart("Hi"),)), ("assistant", uses), ("user", (e.TextPart("And this"),))]
+    await memory.assert_ended_well(task_id)
+
+
+@pytest.mark.parametrize("is_repeatable", [True, False])
+async def test_whoever_takes_over_amid_the_tools_runs_those_without_results_that_may_run_again(
+    memory: MemoryHouse, is_repeatable: bool
+) -> None:
     runs: list[str] = []
     hold = asyncio.Event()
-    memory.tools = Toolbox(
-        [tool("one", lambda: runs.append("one")), tool("two", lambda: runs.append("two") or hold.wait())]
-    )
+    both = tool("one", lambda: runs.append("one")), tool("two", lambda: runs.append("two") or hold.wait())
+    memory.tools = Toolbox([replace(each, is_repeatable=is_repeatable) for each in both])
     task_id = await memory.post("/tool one\n/tool two\n/say So")
     claim = await memory.claim(LAPSED)
     async with memory.turns() as turns, asyncio.TaskGroup() as tasks:
@@ -435,11 +579,37 @@ async def test_whoever_takes_over_amid_the_tools_runs_those_without_results(memo
         work.cancel()
     hold.set()
     await memory.run(await memory.claim())
-    assert runs == ["one", "two", "two"]
+    assert runs == ["one", "two", *(["two"] if is_repeatable else [])]
     lines = await memory.told(task_id)
+    assert (f"tool-output-error call_1: {NO_RESULT}" in lines) is not is_repeatable
     assert "reset-step" not in lines
     assert lines[-1] == "finish stop, succeeded: So"
     await memory.assert_ended_well(task_id)
+
+
+@pytest.mark.parametrize("is_behind", [False, True], ids=["in front", "behind"])
+async def test_pitfall_45_wherever_a_holder_dies_a_tool_that_must_not_run_twice_has_one_result_and_ran_once_at_most(
+    is_behind: bool,
+) -> None:
+    """Every call that the turn makes to either store, enumerated: S2, S3 and S4 among them."""
+    seen, ran = set[str](), set[int]()
+    for at in range(100):
+        house, runs = MemoryHouse(), list[str]()
+        house.tools = Toolbox([tool("pay", lambda runs=runs: runs.append("paid") or "paid")])
+        task_id = await house.post("/tool pay\n/say So")
+        death = Death(at=at, is_behind=is_behind)
+        if not await dies(house, await house.claim(LAPSED), death, None):
+            break
+        seen.add(death.calls[at])
+        while claims := await house.queue.claim(1, 60):
+            await house.run(claims[0])
+        fold = await house.assert_ended_well(task_id)
+        results = [part["state"] for part in fold.parts if part["type"] == "tool-pay"]
+        assert results in (["output-available"], ["output-error"]), death.calls
+        assert len(runs) == 1 or (runs, results) == ([], ["output-error"]), death.calls
+        ran.add(len(runs))
+    assert seen == CALLS | {"begin_call"}
+    assert ran == ({0, 1} if is_behind else {1})
 
 
 @pytest.mark.parametrize("keep", range(18))
@@ -480,7 +650,77 @@ async def test_a_mailbox_that_cannot_be_asked_for_a_moment_changes_nothing(memor
             raise DatabaseUnavailable
 
         fault = Once(verb="promote", act=away, is_behind=is_behind)
-        await memory.run(await memory.claim(), DemoModel(), mailbox=Watched(memory.mailbox, fault))
+        await memory.run(await memory.claim(), DemoModel(), step_store=Watched(memory.step_store, fault))
         assert fault.done
         assert (await memory.told(task_id)).count("steering-message: /say one") == 1
         await memory.assert_ended_well(task_id)
+
+
+async def _amid_its_third_step(house: House, runs: list[str]) -> TaskId:
+    """A turn whose holder is gone, after two steps with a message behind each: all parts that a step may have."""
+    session = await house.sessions.create(None)
+
+    async def note(given: Nothing) -> str:
+        runs.append("note")
+        await house.post(f"message {len(runs)}", session.id)
+        return "noted"
+
+    house.tools = Toolbox([THINK, Tool("note", "", Nothing, note)])
+    task_id = await house.post("Hi", session.id)
+    model = Steps(
+        (ReasoningPiece("Hm"), TextPiece("Let me see."), think("c1"), ToolCallPiece("c2", "note", "{}"), ASKED),
+        (TextPiece("More."), ToolCallPiece("c3", "no such", "{}"), ToolCallPiece("c4", "note", "{}"), ASKED),
+        (TextPiece("So"), asyncio.Event()),
+    )
+    claim = await house.claim(LAPSED)
+    async with house.turns(model) as turns, asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(turns.run(claim, house.retake, Cancellation()))
+        await until(lambda: house.told(task_id), lambda lines: bool(lines) and lines[-1].endswith(": So"))
+        work.cancel()
+    return task_id
+
+
+async def test_pitfall_69_of_steps_that_were_done_nothing_is_asked_or_run_again_wherever_the_log_was_cut() -> None:
+    """A store that came back without its tail, or empty: what the database kept of each step is told again."""
+    whole, runs = MemoryHouse(), list[str]()
+    cuts = len(await whole.log(await _amid_its_third_step(whole, runs)))
+    assert len(runs) == 2
+    for keep in range(cuts + 1):
+        house, runs = MemoryHouse(), []
+        task_id = await _amid_its_third_step(house, runs)
+        house.logs.lose(task_id, keep)  # type: ignore[attr-defined]
+        if keep == 0:
+            house.logs.forget(task_id)  # type: ignore[attr-defined]
+        model = Script(TextPiece("So there."), STOPPED)
+        await house.run(await house.claim(), model)
+        fold = await house.assert_ended_well(task_id)
+        assert (len(model.calls), len(runs)) == (1, 2), keep
+        assert [_short(part) for part in fold.parts] == [
+            *("step-start", "Hm", "Let me see.", "think output-available", "note output-available"),
+            *("step-start", "More.", "no_such output-error", "note output-available"),
+            *("step-start", "So there."),
+        ]
+        assert [(each.message.parts[0], each.place) for each in fold.promoted] == [
+            (e.TextPart("message 1"), 5),
+            (e.TextPart("message 2"), 9),
+        ]
+
+
+def _short(part: Part) -> str:
+    kind: str = part["type"]
+    return str(part.get("text") or f"{kind.removeprefix('tool-')} {part.get('state', '')}".strip())
+
+
+async def test_a_turn_goes_on_by_itself_where_its_store_is_emptied_between_two_steps(memory: MemoryHouse) -> None:
+    task_id = await memory.post("Hi")
+    model = Steps(
+        (TextPiece("Let me see."), think("c1"), ASKED),
+        (lambda: memory.logs.forget(task_id), TextPiece("So"), STOPPED),  # type: ignore[attr-defined]
+        (TextPiece("So."), STOPPED),
+    )
+    await memory.run(await memory.claim(), model)
+    fold = await memory.assert_ended_well(task_id)
+    assert [_short(part) for part in fold.parts] == [
+        *("step-start", "Let me see.", "think output-available", "step-start", "So.")
+    ]
+    assert len(model.calls) == 3

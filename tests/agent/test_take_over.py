@@ -242,7 +242,7 @@ async def test_pitfalls_26_69_whatever_call_a_holder_dies_at_the_end_is_the_same
         seen
         == {
             None: {"open", "append", "end", "finish", "close"},
-            "append": {"open", "read", "append", "end", "finish", "close"},
+            "append": {"open", "read", "steps", "append", "end", "finish", "close"},
             "end": {"open", "read", "finish", "close"},
             "finish": {"open", "read", "close"},
         }[before]

@@ -21,10 +21,12 @@ from service.model.generation import CallEnded, ReasoningPiece, TextPiece
 from service.model.ids import Epoch
 from service.model.log import Batch
 from service.model.position import BEGINNING, Position
+from service.model.task import Claim, End, Ended
+from service.sessions.ports import TaskQueue
 from tests.adapters.upstream import SECRET, Reasoning, Silence, Upstream, answer, refusal
 from tests.adapters.upstream import Script as Answer
 from tests.agent.faults import Once, Watched
-from tests.agent.house import ForGood, House, Script
+from tests.agent.house import LEASE, ForGood, House, Script
 from tests.sessions.databases import say
 
 IDLE_SECONDS = 0.2
@@ -431,6 +433,30 @@ def _crash(text: str) -> None:
         raise KeyError(text)
     except KeyError as error:
         raise ExceptionGroup(text, [RuntimeError(text)]) from error
+
+
+class _KeepsNoAnswer:
+    """A database that takes every end but one with an answer, as where that is more than it can hold."""
+
+    def __init__(self, queue: TaskQueue) -> None:
+        self._queue = queue
+        self.claim, self.renew, self.retake, self.close = queue.claim, queue.renew, queue.retake, queue.close
+
+    async def end(self, claim: Claim, end: End) -> Ended:
+        if end.answer is not None:
+            raise ValueError
+        return await self._queue.end(claim, end)
+
+
+async def test_a_turn_whose_answer_cannot_be_kept_ends_without_it(house: House) -> None:
+    """Else every holder would fail with it, and its session be busy for ever."""
+    task_id = await house.post("/say Hello")
+    await house.run(await house.claim(), queue=_KeepsNoAnswer(house.queue))
+    task = await house.task(task_id)
+    assert (task.status, task.error_type) == ("failed", "unexpected_error")
+    assert await house.conversation(task_id) == ["user: /say Hello"]
+    assert isinstance((await house.log(task_id))[-1], e.Finish)
+    assert await house.queue.claim(10, LEASE) == []
 
 
 async def test_no_log_line_of_a_turn_repeats_what_was_said(

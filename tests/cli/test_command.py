@@ -5,6 +5,7 @@ Whatever is wrong with a setting or with what it points at is one line on stderr
 
 import asyncio
 import json
+import re
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -52,6 +53,12 @@ def assert_one_line(ran: Ran, name: str, code: int = 2) -> None:
     assert ran.err.count("\n") == 1
     assert ran.err.endswith("\n")
     assert SECRET not in ran.out + ran.err
+
+
+async def test_the_version_is_told(playhead: Command, tmp_path: Path) -> None:
+    ran = await playhead(tmp_path, "--version")
+    assert (ran.code, ran.err) == (0, "")
+    assert re.fullmatch(r"playhead [0-9][0-9a-z.+]*, schema version 5\n", ran.out)
 
 
 @pytest.fixture
@@ -142,16 +149,17 @@ async def test_a_part_alone_is_refused_without_stores_that_others_share(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("name", "part"), [("HTTP_PORT", ()), ("PROBE_PORT", ("--only", "archiver"))])
 async def test_a_port_in_use_is_one_line(
-    playhead: Command, tmp_path: Path, stores: StoreUrls, postgres_url: str
+    playhead: Command, tmp_path: Path, stores: StoreUrls, postgres_url: str, name: str, part: tuple[str, ...]
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        settings = {"HTTP_PORT": port, "REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
-        ran = await playhead(tmp_path, "serve", settings=settings)
-    assert_one_line(ran, "HTTP_PORT")
+        settings = {name: port, "REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url}
+        ran = await playhead(tmp_path, "serve", *part, settings=settings)
+    assert_one_line(ran, name)
     assert port in ran.err
 
 

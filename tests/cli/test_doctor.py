@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from service.adapters.embedded import StoreUrls as EmbeddedUrls
@@ -84,6 +85,13 @@ async def test_what_cannot_be_reached_is_told_with_the_rest(playhead: Command, t
         assert SECRET not in ran.out + ran.err
 
 
+async def test_a_token_that_the_service_does_not_take_is_a_fault(playhead: Command, tmp_path: Path, logs: Logs) -> None:
+    ran = await playhead(tmp_path, "doctor", "--json", settings=logs.stores | {"URL": logs.url, "TOKEN": SECRET})
+    assert (ran.code, looked(ran)["service"]["state"]) == (2, "wrong")
+    assert "PLAYHEAD_TOKEN is not taken" in looked(ran)["service"]["detail"]
+    assert SECRET not in ran.out + ran.err
+
+
 async def test_what_is_not_as_it_must_be_is_told(playhead: Command, tmp_path: Path, logs: Logs) -> None:
     async with own_valkey("--maxmemory-policy", "allkeys-lru", "--appendonly", "no") as valkey:
         settings = logs.stores | {"URL": logs.url, "REDIS_URL": valkey.url()}
@@ -145,3 +153,25 @@ def test_no_setting_that_may_be_secret_is_shown(monkeypatch: pytest.MonkeyPatch,
     assert shown["PLAYHEAD_MODEL_URL"].value == "https://***@h:1/p"
     assert shown["PLAYHEAD_JWT_JWKS"].value == "https://h/keys?***"
     assert {shown[f"PLAYHEAD_{name.upper()}"].source for name in hidden} == {"environment"}
+
+
+async def test_a_log_that_nobody_archives_is_a_fault(
+    playhead: Command, tmp_path: Path, stores: StoreUrls, postgres_url: str
+) -> None:
+    connection = await asyncpg.connect(postgres_url)
+    await connection.execute(
+        """
+        INSERT INTO sessions (id) VALUES ('s');
+        INSERT INTO tasks (session_id, kind, status, input_id, ending, log_closed, finished_at)
+        VALUES ('s', 'turn', 'succeeded', 'm', '[]', true, now() - interval '2 hours');
+        """
+    )
+    await connection.close()
+    settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url, "HTTP_PORT": str(free_port())}
+    as_json, told = await asyncio.gather(
+        playhead(tmp_path, "doctor", "--json", settings=settings), playhead(tmp_path, "doctor", settings=settings)
+    )
+    assert looked(as_json)["archiver"]["state"] == "wrong"
+    assert json.loads(as_json.out)["well"] is False
+    assert "\narchiver  wrong " in told.out
+    assert "1 closed and not archived, the oldest for 2 h" in told.out

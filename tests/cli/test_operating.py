@@ -18,7 +18,7 @@ from service.cli.listing import in_words
 from service.cli.store_door import StoreDoor
 from service.client import Playhead
 from service.model.ids import MessageId, OwnerId, TaskId
-from service.model.session import UNSET
+from service.model.session import UNSET, SessionSettings
 from service.model.task import EVERY_TASK, TaskFilter
 from service.sessions.conversations import Conversations
 from service.sessions.tasks import Tasks
@@ -77,6 +77,20 @@ async def test_a_table_loses_nothing_however_narrow_the_terminal(playhead: Comma
     assert "validation_error" in row
     assert heading.split() == ["id", "status", "age", "took", "error", "session"]
     assert (nothing.out, nothing.code) == ("", 0)
+
+
+async def test_a_long_title_is_folded_and_the_id_beside_it_is_whole(
+    playhead: Command, tmp_path: Path, logs: Logs
+) -> None:
+    async with Playhead(logs.url) as service:
+        session_id = await service.create_session(SessionSettings(title="word " * 30 + "end"))
+    listed = await playhead(
+        tmp_path, "sessions", "list", settings={"URL": logs.url}, terminal=NARROW | {"COLUMNS": "80"}
+    )
+    rows = STYLE.sub("", listed.out).splitlines()
+    assert session_id in [row.split(" ")[0] for row in rows]
+    assert any(row.split()[-1:] == ["end"] for row in rows)
+    assert all(len(row) <= 80 for row in rows)
 
 
 @DOORS

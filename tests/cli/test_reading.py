@@ -130,6 +130,7 @@ async def test_every_end_has_its_exit_code(playhead: Command, tmp_path: Path, lo
         (("replay", logs.counted, "--speed", "max", "--from", elsewhere), here, 2),
         (("replay", logs.counted, "--speed", "max", "--until", elsewhere), here, 2),
         (("replay", logs.counted, "--speed", "max", "--until", "1-999999"), here, 2),
+        (("replay", logs.counted, "--speed", "max", "--from", "1-999999"), here, 2),
         (("replay", logs.counted, "--from", "1-2", "--until", "1-1"), here, 2),
         (stores, here, 2),
         ((*stores, "--url", logs.url), logs.stores, 2),
@@ -191,6 +192,21 @@ async def test_what_a_model_says_cannot_steer_a_terminal(playhead: Command, tmp_
         assert its_own not in coloured.out
     assert "Traceback" not in interrupted.out
     assert "Error" not in interrupted.out
+
+
+async def test_a_terminal_that_lacks_characters_is_shown_the_others(logs: Logs) -> None:
+    ours, its = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "service", "tail", logs.steering),
+        env=environment_of({"URL": logs.url}) | {"PYTHONIOENCODING": "ascii"},
+        stdout=its,
+        stderr=its,
+    )
+    os.close(its)
+    assert await process.wait() == 0
+    shown = os.read(ours, 65536)
+    os.close(ours)
+    assert shown.startswith(b"> /say ?[31mred?]0;title? ?31m? ? back\r\n")
 
 
 async def test_a_pipe_that_is_closed_and_a_full_disk_end_it_without_a_traceback(logs: Logs) -> None:

@@ -243,6 +243,21 @@ async def test_a_message_that_json_cannot_say_is_refused() -> None:
     assert service.asked == []
 
 
+@pytest.mark.parametrize("key", ["a\nb", "a\rb", "a b", "", "\u00e9", "\ud800", "x" * 129])
+async def test_pitfall_58_a_key_that_no_service_takes_is_not_sent(key: str) -> None:
+    async with misbehaving() as service, Playhead(service.url) as playhead:
+        with pytest.raises(InvalidInput):
+            await playhead.post(SessionId("s"), "hello", idempotency_key=key)
+        assert not service.asked
+
+
+async def test_what_no_url_can_say_is_no_id() -> None:
+    async with misbehaving(*[status(404)] * 2) as service, Playhead(service.url) as playhead:
+        for asked in (playhead.task(TaskId("\ud800")), anext(playhead.follow(TaskId("\ud800")))):
+            with pytest.raises(NoSuchThing):
+                await asked
+
+
 async def test_who_is_cancelled_leaves_nothing_behind() -> None:
     """A follower that is cut off anywhere closes its connection."""
 

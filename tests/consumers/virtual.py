@@ -230,7 +230,7 @@ class Town:
                 logs=logs,
                 queue=queue,
                 messages=Watched(self.messages, line.database),
-                mailbox=queue,
+                step_store=queue,
                 steps=Steps(model, clock, self.loop.random.random),
                 tools=Toolbox(),
                 clock=clock,

@@ -19,11 +19,11 @@ from service.model import events as e
 from service.model.ids import MessageId, SessionId, TaskId
 from service.model.task import Claim
 from service.registry.ports import TaskDirectory
-from service.sessions.ports import ChatStore, Mailbox, MessageStore, Removals, SessionStore, TaskQueue, TaskStore
+from service.sessions.ports import ChatStore, MessageStore, Removals, SessionStore, StepStore, TaskQueue, TaskStore
 from tests.sessions.databases import say
 
 
-class Tasks(TaskQueue, TaskStore, TaskDirectory, Mailbox, Protocol):
+class Tasks(TaskQueue, TaskStore, TaskDirectory, StepStore, Protocol):
     """All that a database knows of tasks."""
 
 
@@ -89,7 +89,7 @@ class InPostgres:
 
     async def second_turn_queued(self, claim: Claim) -> TaskId:
         (row,) = await self.database.fetch(
-            "SELECT playhead_queue_turn($1, 'none')::text AS id",
+            "SELECT playhead_queue_turn($1, 'none', NULL)::text AS id",
             claim.task.session_id,
         )
         return TaskId(row["id"])

@@ -20,7 +20,7 @@ async def queued(kept: Kept) -> tuple[SessionId, TaskId]:
 
 async def test_each_thing_that_is_to_be_done_is_counted_until_it_is(kept: Kept) -> None:
     backlogs: Backlogs = kept.queue  # type: ignore[assignment]
-    assert await backlogs.backlog() == Backlog(0, None, 0, 0, 0, 0)
+    assert await backlogs.backlog() == Backlog(0, None, 0, 0, 0, None, 0)
     for _ in range(5):
         session_id, _ = await queued(kept)
     found = await backlogs.backlog()
@@ -37,5 +37,6 @@ async def test_each_thing_that_is_to_be_done_is_counted_until_it_is(kept: Kept) 
     await kept.queue.close(to_close)
     found = await backlogs.backlog()
     assert (found.lapsed, found.unarchived, found.unremoved) == (2, 1, 0)
+    assert found.oldest_unarchived_seconds is not None
     await kept.store.delete(EVERYONES, session_id)
     assert (await backlogs.backlog()).unremoved == 1

@@ -1,6 +1,7 @@
 """The port `HotLogs`: what goes when, on every log store that there is."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
@@ -10,6 +11,7 @@ from service.adapters.redis_keys import DATABASE_KEY, log_key, meta_key
 from service.model.ids import Epoch, TaskId
 from service.model.log import Fenced, Opened, Unopened
 from service.model.position import BEGINNING
+from service.model.trace import TraceParent
 from tests.contracts.conftest import Backend
 from tests.contracts.logs import batch, new_task
 
@@ -87,7 +89,10 @@ async def test_of_what_is_retired_what_has_no_end_goes_at_once(backend: Backend)
 
 
 async def test_logs_begin_as_they_are_read(backend: Backend) -> None:
-    logs = [await closed_log(backend), new_task(), await open_log(backend), await closed_log(backend, 2)]
+    traced = await open_log(backend)
+    trace = TraceParent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    await backend.logs.append([replace(batch(traced, 1, [4, 5]), trace=trace)])
+    logs = [await closed_log(backend), new_task(), traced, await open_log(backend), await closed_log(backend, 2)]
     for count in (1, 3, 100):
         read = [await backend.logs.read(task_id, BEGINNING, count) for task_id in logs]
         assert await backend.hot.begin(logs, count) == read

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -23,9 +24,13 @@ from service.model.log import (
     Unopened,
 )
 from service.model.position import BEGINNING, Position
+from service.model.trace import TraceParent
 from service.registry.ports import HintFeed, LogStore
 from tests.contracts.conftest import Backend
 from tests.contracts.logs import batch, event, new_task
+
+TRACE = TraceParent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+LATER_TRACE = TraceParent("00-4bf92f3577b34da6a3ce929d0e0e4736-b7ad6b7169203331-00")
 
 
 async def stored(logs: LogStore, task_id: TaskId) -> list[StoredEvent]:
@@ -188,6 +193,23 @@ class TestRead:
         page = await backend.logs.read(task_id, Position(1000, 2), 3)
         assert (page.known, list(page.events), page.head.last.n) == (True, events[2:5], 7)
 
+    async def test_a_page_says_in_which_span_its_newest_events_were_written(self, backend: Backend) -> None:
+        """From wherever in a batch it is read; of a log that is not traced it says nothing."""
+        task_id = await opened(backend.logs)
+        for traced in (
+            replace(batch(task_id, 1, [1, 2, 3]), trace=TRACE),
+            replace(batch(task_id, 1, [4, 5]), trace=LATER_TRACE),
+            batch(task_id, 1, [6]),
+        ):
+            assert await backend.logs.append([traced]) == [Stored()]
+        pages = [(0, 3, TRACE), (2, 1, TRACE), (0, 4, TRACE), (0, 2, None), (0, 6, LATER_TRACE), (4, 2, LATER_TRACE)]
+        for after, count, trace in [*pages, (5, 1, None)]:
+            page = await backend.logs.read(task_id, Position(1000, after) if after else BEGINNING, count)
+            assert (page.trace, page.events) == (
+                trace,
+                [event(1000, n, f"x{n}") for n in range(after + 1, after + count + 1)],
+            )
+
     async def test_from_the_beginning(self, backend: Backend) -> None:
         task_id = await opened(backend.logs)
         await backend.logs.append([batch(task_id, 1, [1, 2])])
@@ -248,6 +270,16 @@ class TestHints:
                 Hint(task_id, Epoch(1), BEGINNING, Position(1000, 2), False, sent[0].frames),
                 Hint(task_id, Epoch(1), Position(1000, 2), Position(1000, 3), True, sent[1].frames),
             ]
+
+    async def test_a_hint_says_in_which_span_its_events_were_written(self, backend: Backend) -> None:
+        task_id = await opened(backend.logs)
+        async with listening(backend, task_id) as (_, items):
+            for trace in (TRACE, None):
+                hinted = replace(batch(task_id, 1, [1 if trace else 2]), trace=trace)
+                await backend.logs.append([hinted])
+                hint = await asyncio.wait_for(items.get(), 5)
+                assert isinstance(hint, Hint)
+                assert (hint.trace, hint.frames) == (trace, hinted.frames)
 
     async def test_what_was_there_in_part_is_hinted_at_without_frames(self, backend: Backend) -> None:
         task_id = await opened(backend.logs)

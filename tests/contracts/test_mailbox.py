@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
@@ -11,15 +12,20 @@ from service.adapters.postgres_sessions import PostgresSessions
 from service.adapters.postgres_tasks import PostgresTasks
 from service.model.caller import EVERYONES
 from service.model.errors import KeyReused, MailboxFull, MessageExists, NotFound, SessionBusy, TakenOver, UnknownMessage
-from service.model.events import TextPart
+from service.model.events import CallMetadata, TextPart, Usage
 from service.model.ids import MessageId, OwnerId, SessionId
 from service.model.session import MAILBOX_MESSAGES, IdempotencyKey, NewMessage, SessionEntry
+from service.model.step import CompletedStep
 from service.model.task import Claim, End
+from service.model.trace import TraceParent
 from tests.contracts.conversations import Kept, Store
 from tests.sessions.databases import until_somebody_waits
 from tests.sessions.endings import bounced, ended_with
 
 NOBODYS = SessionId("nobody's")
+STEP = CompletedStep(
+    1, ({"type": "text", "text": "Let me \0 see.", "state": "done"},), CallMetadata("tool-calls", Usage(1, 2), 3, 4)
+)
 
 
 @pytest.fixture
@@ -180,7 +186,7 @@ async def test_what_waits_is_taken_into_the_conversation_in_its_order(store: Sto
     session, claim = await running(store, kept)
     posted = [await store.post(EVERYONES, session.id, said(f"{n} \0")) for n in range(MAILBOX_MESSAGES)]
     before = await store.read(EVERYONES, session.id)
-    promoted = await kept.queue.promote(claim, ())
+    promoted = await kept.queue.promote(claim, STEP, ())
     assert [each.id for each in promoted] == [each.message_id for each in posted]
     assert [each.parts[0]["text"] for each in promoted] == [f"{n} \0" for n in range(MAILBOX_MESSAGES)]
     assert await texts(store, session) == (["Hi", *(f"{n} \0" for n in range(MAILBOX_MESSAGES))], [])
@@ -196,14 +202,48 @@ async def test_what_waits_is_taken_into_the_conversation_in_its_order(store: Sto
 
 async def test_what_the_log_has_is_not_answered_again_and_all_else_is(store: Store, kept: Kept) -> None:
     session, claim = await running(store, kept)
-    assert await kept.queue.promote(claim, ()) == []
+    assert await kept.queue.promote(claim, STEP, ()) == []
     one, two = [(await store.post(EVERYONES, session.id, said(f"{n}"))).message_id for n in (1, 2)]
     for _ in range(2):
-        assert [each.id for each in await kept.queue.promote(claim, ())] == [one, two]
+        assert [each.id for each in await kept.queue.promote(claim, STEP, ())] == [one, two]
     three = (await store.post(EVERYONES, session.id, said("3"))).message_id
-    assert [each.id for each in await kept.queue.promote(claim, (one,))] == [two, three]
-    assert await kept.queue.promote(claim, (one, two, three)) == []
+    assert [each.id for each in await kept.queue.promote(claim, STEP, (one,))] == [two, three]
+    assert await kept.queue.promote(claim, STEP, (one, two, three)) == []
     assert (await texts(store, session))[0] == ["Hi", "1", "2", "3"]
+
+
+async def test_steps_are_kept_with_what_was_taken_in_behind_each_until_the_turn_has_ended(
+    store: Store, kept: Kept
+) -> None:
+    session, claim = await running(store, kept)
+    ids = []
+    for n in (1, 2, 3):
+        ids += [(await store.post(EVERYONES, session.id, said(f"{n}.{m}"))).message_id for m in (1, 2)]
+        await kept.queue.promote(claim, replace(STEP, number=n), ids[:-2])
+    late = (await store.post(EVERYONES, session.id, said("late"))).message_id
+    await kept.queue.promote(claim, CompletedStep(3, (), STEP.call), ids)  # once more, by whoever took it over
+    steps = await kept.queue.steps(claim.task.id, 0)
+    assert [each.step for each in steps] == [replace(STEP, number=n) for n in (1, 2, 3)]
+    assert [[promoted.id for promoted in each.promoted] for each in steps] == [ids[:2], ids[2:4], [*ids[4:], late]]
+    assert steps[1].promoted[0].parts == ({"type": "text", "text": "2.1"},)
+    assert list(await kept.queue.steps(claim.task.id, 2)) == list(steps[2:])
+    assert list(await kept.queue.steps(claim.task.id, 3)) == []
+    await kept.queue.end(claim, ended_with(claim, "There."))
+    assert list(await kept.queue.steps(claim.task.id, 0)) == []
+
+
+async def test_a_call_that_must_not_run_twice_is_begun_by_one_holder(store: Store, kept: Kept) -> None:
+    session = await store.create(None)
+    await store.post(EVERYONES, session.id, said())
+    (claim,) = await kept.queue.claim(1, 60)
+    assert [await kept.queue.begin_call(claim, "c1") for _ in range(2)] == [True, True]  # its first reply was lost
+    again = await kept.queue.retake(claim, 60)
+    assert [await kept.queue.begin_call(again, call) for call in ("c1", "c2", "c2")] == [False, True, True]
+    with pytest.raises(TakenOver):
+        await kept.queue.begin_call(claim, "c3")
+    await kept.queue.end(again, ended_with(again, "There."))
+    with pytest.raises(TakenOver):
+        await kept.queue.begin_call(again, "c3")
 
 
 async def test_the_mailbox_of_one_session_is_taken_and_no_other(store: Store, kept: Kept) -> None:
@@ -211,7 +251,7 @@ async def test_the_mailbox_of_one_session_is_taken_and_no_other(store: Store, ke
     other, _ = await running(store, kept)
     for each in (session, other):
         await store.post(EVERYONES, each.id, said("more"))
-    assert len(await kept.queue.promote(claim, ())) == 1
+    assert len(await kept.queue.promote(claim, STEP, ())) == 1
     assert await texts(store, other) == (["Hi"], ["more"])
 
 
@@ -220,13 +260,13 @@ async def test_of_a_message_that_is_answered_again_only_what_this_turn_took_is_a
 ) -> None:
     session, claim = await running(store, kept)
     await store.post(EVERYONES, session.id, said("once", "u2"))
-    await kept.queue.promote(claim, ())
+    await kept.queue.promote(claim, STEP, ())
     await kept.queue.end(claim, ended_with(claim, "There."))
     await store.answer_again(EVERYONES, session.id, claim.task.input_id)
     (again,) = await kept.queue.claim(1, 60)
-    assert await kept.queue.promote(again, ()) == []
+    assert await kept.queue.promote(again, STEP, ()) == []
     await store.post(EVERYONES, session.id, said("twice", "u2"))
-    assert [each.parts[0]["text"] for each in await kept.queue.promote(again, ())] == ["twice"]
+    assert [each.parts[0]["text"] for each in await kept.queue.promote(again, STEP, ())] == ["twice"]
     assert (await texts(store, session))[0] == ["Hi", "twice"]
 
 
@@ -245,7 +285,7 @@ async def test_pitfall_22_who_does_not_hold_a_running_turn_takes_nothing(store: 
         await kept.queue.end(claim, ended_with(claim, "There."))
     before = await kept.everything(), await texts(store, session)
     with pytest.raises(TakenOver):
-        await kept.queue.promote(claim, ())
+        await kept.queue.promote(claim, STEP, ())
     assert (await kept.everything(), await texts(store, session)) == before
 
 
@@ -254,7 +294,7 @@ async def test_lost_attempts_count_again_from_each_step(store: Store, kept: Kept
     await store.post(EVERYONES, session.id, said())
     claims = [(await kept.queue.claim(1, 0))[0] for _ in range(3)]
     assert [claim.lost_attempts for claim in claims] == [0, 1, 2]
-    await kept.queue.promote(claims[-1], ())
+    await kept.queue.promote(claims[-1], STEP, ())
     assert [(await kept.queue.claim(1, 0))[0].lost_attempts for _ in range(2)] == [1, 2]
 
 
@@ -269,7 +309,7 @@ async def test_pitfall_42_a_message_that_arrives_as_others_are_taken_is_in_front
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         async with connection.transaction():
             await connection.fetch("SELECT FROM sessions WHERE id = $1 FOR UPDATE", session.id)
-            taking = tasks.create_task(PostgresTasks(Database(pool)).promote(claim, ()))
+            taking = tasks.create_task(PostgresTasks(Database(pool)).promote(claim, STEP, ()))
             await until_somebody_waits(database)
             await connection.fetch(
                 "INSERT INTO pending_messages (session_id, id, parts) VALUES ($1, 'late', '[]')", session.id
@@ -344,6 +384,22 @@ async def test_ten_creations_with_one_key_at_once_are_one_session(dsn: str, kept
     assert (await kept.counts())["sessions"] == 1
 
 
+@pytest.mark.parametrize("is_running", [True, False], ids=["running", "queued"])
+async def test_the_id_of_the_answer_to_come_is_refused(store: Store, kept: Kept, is_running: bool) -> None:
+    """A reader of the log knows it. Where a message had it, the turn could not store its answer, nor ever end."""
+    session = await store.create(None)
+    first = await store.post(EVERYONES, session.id, said())
+    claims = await kept.queue.claim(1, 60) if is_running else []
+    task = await kept.queue.read(EVERYONES, first.task_id)
+    assert task is not None
+    for _ in range(2):
+        with pytest.raises(MessageExists):
+            await store.post(EVERYONES, session.id, said("Mine", task.answer_id), key())
+    (claim,) = claims or await kept.queue.claim(1, 60)
+    await kept.queue.end(claim, ended_with(claim, "Yes?"))
+    assert await texts(store, session) == (["Hi", "Yes?"], [])
+
+
 async def test_an_id_that_is_there_is_refused(store: Store, kept: Kept) -> None:
     session = await store.create(None)
     posted = await store.post(EVERYONES, session.id, said(message_id="mine"))
@@ -394,6 +450,32 @@ async def test_a_message_is_said_otherwise_and_what_came_after_it_is_set_aside(s
     page = await store.read(EVERYONES, session.id)
     assert page is not None
     assert not page.earlier
+
+
+@pytest.mark.parametrize("words", [None, "other words"], ids=["the same words", "other words"])
+async def test_a_turn_that_gives_its_message_back_leaves_the_conversation_as_it_was(
+    store: Store, kept: Kept, words: str | None
+) -> None:
+    """The message was there before it, and answered; so were the keys of what had been posted."""
+    session = await store.create(None)
+    for n in (1, 2):
+        posted = await store.post(EVERYONES, session.id, said(f"question {n}", f"q{n}"), key(f"k{n}"))
+        (claim,) = await kept.queue.claim(9, 60)
+        await kept.queue.end(claim, ended_with(claim, f"answer {n}"))
+    before = await store.read(EVERYONES, session.id)
+    await store.answer_again(EVERYONES, session.id, MessageId("q2"), None if words is None else said(words))
+    (first,) = await kept.queue.claim(9, 60)
+    await kept.queue.end(first, ended_with(first, "answer 3"))
+    await store.answer_again(EVERYONES, session.id, MessageId("q1"), None if words is None else said(words))
+    await store.post(EVERYONES, session.id, said("waits"))
+    (claim,) = await kept.queue.claim(9, 60)
+    await kept.queue.end(claim, bounced(claim))
+    assert before is not None
+    said_before = [message.parts[-1]["text"] for message in before.messages[:2]]
+    then = [*said_before, words or "question 2", "answer 3", "waits"]
+    assert await texts(store, session) == (then, [])
+    assert [m.parts[-1]["text"] for m in (await store.history(session.id)).messages] == then
+    assert await store.post(EVERYONES, session.id, said("question 2", "q2"), key("k2")) == posted
 
 
 async def test_what_is_not_there_is_not_answered_again(store: Store, kept: Kept) -> None:
@@ -478,3 +560,31 @@ async def test_a_chat_that_many_open_at_once_is_one(dsn: str) -> None:
     async with postgres_pool(dsn, connections=10) as pool:
         store = PostgresMessages(Database(pool))
         assert len(set(await asyncio.gather(*(store.open(OwnerId("ann"), "chat") for _ in range(20))))) == 1
+
+
+# --- traces -----------------------------------------------------------------------------------------------------------
+
+TRACES = [TraceParent(f"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b{n}-01") for n in range(4)]
+
+
+async def test_whoever_claims_a_turn_knows_in_which_span_its_message_was_accepted(store: Store, kept: Kept) -> None:
+    """Also where it waited in the mailbox, and where a message is answered again, in the same words or others."""
+    session = await store.create(None)
+
+    async def claimed() -> TraceParent | None:
+        (claim,) = await kept.queue.claim(1, 60)
+        again = await kept.queue.retake(claim, 60)
+        assert again.trace == claim.trace
+        await kept.queue.end(again, ended_with(again, "There."))
+        await kept.queue.close(again)
+        return claim.trace
+
+    await store.post(EVERYONES, session.id, said("0"), None, TRACES[0])
+    await store.post(EVERYONES, session.id, said("1"), None, TRACES[1])
+    assert [await claimed(), await claimed()] == TRACES[:2]
+    await store.answer_again(EVERYONES, session.id, None, None, TRACES[2])
+    assert await claimed() == TRACES[2]
+    await store.answer_again(EVERYONES, session.id, None, said("2"), TRACES[3])
+    assert await claimed() == TRACES[3]
+    await store.post(EVERYONES, session.id, said("3"))
+    assert await claimed() is None

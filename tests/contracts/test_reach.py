@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.adapters.postgres import Database
+from service.adapters.postgres import Database, statements
 from service.model.caller import EVERYONES, Own, Reach
 from service.model.errors import NotFound, SessionOwned
 from service.model.events import TextPart
@@ -149,6 +149,24 @@ async def test_a_session_gets_its_owner_once_and_its_tasks_with_it(kept: Kept, s
     assert await kept.everything() == before
 
 
+async def test_a_session_that_was_given_away_is_not_shown_to_who_repeats_its_creation(store: Store) -> None:
+    key = IdempotencyKey("k", b"b")
+    session = await store.create(None, key=key)
+    assert await store.change(Own(None), session.id, SessionChange(SET, owner=ANN))
+    with pytest.raises(NotFound):
+        await store.create(None, key=key)
+
+
+@pytest.mark.parametrize("is_taken", [True, False], ids=["taken", "free"])
+async def test_a_chat_that_is_given_away_keeps_its_name_where_that_is_free(store: Store, is_taken: bool) -> None:
+    anns = await store.open(ANN, "chat") if is_taken else None
+    given = await store.open(None, "chat")
+    assert await store.change(Own(None), given, SessionChange(owner=ANN))
+    assert await store.find(ANN, "chat") == (anns or given)
+    assert await store.find(ANN, given) == given
+    assert await store.find(None, "chat") is None
+
+
 # --- lists ------------------------------------------------------------------------------------------------------------
 
 
@@ -188,6 +206,23 @@ async def test_tasks_are_listed_by_what_is_asked(kept: Kept, store: Store) -> No
             seen += [task.id for task in page]
             before = page[-1].number
         assert seen == ids, (reach, asked)
+
+
+async def test_pitfall_52_another_owners_tasks_are_not_even_looked_at(store: Store, database: Database) -> None:
+    """How long an answer takes would say how many there are."""
+    for _ in range(20):
+        await store.post(EVERYONES, (await store.create(BOB)).id, HI)
+    looked = "EXPLAIN (ANALYZE, FORMAT JSON) " + statements("tasks")["newest_of_owner"]
+    async with database.connection() as connection:
+        await connection.execute("SET enable_seqscan = off")
+        (plan,) = await connection.fetchval(looked, 10, None, False, ANN, None, None, None, BOB)
+        await connection.execute("RESET enable_seqscan")
+    assert _rows_read(plan["Plan"], "tasks") == 0
+
+
+def _rows_read(plan: dict[str, Any], table: str) -> int:
+    here = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0) if plan.get("Relation Name") == table else 0
+    return here + sum(_rows_read(each, table) for each in plan.get("Plans", []))
 
 
 async def test_a_sessions_tasks_come_in_their_order(kept: Kept, store: Store) -> None:

@@ -54,6 +54,22 @@ async def test_a_new_session_is_empty_and_idle(store: Store) -> None:
     assert await store.read(EVERYONES, created.id) == Session(created, (), (), earlier=False)
 
 
+async def test_a_message_that_is_taken_while_its_session_is_read_is_seen_once(kept: Kept, database: Database) -> None:
+    session = await kept.store.create(None)
+    await kept.store.post(EVERYONES, session.id, HI)
+    (claim,) = await kept.queue.claim(1, 60)
+    waiting = await kept.store.post(EVERYONES, session.id, HI)
+    async with database.connection() as connection, asyncio.TaskGroup() as group:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE pending_messages IN ACCESS EXCLUSIVE MODE")
+            reading = group.create_task(kept.store.read(EVERYONES, session.id))
+            await until_somebody_waits(database)
+            await connection.fetch("SELECT playhead_promote($1, $2, 1, '[]', '{}', '{}')", claim.task.id, claim.epoch)
+        now = await reading
+    assert now is not None
+    assert [each.id for each in (*now.messages, *now.pending)].count(waiting.message_id) == 1
+
+
 async def test_a_repeat_makes_another_and_ids_sort_by_age(store: Store) -> None:
     made = [(await store.create(None)).id for _ in range(20)]
     assert len(set(made)) == 20
@@ -163,7 +179,7 @@ async def test_pitfall_43_a_post_that_had_to_wait_does_not_make_a_second_turn(
             await connection.fetch("SELECT FROM sessions WHERE id = $1 FOR UPDATE", session.id)
             waiting = tasks.create_task(_posted(store, session.id))
             await until_somebody_waits(database)
-            await connection.fetch("SELECT playhead_begin_turn($1, 'first', '[]', now())", session.id)
+            await connection.fetch("SELECT playhead_begin_turn($1, 'first', '[]', now(), NULL)", session.id)
     sees_it = isolation == "read committed"
     assert waiting.result() == ("pending" if sees_it else None)
     pending = {"pending_messages": int(sees_it)}

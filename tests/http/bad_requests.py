@@ -327,6 +327,8 @@ TABLE: dict[str, list[Bad]] = {
             b'{"owner": ""}',
             b'{"owner": 1}',
             b'{"owner": "\\u0000"}',
+            b'{"owner": "ann\\n"}',
+            b'{"owner": "ann\\u0085"}',
             json.dumps({"owner": "x" * 256}).encode(),
         )
     ],

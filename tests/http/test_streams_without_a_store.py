@@ -18,9 +18,10 @@ from service.adapters.memory_messages import MemoryMessages
 from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
 from service.http.health import HealthRoutes
+from service.http.sse import HEARTBEAT
 from service.model.errors import DatabaseUnavailable, LogUnavailable, StoreUnavailable
 from service.model.export import prove_export
-from service.model.ids import Epoch, TaskId
+from service.model.ids import Epoch, OwnerId, TaskId
 from service.model.log import Page
 from service.model.position import BEGINNING, Position
 from service.registry.archive import Archivist
@@ -31,6 +32,7 @@ from service.settings import Settings
 from service.wiring import House, StoreUrls, open_app
 from tests.contracts.archives import now_ms, task_made_at
 from tests.http.conftest import served
+from tests.http.memory import opened
 from tests.http.test_positions import dechunked, ids
 from tests.http.wire import Answer, Header, ask
 from tests.registry.test_follow import FINISH, parts
@@ -106,9 +108,10 @@ async def doors() -> AsyncIterator[Doors]:
         chats=messages,
         tasks=tasks,
         queue=tasks,
-        mailbox=tasks,
+        step_store=tasks,
         directory=postgres,
         rows=tasks,
+        backlogs=tasks,
         doorbell=MemoryDoorbell(),
         keys=keys,
         token_key=keys,
@@ -191,6 +194,24 @@ class TestWithoutRedis:
             for after in (None, positions[2]):
                 assert_problem(await doors.stream(hot, after), 503, "service_unavailable")
             doors.redis.is_away = False
+
+
+CHAT = b'{"id": "c", "trigger": "submit-message", "messages": [{"id": "m", "role": "user", "parts": [%b]}]}'
+PART = b'{"type": "text", "text": "Hi"}'
+POSTED = {
+    "a message": ("/sessions/{}/messages?stream=1", b'{"parts": [%b]}' % PART),
+    "a chat": ("/api/chat", CHAT % PART),
+}
+
+
+@pytest.mark.parametrize(("path", "body"), POSTED.values(), ids=POSTED)
+async def test_a_message_that_was_taken_is_not_answered_as_if_it_was_not(path: str, body: bytes) -> None:
+    """Who is told to come back later would post it twice."""
+    async with opened(has_logs=True, heartbeat_seconds=0.1) as posting:
+        session_id = (await posting.sessions.create(OwnerId("local"))).id
+        posting.stores[0].error = LogUnavailable()
+        answer = await ask(posting.url, "POST", path.format(session_id), body, until=HEARTBEAT)
+        assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream")
 
 
 class TestLogsForPrograms:

@@ -186,7 +186,7 @@ class Core:
                 logs=logs,
                 queue=queue,
                 messages=messages,
-                mailbox=queue,
+                step_store=queue,
                 steps=self._parts.steps(self.author, clock, self.random.random),
                 tools=Toolbox([THINK]),
                 clock=clock,

@@ -11,6 +11,7 @@ from service.model.ids import Epoch, MessageId, TaskId
 from service.model.log import AppendResult, Batch, Fenced, Opened, Stored, StoredEvent
 from service.model.position import BEGINNING, Position
 from service.model.session import Promoted
+from service.model.step import CompletedStep, KeptStep
 from service.model.task import Claim, End, Ended, Held
 
 FIRST = Epoch(1)
@@ -141,11 +142,20 @@ class Ledger:
             self.broken.append("who lost a task ends it")
         return ended
 
-    async def promote(self, claim: Claim, told: Collection[MessageId]) -> Sequence[Promoted]:
-        promoted = await self.tasks.promote(claim, told)
+    async def promote(self, claim: Claim, step: CompletedStep, told: Collection[MessageId]) -> Sequence[Promoted]:
+        promoted = await self.tasks.promote(claim, step, told)
         if not self._holds(claim):
             self.broken.append("who lost a task takes messages into it")
         return promoted
+
+    async def begin_call(self, claim: Claim, call_id: str) -> bool:
+        begun = await self.tasks.begin_call(claim, call_id)
+        if not self._holds(claim):
+            self.broken.append("who lost a task begins a call of it")
+        return begun
+
+    async def steps(self, task_id: TaskId, behind: int) -> Sequence[KeptStep]:
+        return await self.tasks.steps(task_id, behind)
 
     async def close(self, claim: Claim) -> None:
         await self.tasks.close(claim)

@@ -20,6 +20,7 @@ from service.model.ids import Epoch, MessageId, TaskId
 from service.model.log import AppendResult, Batch, Closed, Hint, Interrupted, Listening, Page
 from service.model.position import BEGINNING, Position
 from service.model.session import Promoted
+from service.model.step import CompletedStep
 from service.model.task import Claim, End, Ended
 from service.registry.follow import Followed, Follower, _Reading
 from service.registry.hub import Channel, Hub, hub
@@ -186,16 +187,16 @@ class EndsWhatIsNotHis(MemoryTasks):
 class PromotesWhatIsNotHis(MemoryTasks):
     """Pitfall 22: a worker that was paused takes messages into its successor's turn."""
 
-    async def promote(self, claim: Claim, told: Collection[MessageId]) -> Sequence[Promoted]:
-        return await super().promote(replace(claim, epoch=self._database.tasks[claim.task.id].epoch), told)
+    async def promote(self, claim: Claim, step: CompletedStep, told: Collection[MessageId]) -> Sequence[Promoted]:
+        return await super().promote(replace(claim, epoch=self._database.tasks[claim.task.id].epoch), step, told)
 
 
 class PromotesOnce(MemoryTasks):
     """What was taken in is answered once: whoever did not hear it never does."""
 
-    async def promote(self, claim: Claim, told: Collection[MessageId]) -> Sequence[Promoted]:
+    async def promote(self, claim: Claim, step: CompletedStep, told: Collection[MessageId]) -> Sequence[Promoted]:
         waiting = {each.id for each in self._database.sessions[claim.task.session_id].pending}
-        return [each for each in await super().promote(claim, told) if each.id in waiting]
+        return [each for each in await super().promote(claim, step, told) if each.id in waiting]
 
 
 class EndsOverTheMailbox(MemoryTasks):

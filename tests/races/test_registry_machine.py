@@ -222,7 +222,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
 
 SETTINGS = settings(
-    max_examples=300,
+    max_examples=200,
     stateful_step_count=20,
     deadline=None,
     derandomize=True,

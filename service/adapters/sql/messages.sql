@@ -10,7 +10,7 @@ FROM (
     FROM (
         SELECT seq, id, role, parts, task_id, created_at, octet_length(parts::text) AS bytes
         FROM messages
-        WHERE session_id = $1 AND NOT set_aside AND seq < coalesce($2::bigint, 9223372036854775807)
+        WHERE session_id = $1 AND set_aside_by IS NULL AND seq < coalesce($2::bigint, 9223372036854775807)
         ORDER BY seq DESC
         LIMIT $3::int + 1
     ) newest
@@ -24,17 +24,17 @@ SELECT settings::text FROM sessions WHERE id = $1;
 
 -- :post
 -- A message and the turn that answers it, or a place in the mailbox.
-SELECT outcome, known, task, input FROM playhead_post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+SELECT outcome, known, task, input FROM playhead_post($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- :answer_again
 -- Another turn for a message that is there.
-SELECT outcome, task, input FROM playhead_answer_again($1, $2, $3, $4, $5);
+SELECT outcome, task, input FROM playhead_answer_again($1, $2, $3, $4, $5, $6);
 
 -- :taken_by
 -- The task that works on a message, or has, also where it took the message back; a row without one while it waits.
 SELECT NULL AS task_id FROM pending_messages WHERE session_id = $1 AND id = $2
 UNION ALL
-SELECT task_id::text FROM messages WHERE session_id = $1 AND id = $2 AND NOT set_aside
+SELECT task_id::text FROM messages WHERE session_id = $1 AND id = $2 AND set_aside_by IS NULL
 UNION ALL
 (SELECT id::text FROM tasks WHERE session_id = $1 AND input_id = $2 ORDER BY seq DESC LIMIT 1)
 LIMIT 1;

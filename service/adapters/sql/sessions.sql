@@ -54,7 +54,7 @@ SELECT playhead_delete($1, $2, $3) AS open_tasks;
 
 -- :place
 -- Where one of its messages stands.
-SELECT seq FROM messages WHERE session_id = $1 AND id = $2 AND NOT set_aside;
+SELECT seq FROM messages WHERE session_id = $1 AND id = $2 AND set_aside_by IS NULL;
 
 -- :pending
 -- What waits in its mailbox, in its order.

@@ -30,11 +30,12 @@ LIMIT $1;
 
 -- :newest_of_owner
 -- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2: here by what narrows them down most, which
--- an index has in their order. An owner.
+-- an index has in their order. An owner: the caller, where it is
+-- one, since how long a look at another's takes would say how many there are.
 SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
        t.error_type, t.usage, t.cancel_requested_at, t.seq
 FROM tasks t JOIN sessions s ON s.id = t.session_id
-WHERE t.owner = coalesce($8::text, $4::text)
+WHERE t.owner = coalesce($4::text, $8::text)
   AND t.seq < coalesce($2::bigint, 9223372036854775807) AND s.deleted_at IS NULL
   AND ($3::boolean OR s.owner IS NOT DISTINCT FROM $4::text)
   AND ($5::text IS NULL OR t.status = $5::text) AND ($6::text IS NULL OR t.kind = $6::text)
@@ -123,6 +124,8 @@ SELECT (SELECT count(*) FROM tasks WHERE status = 'queued') AS queued,
        (SELECT count(*) FROM unclosed u WHERE u.status <> 'queued'
             AND (SELECT l.lease_until FROM leases l WHERE l.task_id = u.id) < now()) AS lapsed,
        (SELECT count(*) FROM tasks WHERE log_closed AND NOT log_archived) AS unarchived,
+       (SELECT extract(epoch FROM now() - min(finished_at))::double precision FROM tasks WHERE log_closed AND NOT log_archived)
+           AS oldest_unarchived_seconds,
        (SELECT count(*) FROM sessions WHERE deleted_at IS NOT NULL) AS unremoved;
 
 -- :claim
@@ -177,7 +180,8 @@ WITH lapsed AS MATERIALIZED (
     TABLE lapsed UNION ALL TABLE started
 )
 SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
-       t.error_type, t.usage, t.cancel_requested_at, t.seq, t.ending, lease.epoch, lease.lost_attempts
+       t.error_type, t.usage, t.cancel_requested_at, t.seq, t.ending, t.traceparent, lease.epoch,
+       lease.lost_attempts
 FROM claimed t JOIN lease ON lease.task_id = t.id;
 
 -- :renew
@@ -194,11 +198,31 @@ UPDATE leases l SET epoch = l.epoch + 1, lease_until = now() + $3
 FROM tasks t
 WHERE l.task_id = $1 AND l.epoch = $2 AND l.lease_until > now() AND t.id = l.task_id
 RETURNING t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
-          t.error_type, t.usage, t.cancel_requested_at, t.seq, t.ending, l.epoch, l.lost_attempts;
+          t.error_type, t.usage, t.cancel_requested_at, t.seq, t.ending, t.traceparent, l.epoch, l.lost_attempts;
 
 -- :promote
--- What waits in the mailbox becomes a part of the conversation, by the task's holder alone.
-SELECT playhead_promote($1, $2, $3) AS promoted;
+-- A step is kept, and what waits in the mailbox becomes a part of the conversation, by the task's holder alone.
+SELECT playhead_promote($1, $2, $3, $4, $5, $6) AS promoted;
+
+-- :begin_call
+-- A call of a tool begins, by the task's holder alone; the answer is whose it is, which is another's where it was begun before.
+INSERT INTO tool_calls (task_id, call_id, epoch)
+SELECT l.task_id, $3, l.epoch
+FROM leases l JOIN tasks t ON t.id = l.task_id
+WHERE l.task_id = $1 AND l.epoch = $2 AND t.status = 'running'
+FOR UPDATE OF l
+ON CONFLICT (task_id, call_id) DO UPDATE SET call_id = excluded.call_id
+RETURNING epoch;
+
+-- :steps
+-- What was kept of a turn's steps behind the first $2, and the messages that were taken in behind each.
+SELECT s.number, s.parts, s.call, coalesce((
+    SELECT json_agg(json_build_object('id', m.id, 'parts', m.parts) ORDER BY m.seq) FROM messages m
+    WHERE m.session_id = t.session_id AND m.task_id = t.id AND m.id = ANY (s.promoted) AND m.set_aside_by IS NULL
+), '[]') AS promoted
+FROM steps s JOIN tasks t ON t.id = s.task_id
+WHERE s.task_id = $1 AND s.number > $2
+ORDER BY s.number;
 
 -- :end
 -- The end of a task and all that hangs on it, by its holder alone.

@@ -76,7 +76,7 @@ async def test_restarts_are_bounded_and_the_last_word_is_said_once(ground: Groun
 
 async def test_another_one_starts_only_when_all_of_the_dead_one_is_gone(ground: Ground) -> None:
     child = "(n=0; until [ -e go ] || [ $n = 1000 ]; do n=$((n+1)); sleep 0.02; done; sleep 0.5; touch gone) &"
-    second = "if [ -e gone ]; then echo alone > second; else echo together > second; fi; exec sleep 60"
+    second = "if [ -e gone ]; then echo alone > word; else echo together > word; fi; mv word second; exec sleep 60"
     script = f"if [ -e first ]; then {second}; fi; touch first; {child} exit 3"
     server = SupervisedServer(shell(script), ground, yes)
     with capture_logs() as logs:
