@@ -17,6 +17,13 @@ MESSAGES: Final[Mapping[str, str]] = MappingProxyType(
         "request_error": "The connection to the service broke. Please try again.",
         "invalid_response": "The service gave an answer that could not be understood. Please try again.",
         "validation_error": "The request failed validation. Please try rephrasing.",
+        "llm_parse_error": "The AI had trouble processing this request. Please try again.",
+        "llm_timeout": "The request took too long. Please try again.",
+        "llm_rate_limit": "The service is currently busy. Please try again in a moment.",
+        "patch_error": "Failed to apply the changes. Please try a different approach.",
+        "killed": "The background job was killed.",
+        "died": "The background job was lost with the machine that ran it. Please try again.",
+        "exit_code": "The background job ended with an error.",
         "worker_lost": "The work on this was interrupted too often. Please try again.",
     }
 )
@@ -27,9 +34,13 @@ RETRYABLE: Final = frozenset({"rate_limit", "service_unavailable", "timeout", "c
 """What may be gone at the next try."""
 
 
-def message_for(error_type: str) -> str:
-    """The sentence for a type; one for all types that the table does not name."""
-    return MESSAGES.get(error_type, "Something went wrong. Please try again.")
+def message_for(error_type: str, action: str | None = None) -> str:
+    """The sentence for a type; one for all types that the table does not name, with what was tried, if that is known.
+
+    `action` is an infinitive without its `to`: "run render".
+    """
+    otherwise = "Something went wrong. Please try again." if action is None else f"Failed to {action}. Please try again."
+    return MESSAGES.get(error_type, otherwise)
 
 
 class ModelCallFailed(PlayheadError):

@@ -15,6 +15,9 @@ SessionId = NewType("SessionId", str)
 OwnerId = NewType("OwnerId", str)
 """Who sessions belong to: the subject of a token, or what a key was made for. Any text of 1 to 255 characters."""
 
+OperationId = NewType("OperationId", str)
+"""A UUIDv7 in its usual hexadecimal form, minted from the database's clock."""
+
 MessageId = NewType("MessageId", str)
 PartId = NewType("PartId", str)
 """A text or reasoning part within one log; the same part has the same id again after a reset."""
@@ -35,3 +38,10 @@ def parse_session_id(text: str) -> SessionId:
     if not _ID.fullmatch(text):
         raise NotFound
     return SessionId(text)
+
+
+def parse_operation_id(text: str) -> OperationId:
+    """Read what somebody took for an operation's id. Raises NotFound for what no operation can be called."""
+    if not _UUID.fullmatch(text):
+        raise NotFound
+    return OperationId(text)
