@@ -39,8 +39,8 @@ def message_for(error_type: str, action: str | None = None) -> str:
 
     `action` is an infinitive without its `to`: "run render".
     """
-    otherwise = "Something went wrong. Please try again." if action is None else f"Failed to {action}. Please try again."
-    return MESSAGES.get(error_type, otherwise)
+    otherwise = "Something went wrong." if action is None else f"Failed to {action}."
+    return MESSAGES.get(error_type, f"{otherwise} Please try again.")
 
 
 class ModelCallFailed(PlayheadError):
