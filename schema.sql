@@ -57,10 +57,11 @@ CREATE TABLE tasks (
     seq         bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,  -- of one session's, in the order of their commits
     session_id  text        NOT NULL REFERENCES sessions ON DELETE CASCADE,
     owner       text,                  -- the session's, so that an owner's tasks are found
-    kind        text        NOT NULL CHECK (kind IN ('turn')),
+    kind        text        NOT NULL CHECK (kind IN ('turn', 'operation')),
     status      text        NOT NULL DEFAULT 'queued'
-                            CHECK (status IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
-    input_id    text        NOT NULL,  -- the message that is answered; it may have been taken back since
+                            CHECK (status IN ('queued', 'waiting', 'running', 'succeeded', 'failed', 'cancelled')),
+    input_id    text,                  -- the message that is answered; it may have been taken back since
+    operation_id uuid,                 -- whose work it is; its follow-up is queued when the operation has its outcome
     answer_id   text        NOT NULL DEFAULT playhead_uuid7()::text,  -- the assistant's message, as soon as there is one
     error_type  text,
     usage       json        NOT NULL DEFAULT '{"input_tokens":0,"output_tokens":0}',
@@ -70,23 +71,33 @@ CREATE TABLE tasks (
     cancel_requested_at timestamptz,   -- its owner wants it ended; a worker does that, also where it is queued
     traceparent text,                  -- the span in which its message was accepted
     created_at  timestamptz NOT NULL DEFAULT now(),
+    due_at      timestamptz NOT NULL DEFAULT now(),  -- a queued one is not claimed before
+    failed_tries smallint   NOT NULL DEFAULT 0,      -- of a follow-up; behind each its next one is due later
+    tell_at     timestamptz,           -- the log of a waiting one is owed something, from then on
+    told_at     timestamptz,           -- when its log was last brought up to date
     started_at  timestamptz,
     finished_at timestamptz,
-    CHECK ((status IN ('queued', 'running')) = (ending IS NULL)),
+    CHECK ((kind = 'turn') = (input_id IS NOT NULL)),
+    CHECK ((kind = 'operation') = (operation_id IS NOT NULL)),
+    CHECK (status <> 'waiting' OR kind = 'operation'),
+    CHECK (tell_at IS NULL OR status = 'waiting'),
+    CHECK ((status IN ('queued', 'waiting', 'running')) = (ending IS NULL)),
     CHECK (log_closed OR NOT log_archived)
 );
 
 -- What can be claimed, oldest first; small however many tasks have ended.
-CREATE INDEX tasks_queued ON tasks (created_at, id) WHERE status = 'queued';
--- What may have lost its worker, or is to be ended before one runs it.
+CREATE INDEX tasks_queued ON tasks (due_at, id) WHERE status = 'queued';
+CREATE INDEX tasks_queued_of_session ON tasks (session_id, due_at, id) WHERE status = 'queued';
+-- What may have lost its worker, is to be ended before one runs it, or waits with a log that is owed something.
 CREATE INDEX tasks_unclosed ON tasks (id)
-    WHERE (status <> 'queued' OR cancel_requested_at IS NOT NULL) AND NOT log_closed;
+    WHERE (status NOT IN ('queued', 'waiting') OR cancel_requested_at IS NOT NULL OR tell_at IS NOT NULL)
+      AND NOT log_closed;
 -- What is to be archived.
 CREATE INDEX tasks_unarchived ON tasks (id) WHERE log_closed AND NOT log_archived;
--- The safety nets under every claim and every post: one running turn a session, and one queued. They hold whatever a
--- transaction sees of others, by the isolation that a server gives it.
+-- The safety nets under every claim and every post: one running turn or follow-up a session, and one queued turn. They
+-- hold whatever a transaction sees of others, by the isolation that a server gives it.
 CREATE UNIQUE INDEX tasks_one_running ON tasks (session_id) WHERE status = 'running';
-CREATE UNIQUE INDEX tasks_one_queued ON tasks (session_id) WHERE status = 'queued';
+CREATE UNIQUE INDEX tasks_one_queued ON tasks (session_id) WHERE status = 'queued' AND kind = 'turn';
 CREATE INDEX tasks_of_session ON tasks (session_id, seq);
 CREATE INDEX tasks_in_order ON tasks (seq);
 CREATE INDEX tasks_by_status ON tasks (status, seq);
@@ -116,7 +127,7 @@ CREATE TABLE messages (
 CREATE UNIQUE INDEX messages_named ON messages (session_id, id) WHERE set_aside_by IS NULL;
 
 -- The mailboxes: messages that were accepted while a turn was queued or running, each until a turn takes it. As long as
--- there is one, its session has a turn that is queued or running.
+-- there is one, its session has a turn that is queued, or a turn or a follow-up that is running.
 CREATE TABLE pending_messages (
     session_id  text        NOT NULL REFERENCES sessions ON DELETE CASCADE,
     seq         bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,
@@ -147,6 +158,59 @@ CREATE TABLE tool_calls (
     epoch       bigint      NOT NULL,
     PRIMARY KEY (task_id, call_id)
 );
+
+-- What the agent waits for: an external service, a background job, a person, the clock. A row is there before the outside
+-- is told of it. It belongs to no other row, so that it outlives its session: a late completion of what is deleted is no
+-- unknown one. `outcome` is null while it is pending, and where the session's data is gone.
+CREATE TABLE operations (
+    id          uuid        PRIMARY KEY DEFAULT playhead_uuid7(),
+    seq         bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,
+    session_id  text        NOT NULL,
+    owner       text,                  -- the session's
+    task_id     uuid        NOT NULL UNIQUE,  -- its own
+    turn_id     uuid        NOT NULL,  -- the task that asked for it
+    call_id     text        NOT NULL,
+    tool        text        NOT NULL,
+    executor    text        NOT NULL CHECK (executor IN ('remote', 'job', 'person', 'timer')),
+    arguments   json,
+    key         text,                  -- names the work itself, within its session and tool
+    status      text        NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'succeeded', 'failed', 'cancelled')),
+    outcome     json,
+    outcome_sha256 bytea    CHECK (octet_length(outcome_sha256) = 32),  -- of status and outcome as canonical JSON
+    completion_id uuid,                -- the delivery that ended it
+    has_follow_up boolean   NOT NULL DEFAULT false,
+    progress    json,
+    progress_number integer NOT NULL DEFAULT 0,
+    deliveries  integer     NOT NULL DEFAULT 0,  -- messages about its end, kept or not
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    deadline    timestamptz,
+    ended_at    timestamptz,
+    UNIQUE (turn_id, call_id),
+    CHECK ((status = 'pending') = (outcome_sha256 IS NULL))
+);
+CREATE UNIQUE INDEX operations_keyed ON operations (session_id, tool, key) WHERE key IS NOT NULL;
+CREATE INDEX operations_overdue ON operations (deadline) WHERE status = 'pending';
+CREATE INDEX operations_of_session ON operations (session_id, seq);
+CREATE INDEX operations_of_owner ON operations (owner, seq);
+CREATE INDEX operations_by_status ON operations (status, seq);
+CREATE INDEX operations_in_order ON operations (seq);
+
+-- The inbox: every message about the end of an operation, and what became of it, up to a bound for each operation. A
+-- delivery that has a name comes once, however often it is sent. Of progress there are names alone, for ten minutes.
+CREATE TABLE completions (
+    id          uuid        PRIMARY KEY DEFAULT playhead_uuid7(),
+    operation_id uuid       NOT NULL REFERENCES operations ON DELETE CASCADE,
+    at          timestamptz NOT NULL DEFAULT now(),
+    door        text        NOT NULL CHECK (door IN ('http', 'amqp', 'service')),
+    by          text        NOT NULL,
+    delivery    text,
+    disposition text        NOT NULL CHECK (disposition IN ('accepted', 'duplicate', 'conflicting', 'progress')),
+    status      text        NOT NULL,  -- what the operation was to be
+    outcome     json,
+    times       integer     NOT NULL DEFAULT 1
+);
+CREATE INDEX completions_of_operation ON completions (operation_id, id);
+CREATE UNIQUE INDEX completions_named ON completions (operation_id, delivery) WHERE delivery IS NOT NULL;
 
 -- What was answered to a request that named itself by a key, for a day: its repeat changes nothing and is answered alike.
 CREATE TABLE idempotency_keys (
@@ -179,10 +243,11 @@ BEGIN
 END
 $$;
 
--- The task that works on a conversation, which is locked, or will next.
+-- The task that works on a conversation, which is locked, or the turn that will. A follow-up that is queued is not it: it
+-- may be due only later.
 CREATE FUNCTION playhead_open_turn(conversation text) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT id::text FROM tasks
-    WHERE session_id = conversation AND status IN ('queued', 'running')
+    WHERE session_id = conversation AND (status = 'running' OR (status = 'queued' AND kind = 'turn'))
     ORDER BY status DESC LIMIT 1
 $$;
 
@@ -207,6 +272,25 @@ BEGIN
     INSERT INTO messages (session_id, id, role, parts, task_id, created_at)
     VALUES (conversation, message, 'user', said, task, said_at);
     RETURN task::text;
+END
+$$;
+
+-- Begin the turn for the oldest message in the mailbox of a conversation, which is locked: null where there is none, or
+-- what takes it is there already.
+CREATE FUNCTION playhead_begin_next_turn(conversation text) RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    waiting record;
+BEGIN
+    IF playhead_open_turn(conversation) IS NOT NULL THEN
+        RETURN NULL;
+    END IF;
+    DELETE FROM pending_messages p
+    WHERE p.session_id = conversation
+      AND p.seq = (SELECT min(o.seq) FROM pending_messages o WHERE o.session_id = conversation)
+    RETURNING p.id, p.parts, p.created_at, p.traceparent INTO waiting;
+    RETURN CASE WHEN FOUND THEN
+        playhead_begin_turn(conversation, waiting.id, waiting.parts, waiting.created_at, waiting.traceparent)
+    END;
 END
 $$;
 
@@ -242,7 +326,7 @@ BEGIN
     PERFORM FROM messages m WHERE m.session_id = conversation AND m.id = input AND m.set_aside_by IS NULL
     UNION ALL SELECT FROM pending_messages p WHERE p.session_id = conversation AND p.id = input
     UNION ALL SELECT FROM tasks t  -- an answer that is being given has its id already
-    WHERE t.session_id = conversation AND t.status IN ('queued', 'running') AND t.answer_id = input;
+    WHERE t.session_id = conversation AND t.status IN ('queued', 'waiting', 'running') AND t.answer_id = input;
     IF FOUND THEN
         outcome := 'taken';
         RETURN;
@@ -364,15 +448,215 @@ BEGIN
     WHERE m.session_id = turn.session_id AND m.id = turn.input_id AND m.set_aside_by IS NULL;
     RETURN (
         SELECT coalesce(json_agg(json_build_object('id', m.id, 'parts', m.parts) ORDER BY m.seq), '[]') FROM messages m
-        WHERE m.session_id = turn.session_id AND m.seq > place AND m.set_aside_by IS NULL
-          AND m.task_id = promoting AND m.role = 'user' AND m.id <> ALL (told)
+        WHERE m.session_id = turn.session_id AND m.seq > coalesce(place, 0) AND m.set_aside_by IS NULL
+          AND m.task_id = promoting AND m.role = 'user' AND m.id <> ALL (told)  -- a follow-up answers no message
     );
 END
 $$;
 
+-- Begin an operation, by a call of a turn whose holder alone may: the operation, its task, and a note that the call has
+-- begun. What this call has begun before, or another of this session under the same key, is answered instead. `outcome`
+-- is lost (another holds the turn, or it does not run), full (too many are pending), begun or known.
+CREATE FUNCTION playhead_begin_operation(
+    asking uuid, holder bigint, call text, named text, executed_by text, given json, key_name text,
+    deadline_seconds double precision, most bigint, OUT outcome text, OUT operation uuid
+) LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    conversation record;
+    own uuid;
+BEGIN
+    SELECT s.id, s.owner INTO conversation
+    FROM sessions s JOIN tasks t ON t.session_id = s.id WHERE t.id = asking FOR UPDATE OF s;
+    PERFORM FROM leases l JOIN tasks t ON t.id = l.task_id
+    WHERE l.task_id = asking AND l.epoch = holder AND t.status = 'running' FOR UPDATE OF l;
+    IF NOT FOUND THEN
+        outcome := 'lost';
+        RETURN;
+    END IF;
+    outcome := 'known';
+    SELECT o.id INTO operation FROM operations o WHERE o.turn_id = asking AND o.call_id = call;
+    IF NOT FOUND AND key_name IS NOT NULL THEN
+        SELECT o.id INTO operation FROM operations o
+        WHERE o.session_id = conversation.id AND o.tool = named AND o.key = key_name;
+    END IF;
+    IF operation IS NOT NULL THEN
+        RETURN;
+    END IF;
+    IF (SELECT count(*) FROM operations o WHERE o.session_id = conversation.id AND o.status = 'pending') >= most THEN
+        outcome := 'full';
+        RETURN;
+    END IF;
+    outcome := 'begun';
+    operation := playhead_uuid7();
+    INSERT INTO tasks (session_id, owner, kind, status, operation_id, tell_at, traceparent)
+    SELECT conversation.id, conversation.owner, 'operation', 'waiting', operation, now(), t.traceparent
+    FROM tasks t WHERE t.id = asking
+    RETURNING id INTO own;
+    INSERT INTO leases (task_id) VALUES (own);
+    INSERT INTO operations (id, session_id, owner, task_id, turn_id, call_id, tool, executor, arguments, key, deadline)
+    VALUES (operation, conversation.id, conversation.owner, own, asking, call, named, executed_by, given, key_name,
+            now() + make_interval(secs => deadline_seconds));
+    INSERT INTO tool_calls (task_id, call_id, epoch) VALUES (asking, call, holder) ON CONFLICT DO NOTHING;
+END
+$$;
+
+-- Find an operation for who wants to complete it, and lock its conversation, if that is still there, and then itself. A
+-- reach is everything or one owner's; with a tool's name, only that tool's. Null where it is unknown.
+CREATE FUNCTION playhead_lock_operation(wanted uuid, everyones boolean, whose text, of_tool text) RETURNS operations
+LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    found operations;
+BEGIN
+    PERFORM FROM sessions WHERE id = (SELECT o.session_id FROM operations o WHERE o.id = wanted) FOR UPDATE;
+    SELECT o.* INTO found FROM operations o
+    WHERE o.id = wanted AND (everyones OR o.owner IS NOT DISTINCT FROM whose) AND (of_tool IS NULL OR o.tool = of_tool)
+    FOR UPDATE;
+    RETURN found;
+END
+$$;
+
+-- Take a message that an operation has ended: one transaction, whichever door it came through. `became` is unknown,
+-- refused (it names another task), accepted (the operation has this outcome now, and its follow-up is due, where it is to
+-- have one), duplicate (it had this very outcome before) or conflicting (it has another one). Whoever held its task does
+-- not any more. `most` bounds what is kept of deliveries.
+CREATE FUNCTION playhead_complete(
+    wanted uuid, everyones boolean, whose text, of_tool text, named_task text, how text, said json, said_sha256 bytea,
+    came_by text, sent_by text, called text, follows boolean, most bigint,
+    OUT became text, OUT task text, OUT completion text, OUT ended_as text
+) LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    known operations := playhead_lock_operation(wanted, everyones, whose, of_tool);
+    delivered uuid := playhead_uuid7();
+BEGIN
+    IF known.id IS NULL THEN
+        became := 'unknown';
+        RETURN;
+    END IF;
+    task := known.task_id;
+    IF named_task IS NOT NULL AND named_task <> task THEN
+        became := 'refused';
+        RETURN;
+    END IF;
+    became := CASE WHEN known.status = 'pending' THEN 'accepted'
+                        WHEN known.outcome_sha256 = said_sha256 THEN 'duplicate' ELSE 'conflicting' END;
+    UPDATE completions c SET times = times + 1
+    WHERE c.operation_id = known.id AND c.delivery = called AND became <> 'accepted';
+    IF NOT FOUND AND (became = 'accepted' OR known.deliveries < most) THEN
+        INSERT INTO completions (id, operation_id, door, by, delivery, disposition, status, outcome)
+        VALUES (delivered, known.id, came_by, sent_by, called, became, how, said)
+        ON CONFLICT (operation_id, delivery) WHERE delivery IS NOT NULL  -- progress of this name came before
+        DO UPDATE SET id = excluded.id, at = excluded.at, disposition = excluded.disposition, status = excluded.status,
+                      outcome = excluded.outcome;
+    END IF;
+    UPDATE operations o SET deliveries = o.deliveries + 1 WHERE o.id = known.id;
+    IF became = 'accepted' THEN
+        UPDATE operations o SET status = how, outcome = said, outcome_sha256 = said_sha256, completion_id = delivered,
+                                has_follow_up = follows, ended_at = now()
+        WHERE o.id = known.id;
+        UPDATE leases l SET epoch = l.epoch + 1, lease_until = '-infinity', lost_attempts = 0 WHERE l.task_id = known.task_id;
+        UPDATE tasks t SET status = CASE WHEN follows THEN 'queued' ELSE t.status END, due_at = now(),
+                           tell_at = CASE WHEN NOT follows THEN now() END
+        WHERE t.id = known.task_id AND t.status = 'waiting';
+        ended_as := how;
+    ELSE
+        ended_as := known.status;
+    END IF;
+    completion := coalesce(known.completion_id, delivered);
+END
+$$;
+
+-- End a pending operation from within, with no follow-up: its conversation is locked, or it is being deleted.
+CREATE FUNCTION playhead_cancel_operation(own_task uuid, why text) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    cancelled json := json_build_object('reason', why);
+    canonical text := '{"outcome":{"reason":' || to_json(why)::text || '},"status":"cancelled"}';
+    ended uuid;
+    delivered uuid := playhead_uuid7();
+BEGIN
+    UPDATE operations SET status = 'cancelled', outcome = cancelled, ended_at = now(), completion_id = delivered,
+                          outcome_sha256 = sha256(convert_to(canonical, 'UTF8')), deliveries = deliveries + 1
+    WHERE task_id = own_task AND status = 'pending'
+    RETURNING id INTO ended;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    INSERT INTO completions (id, operation_id, door, by, disposition, status, outcome)
+    VALUES (delivered, ended, 'service', 'playhead', 'accepted', 'cancelled', cancelled);
+    UPDATE leases SET epoch = epoch + 1, lease_until = '-infinity', lost_attempts = 0 WHERE task_id = own_task;
+    UPDATE tasks SET tell_at = now(), cancel_requested_at = coalesce(cancel_requested_at, now())
+    WHERE id = own_task AND status = 'waiting';
+    RETURN FOUND;
+END
+$$;
+
+-- Cancel a task that waits for its operation, within reach; false where it does not.
+CREATE FUNCTION playhead_cancel_waiting(wanted uuid, everyones boolean, whose text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN playhead_lock((SELECT session_id FROM tasks WHERE id = wanted), everyones, whose)
+       AND playhead_cancel_operation(wanted, 'cancelled by owner');
+END
+$$;
+
+-- Take a message about how far an operation is. The answer is unknown, refused (it names another task), conflicting (the
+-- operation has ended) or noted. A delivery of a name that was there is noted once. Its log is told once a second at most.
+CREATE FUNCTION playhead_progress(
+    wanted uuid, everyones boolean, whose text, of_tool text, named_task text, said json,
+    came_by text, sent_by text, called text
+) RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    known operations := playhead_lock_operation(wanted, everyones, whose, of_tool);
+BEGIN
+    IF known.id IS NULL THEN
+        RETURN 'unknown';
+    ELSIF named_task IS NOT NULL AND named_task <> known.task_id::text THEN
+        RETURN 'refused';
+    ELSIF known.status <> 'pending' THEN
+        RETURN 'conflicting';
+    END IF;
+    IF called IS NOT NULL THEN
+        DELETE FROM completions c
+        WHERE c.operation_id = wanted AND c.disposition = 'progress' AND c.at < now() - interval '10 minutes';
+        INSERT INTO completions (operation_id, door, by, delivery, disposition, status)
+        VALUES (wanted, came_by, sent_by, called, 'progress', 'pending')
+        ON CONFLICT (operation_id, delivery) WHERE delivery IS NOT NULL DO NOTHING;
+        IF NOT FOUND THEN
+            RETURN 'noted';
+        END IF;
+    END IF;
+    UPDATE operations o SET progress = said, progress_number = o.progress_number + 1 WHERE o.id = wanted;
+    UPDATE tasks t SET tell_at = coalesce(t.tell_at, greatest(now(), t.told_at + interval '1 second'))
+    WHERE t.id = known.task_id AND t.status = 'waiting';
+    RETURN 'noted';
+END
+$$;
+
+-- A follow-up failed, and is tried again later, by its holder alone: until then its conversation is free, and the next
+-- turn begins, where the mailbox has a message. The session is locked first, then the lease.
+CREATE FUNCTION playhead_postpone(
+    postponed uuid, holder bigint, seconds double precision, OUT was_held boolean, OUT next_task text
+) LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    conversation text;
+BEGIN
+    SELECT s.id INTO conversation
+    FROM sessions s JOIN tasks t ON t.session_id = s.id WHERE t.id = postponed FOR UPDATE OF s;
+    UPDATE leases l SET lease_until = '-infinity', lost_attempts = 0 WHERE l.task_id = postponed AND l.epoch = holder;
+    IF FOUND THEN
+        UPDATE tasks t SET status = 'queued', due_at = now() + make_interval(secs => seconds),
+                           failed_tries = t.failed_tries + 1
+        WHERE t.id = postponed AND t.status = 'running';
+    END IF;
+    was_held := FOUND;
+    IF was_held THEN
+        next_task := playhead_begin_next_turn(conversation);
+    END IF;
+END
+$$;
+
 -- The end of a task and all that hangs on it, by its holder alone: the status, what its log is owed, the assistant's
--- message or the return of the input, in whose place what was set aside for it is said again, and the next turn, where the
--- mailbox has a message. The session is locked first, then the lease. What ends without having been run has started when
+-- message or the return of the input, in whose place what was set aside for it is said again, the end of the operations
+-- that a cancelled one has begun, and the next turn, where the mailbox has a message. The session is locked first, then the lease. What ends without having been run has started when
 -- it finished.
 CREATE FUNCTION playhead_end(
     ending_task uuid, holder bigint, how text, owed json, used json, why text, ended_at timestamptz, said json, bounced boolean,
@@ -380,7 +664,6 @@ CREATE FUNCTION playhead_end(
 ) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     ended record;
-    waiting record;
 BEGIN
     PERFORM FROM sessions s JOIN tasks t ON t.session_id = s.id WHERE t.id = ending_task FOR UPDATE OF s;
     PERFORM FROM leases l WHERE l.task_id = ending_task AND l.epoch = holder FOR UPDATE;
@@ -389,8 +672,8 @@ BEGIN
         RETURN;
     END IF;
     UPDATE tasks t SET status = how, ending = owed, usage = used, error_type = why, finished_at = ended_at,
-                       started_at = coalesce(t.started_at, ended_at)
-    WHERE t.id = ending_task AND t.status IN ('queued', 'running')
+                       started_at = coalesce(t.started_at, ended_at), tell_at = NULL
+    WHERE t.id = ending_task AND t.status IN ('queued', 'waiting', 'running')
     RETURNING t.session_id, t.input_id, t.answer_id INTO ended;
     has_ended := FOUND;
     IF NOT has_ended THEN
@@ -409,17 +692,11 @@ BEGIN
             DELETE FROM idempotency_keys k WHERE k.session_id = ended.session_id AND k.message_id = ended.input_id;
         END IF;
     END IF;
-    IF playhead_open_turn(ended.session_id) IS NULL THEN
-        DELETE FROM pending_messages p
-        WHERE p.session_id = ended.session_id
-          AND p.seq = (SELECT min(o.seq) FROM pending_messages o WHERE o.session_id = ended.session_id)
-        RETURNING p.id, p.parts, p.created_at, p.traceparent INTO waiting;
-        IF FOUND THEN
-            next_task := playhead_begin_turn(
-                ended.session_id, waiting.id, waiting.parts, waiting.created_at, waiting.traceparent
-            );
-        END IF;
+    IF how = 'cancelled' THEN
+        PERFORM playhead_cancel_operation(o.task_id, 'cancelled with its turn')
+        FROM operations o WHERE o.turn_id = ending_task AND o.status = 'pending';
     END IF;
+    next_task := playhead_begin_next_turn(ended.session_id);
 END
 $$;
 
@@ -441,14 +718,15 @@ BEGIN
             RETURN 'owned';
         END IF;
         UPDATE tasks SET owner = given WHERE session_id = conversation;
+        UPDATE operations SET owner = given WHERE session_id = conversation;
     END IF;
     UPDATE sessions SET settings = jsonb_strip_nulls(settings || patch) WHERE id = conversation;
     RETURN 'changed';
 END
 $$;
 
--- Delete a conversation: nobody finds it any more, its mailbox is empty, and what is open of it is to be cancelled, which
--- is the answer. Null where it is unknown.
+-- Delete a conversation: nobody finds it any more, its mailbox is empty, what it waited for has ended, and what is open of
+-- it is to be cancelled, which is the answer. Null where it is unknown.
 CREATE FUNCTION playhead_delete(conversation text, everyones boolean, whose text) RETURNS text[]
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -460,9 +738,11 @@ BEGIN
     UPDATE sessions SET deleted_at = now() WHERE id = conversation;
     DELETE FROM pending_messages WHERE session_id = conversation;
     DELETE FROM idempotency_keys WHERE session_id = conversation;
+    PERFORM playhead_cancel_operation(o.task_id, 'session deleted')
+    FROM operations o WHERE o.session_id = conversation AND o.status = 'pending';
     WITH cancelled AS (
         UPDATE tasks SET cancel_requested_at = coalesce(cancel_requested_at, now())
-        WHERE session_id = conversation AND status IN ('queued', 'running')
+        WHERE session_id = conversation AND status IN ('queued', 'waiting', 'running')
         RETURNING id
     )
     SELECT coalesce(array_agg(id::text), '{}') INTO open_tasks FROM cancelled;
@@ -470,7 +750,8 @@ BEGIN
 END
 $$;
 
--- Remove a deleted conversation for good, with all that is archived of it; false while a log of it is not closed. Its
+-- Remove a deleted conversation for good, with all that is archived of it; of its operations there is only left that they
+-- were, and how they ended; false while a log of it is not closed. Its
 -- tasks are locked first: whoever archives one of them has then either committed, or finds it gone.
 CREATE FUNCTION playhead_remove(conversation text) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -489,6 +770,8 @@ BEGIN
     DELETE FROM log_events WHERE task_id = ANY (removed);
     DELETE FROM log_archives WHERE task_id = ANY (removed);
     DELETE FROM sessions WHERE id = conversation;
+    DELETE FROM completions WHERE operation_id IN (SELECT id FROM operations WHERE session_id = conversation);
+    UPDATE operations SET arguments = NULL, outcome = NULL, progress = NULL, key = NULL WHERE session_id = conversation;
     RETURN true;
 END
 $$;
@@ -545,4 +828,4 @@ BEGIN
 END
 $$;
 
-INSERT INTO schema_version (version) VALUES (5);
+INSERT INTO schema_version (version) VALUES (6);

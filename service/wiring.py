@@ -32,6 +32,7 @@ from service.adapters.postgres import Database, postgres_pool
 from service.adapters.postgres_archive import PostgresArchive
 from service.adapters.postgres_keys import PostgresKeys
 from service.adapters.postgres_messages import PostgresMessages
+from service.adapters.postgres_operations import PostgresOperations
 from service.adapters.postgres_schema import apply_schema, check_schema
 from service.adapters.postgres_sessions import PostgresSessions
 from service.adapters.postgres_tasks import PostgresTasks
@@ -43,9 +44,9 @@ from service.adapters.redis_hot import RedisHotLogs
 from service.adapters.redis_log import RedisLogStore
 from service.adapters.traced import TracedLogs, TracedModel, TracedTurns
 from service.agent.ports import Model
+from service.agent.runner import TaskRunner
 from service.agent.step import Clock, Steps
 from service.agent.tools import THINK, Toolbox
-from service.agent.turn import Turns
 from service.http.app import make_app, make_probe_app
 from service.http.chat import ChatRoutes
 from service.http.health import HealthRoutes
@@ -56,6 +57,7 @@ from service.http.streams import Streams
 from service.http.tasks import TaskRoutes
 from service.model.errors import ConfigurationError, IssuerUnavailable
 from service.model.trace import CurrentTrace, untraced
+from service.operations.ports import OperationDesk, OperationInbox, OperationStore
 from service.registry.archive import Archivist
 from service.registry.export import Exporter
 from service.registry.facts import SharedFacts
@@ -122,6 +124,9 @@ class House:
     tasks: TaskStore
     queue: TaskQueue
     step_store: StepStore
+    desk: OperationDesk
+    inbox: OperationInbox
+    operations: OperationStore
     directory: TaskDirectory
     rows: TaskRows
     backlogs: Backlogs
@@ -160,7 +165,8 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
         database = Database(await stack.enter_async_context(postgres_pool(urls.postgres)))
         logs = RedisLogStore(redis)
         sessions, messages = PostgresSessions(database), PostgresMessages(database)
-        tasks, archive, keys = PostgresTasks(database), PostgresArchive(database), PostgresKeys(database)
+        tasks, operations = PostgresTasks(database), PostgresOperations(database)
+        archive, keys = PostgresArchive(database), PostgresKeys(database)
         watch = StoreWatch({"redis": logs.ping, "postgres": database.ping}, _now, time.monotonic)
         await stack.enter_async_context(watch.watching())
         yield House(
@@ -178,6 +184,9 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             tasks=tasks,
             queue=tasks,
             step_store=tasks,
+            desk=operations,
+            inbox=operations,
+            operations=operations,
             directory=tasks,
             rows=tasks,
             backlogs=tasks,
@@ -339,10 +348,11 @@ async def open_worker(house: House, settings: Settings, tracing: "Tracing | None
         if tracing is not None:
             model = TracedModel(model, tracing)
         clock = Clock(now=_now, monotonic=time.monotonic, sleep=asyncio.sleep)
-        turns = Turns(
+        turns = TaskRunner(
             writer=writer,
             logs=logs,
             queue=queue,
+            desk=house.desk,
             messages=house.messages,
             step_store=house.step_store,
             steps=Steps(model, clock, random.random),

@@ -8,7 +8,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import orjson
@@ -18,7 +18,17 @@ from service.model.encoding import plain
 from service.model.errors import SessionBusy
 from service.model.events import Chunk, InputPart, Usage
 from service.model.fold import Part
-from service.model.ids import Epoch, MessageId, OwnerId, SessionId, TaskId
+from service.model.ids import Epoch, MessageId, OperationId, OwnerId, SessionId, TaskId
+from service.model.operation import (
+    Cancelled,
+    Delivery,
+    KeptDelivery,
+    Operation,
+    Outcome,
+    outcome_sha256,
+    plain_outcome,
+    status_of,
+)
 from service.model.session import Message, PendingMessage, Posted, Role, SessionSettings
 from service.model.step import KeptStep
 from service.model.task import Claim, Task
@@ -43,11 +53,39 @@ class TaskRow:
     steps: dict[int, KeptStep] = field(default_factory=dict)
     calls: dict[str, Epoch] = field(default_factory=dict)
     """Who has begun calls that must not run twice."""
+    due_at: datetime | None = None
+    """When it may be claimed again; None: at once."""
+    failed_tries: int = 0
+    tell_at: datetime | None = None
+    """From when on the log of a waiting task is owed something; None: nothing is."""
+    told_at: datetime | None = None
 
     @property
     def claim(self) -> Claim:
         """The task as its holder has it."""
-        return Claim(self.task, self.epoch, self.ending, self.lost_attempts, self.trace)
+        return Claim(self.task, self.epoch, self.ending, self.lost_attempts, self.trace, self.failed_tries)
+
+    def revoke(self) -> None:
+        """Who holds it does not any more."""
+        self.epoch, self.lease_until, self.lost_attempts = Epoch(self.epoch + 1), LAPSED, 0
+
+
+@dataclass(slots=True)
+class OperationRow:
+    """An operation, and what came about it."""
+
+    operation: Operation
+    key: str | None
+    outcome_sha256: bytes | None = None
+    completion_id: str = ""
+    """Of the delivery that ended it."""
+    inbox: list[KeptDelivery] = field(default_factory=list)
+    seen_progress: dict[str, datetime] = field(default_factory=dict)
+    """Names of deliveries, and when they came."""
+
+    def is_of(self, reach: Reach) -> bool:
+        """Whether who has this reach may complete it."""
+        return not isinstance(reach, Own) or self.operation.owner == reach.owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +165,7 @@ class MemoryDatabase:
     tasks: dict[TaskId, TaskRow] = field(default_factory=dict)
     unclosed: dict[TaskId, TaskRow] = field(default_factory=dict)
     """The tasks whose log is not closed, oldest first: what a claim has to look at, however many have ended."""
+    operations: dict[OperationId, OperationRow] = field(default_factory=dict)
     keys: dict[tuple[OwnerId | None, str], KeyRow] = field(default_factory=dict)
     """Of requests that make sessions, by owner and name."""
     _numbers: int = 0
@@ -158,15 +197,61 @@ class MemoryDatabase:
 
     def add_turn(self, session_id: SessionId, input_id: MessageId, trace: TraceParent | None = None) -> Task:
         """A queued turn that answers a message. Raises SessionBusy where another is queued."""
-        if any(row.task.session_id == session_id and row.task.status == "queued" for row in self.unclosed.values()):
+        if any(task.status == "queued" and task.kind == "turn" for task in self.open_tasks(session_id)):
             raise SessionBusy
-        task_id, answer_id = TaskId(self.new_id()), MessageId(self.new_id())
-        times = self.now(), None, None
         task = Task(
-            task_id, session_id, "turn", "queued", input_id, answer_id, *times, None, Usage(0, 0), None, self.number()
+            TaskId(self.new_id()),
+            session_id,
+            kind="turn",
+            status="queued",
+            input_id=input_id,
+            answer_id=MessageId(self.new_id()),
+            created_at=self.now(),
+            started_at=None,
+            finished_at=None,
+            error_type=None,
+            usage=Usage(0, 0),
+            cancel_requested_at=None,
+            number=self.number(),
         )
-        self.tasks[task.id] = self.unclosed[task.id] = TaskRow(task, trace=trace)
-        return task
+        return self.add_task(task, trace).task
+
+    def add_task(self, task: Task, trace: TraceParent | None = None) -> TaskRow:
+        """A task that is open."""
+        row = self.tasks[task.id] = self.unclosed[task.id] = TaskRow(task, trace=trace)
+        return row
+
+    def end_operation(self, row: OperationRow, outcome: Outcome, *, has_follow_up: bool) -> None:
+        """Give it its outcome, and have its task go on with it; who holds that does not any more."""
+        row.outcome_sha256 = outcome_sha256(outcome)
+        row.operation = replace(
+            row.operation,
+            status=status_of(outcome),
+            outcome=outcome,
+            has_follow_up=has_follow_up,
+            ended_at=self.now(),
+        )
+        task = self.tasks[row.operation.task_id]
+        task.revoke()
+        if task.task.status == "waiting":
+            task.tell_at, task.due_at = None if has_follow_up else self.now(), self.now()
+            task.task = replace(task.task, status="queued") if has_follow_up else task.task
+
+    def cancel_operation(self, task_id: TaskId, why: str) -> None:
+        """End the pending operation whose work a task is, with no follow-up."""
+        for row in self.operations.values():
+            if row.operation.task_id == task_id and row.operation.status == "pending":
+                outcome = Cancelled(why)
+                row.completion_id = self.new_id()
+                delivery, said = Delivery("service", "playhead"), plain_outcome(outcome)
+                row.inbox.append(
+                    KeptDelivery(row.completion_id, self.now(), delivery, "accepted", "cancelled", said, times=1)
+                )
+                row.operation = replace(row.operation, deliveries=row.operation.deliveries + 1)
+                self.end_operation(row, outcome, has_follow_up=False)
+                task = self.tasks[task_id]
+                wanted_at = task.task.cancel_requested_at or self.now()
+                task.task = replace(task.task, cancel_requested_at=wanted_at)
 
     def begin_turn(
         self,
@@ -182,7 +267,7 @@ class MemoryDatabase:
         return task
 
     def begin_next_turn(self, session_id: SessionId) -> Task | None:
-        """The turn for the oldest message of the mailbox, where there is one and no turn."""
+        """The turn for the oldest message of the mailbox, where there is one, and nothing takes it already."""
         waiting = self.sessions[session_id].pending
         if not waiting or self.open_turn(session_id) is not None:
             return None
@@ -190,18 +275,20 @@ class MemoryDatabase:
         return self.begin_turn(session_id, first.id, first.parts, first.created_at, first.trace)
 
     def runs(self, session_id: SessionId) -> bool:
-        """Whether a turn of this session is running."""
+        """Whether a turn or a follow-up of this session is running."""
         return any(row.task.session_id == session_id and row.task.status == "running" for row in self.unclosed.values())
 
     def open_turn(self, session_id: SessionId) -> Task | None:
-        """The session's turn that runs, or else the one that is queued."""
-        turns = self.open_turns(session_id)
-        return next((task for task in turns if task.status == "running"), turns[0] if turns else None)
+        """The session's turn or follow-up that runs, or else the turn that is queued."""
+        tasks = self.open_tasks(session_id)
+        running = (task for task in tasks if task.status == "running")
+        queued = (task for task in tasks if (task.status, task.kind) == ("queued", "turn"))
+        return next(running, None) or next(queued, None)
 
-    def open_turns(self, session_id: SessionId) -> list[Task]:
-        """All of the session's turns that have not ended."""
-        turns = [row.task for row in self.unclosed.values() if row.task.session_id == session_id]
-        return [task for task in turns if not task.has_ended]
+    def open_tasks(self, session_id: SessionId) -> list[Task]:
+        """All of the session's tasks that have not ended."""
+        tasks = [row.task for row in self.unclosed.values() if row.task.session_id == session_id]
+        return [task for task in tasks if not task.has_ended]
 
 
 def stored(parts: Iterable[InputPart | Part]) -> bytes:

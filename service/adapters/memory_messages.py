@@ -63,7 +63,7 @@ class MemoryMessages:
         message_id = message.id or MessageId(database.new_id())
         turn = database.open_turn(row.id)
         taken = {*(said.id for said in row.messages), *(waiting.id for waiting in row.pending)}
-        if message_id in taken | {open_turn.answer_id for open_turn in database.open_turns(row.id)}:
+        if message_id in taken | {task.answer_id for task in database.open_tasks(row.id)}:
             raise MessageExists
         if turn is None:
             begun = database.begin_turn(row.id, message_id, stored(message.parts), database.now(), trace)

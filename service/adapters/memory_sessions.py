@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from service.adapters.memory_database import KeyRow, MemoryDatabase, SessionRow
+from service.adapters.memory_database import KeyRow, MemoryDatabase, OperationRow, SessionRow
 from service.adapters.memory_messages import newest_that_fit
 from service.model.caller import Own, Reach
 from service.model.errors import KeyReused, NotFound, SessionOwned, UnknownMessage
@@ -77,6 +77,8 @@ class MemorySessions:
         if change.owner is not None:
             others = {each.chat_id for each in self._database.sessions.values() if each.is_within(Own(change.owner))}
             row.owner, row.chat_id = change.owner, None if row.chat_id in others else row.chat_id
+            for each in self._operations_of(session_id):
+                each.operation = replace(each.operation, owner=change.owner)
         wanted = {name: getattr(change.settings, name) for name in SessionSettings.__dataclass_fields__}
         changed = {name: value for name, value in wanted.items() if value is not None or name in change.cleared}
         row.settings = replace(row.settings, **changed)
@@ -90,6 +92,8 @@ class MemorySessions:
         row.deleted_at = database.now()
         row.pending.clear()
         database.keys = {name: key for name, key in database.keys.items() if key.answer != session_id}
+        for operation in self._operations_of(session_id):
+            database.cancel_operation(operation.operation.task_id, "session deleted")
         tasks = [each for each in database.unclosed.values() if each.task.session_id == session_id]
         tasks = [each for each in tasks if not each.task.has_ended]
         for each in tasks:
@@ -105,6 +109,9 @@ class MemorySessions:
         closed = [(each, ids) for each, ids in tasks.items() if not any(i in self._database.unclosed for i in ids)]
         return closed[:limit]
 
+    def _operations_of(self, session_id: SessionId) -> list[OperationRow]:
+        return [row for row in self._database.operations.values() if row.operation.session_id == session_id]
+
     def _tasks_of(self, session_id: SessionId) -> list[TaskId]:
         return [task_id for task_id, row in self._database.tasks.items() if row.task.session_id == session_id]
 
@@ -113,6 +120,10 @@ class MemorySessions:
             for task_id in self._tasks_of(session_id):
                 del self._database.tasks[task_id]
             del self._database.sessions[session_id]
+            for row in self._operations_of(session_id):
+                row.inbox.clear()
+                row.key = None
+                row.operation = replace(row.operation, arguments=None, outcome=None, progress=None)
 
     async def forget_keys(self, limit: int) -> bool:
         oldest = self._database.now() - timedelta(seconds=KEY_SECONDS)

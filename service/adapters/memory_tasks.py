@@ -35,7 +35,9 @@ class MemoryTasks:
         row = self._database.task(reach, task_id)
         if row is None:
             return None
-        if not row.task.has_ended and row.task.cancel_requested_at is None:
+        if row.task.status == "waiting":
+            self._database.cancel_operation(task_id, "cancelled by owner")
+        elif not row.task.has_ended and row.task.cancel_requested_at is None:
             row.task = replace(row.task, cancel_requested_at=self._database.now())
         return row.task
 
@@ -66,13 +68,18 @@ class MemoryTasks:
     async def backlog(self) -> Backlog:
         now, seconds = self._database.now(), self._database.seconds()
         open_rows, rows = list(self._database.unclosed.values()), self._database.tasks.values()
-        queued = [row.task.created_at for row in open_rows if row.task.status == "queued"]
+        queued = [row.due_at or row.task.created_at for row in open_rows if row.task.status == "queued"]
+        due = [since for since in queued if since <= now]
+        operations = [row.operation for row in self._database.operations.values()]
+        pending = [each for each in operations if each.status == "pending"]
         ended = [row.task.finished_at for row in rows if row.log_closed and row.task.finished_at is not None]
         return Backlog(
             queued=len(queued),
-            oldest_queued_seconds=(now - min(queued)).total_seconds() if queued else None,
+            oldest_queued_seconds=(now - min(due)).total_seconds() if due else None,
+            pending=len(pending),
+            overdue=sum(each.deadline is not None and each.deadline < now for each in pending),
             running=sum(row.task.status == "running" for row in open_rows),
-            lapsed=sum(row.task.status != "queued" and row.lease_until < seconds for row in open_rows),
+            lapsed=sum(row.task.status not in ("queued", "waiting") and row.lease_until < seconds for row in open_rows),
             unarchived=len(ended),
             oldest_unarchived_seconds=(now - min(ended)).total_seconds() if ended else None,
             unremoved=sum(session.deleted_at is not None for session in self._database.sessions.values()),
@@ -80,23 +87,31 @@ class MemoryTasks:
 
     async def claim(self, limit: int, lease_seconds: float, *, counts_lost: bool = True) -> Sequence[Claim]:
         waiting = sum(
-            1 for _ in islice((row for row in self._database.unclosed.values() if _is_to_run(row)), limit // 2)
+            1 for _ in islice((row for row in self._database.unclosed.values() if self._is_due(row)), limit // 2)
         )
         due = list(islice(chain(islice(self._lapsed(), limit - waiting), self._queued()), limit))
         return [self._take(row, lease_seconds, counts_lost=counts_lost) for row in due]
 
     def _lapsed(self) -> Iterator[TaskRow]:
-        """Those whose holder is gone, and the queued ones that are only to be ended."""
-        now = self._database.seconds()
+        """Whose holder is gone, whose log is owed something, and the queued ones that are only to be ended."""
+        now, seconds = self._database.now(), self._database.seconds()
         for row in self._database.unclosed.values():
-            if not _is_to_run(row) and row.lease_until < now:
+            waits = row.task.status == "waiting" and (row.tell_at is None or row.tell_at > now)
+            if not _is_to_run(row) and not waits and row.lease_until < seconds:
                 yield row
 
     def _queued(self) -> Iterator[TaskRow]:
-        """The queued ones of sessions that run nothing; a session has one at most."""
-        for row in self._database.unclosed.values():
-            if _is_to_run(row) and not self._database.runs(row.task.session_id):
+        """The due ones of sessions that run nothing: of each the oldest."""
+        due = [row for row in self._database.unclosed.values() if self._is_due(row)]
+        sessions = set()
+        for row in sorted(due, key=lambda row: row.due_at or row.task.created_at):
+            session_id = row.task.session_id
+            if session_id not in sessions and not self._database.runs(session_id):
+                sessions.add(session_id)
                 yield row
+
+    def _is_due(self, row: TaskRow) -> bool:
+        return _is_to_run(row) and (row.due_at is None or row.due_at <= self._database.now())
 
     def _take(self, row: TaskRow, lease_seconds: float, *, counts_lost: bool) -> Claim:
         task = row.task
@@ -154,7 +169,7 @@ class MemoryTasks:
             raise TakenOver
         if row.ending is not None:
             return Ended(row.ending)
-        row.ending = end.ending
+        row.ending, row.tell_at = end.ending, None
         row.steps.clear()
         row.calls.clear()
         row.task = replace(
@@ -166,6 +181,10 @@ class MemoryTasks:
             started_at=row.task.started_at or end.finished_at,
         )
         self._store_messages(row.task, end)
+        if end.status == "cancelled":
+            for each in self._database.operations.values():
+                if each.operation.turn_id == row.task.id:
+                    self._database.cancel_operation(each.operation.task_id, "cancelled with its turn")
         return Ended(row.ending, self._database.begin_next_turn(row.task.session_id) is not None)
 
     def _store_messages(self, task: Task, end: End) -> None:

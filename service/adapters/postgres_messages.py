@@ -151,7 +151,9 @@ def key_columns(key: IdempotencyKey | None) -> tuple[str | None, bytes | None]:
 
 def settings_from(text: str) -> SessionSettings:
     """Settings as they are stored."""
-    return SessionSettings(**orjson.loads(text))
+    stored = orjson.loads(text)
+    tools = stored.pop("tools", None)
+    return SessionSettings(**stored, tools=None if tools is None else tuple(tools))
 
 
 async def page_of(

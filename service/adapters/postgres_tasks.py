@@ -14,7 +14,7 @@ from service.model.caller import EVERYONES, Own, Reach
 from service.model.encoding import BrokenEvent, decode, plain
 from service.model.errors import StoreUnavailable, TakenOver, cause_of
 from service.model.events import CallMetadata, Chunk, MessageMetadata, Unknown, Usage
-from service.model.ids import Epoch, MessageId, OwnerId, SessionId, TaskId
+from service.model.ids import Epoch, MessageId, OperationId, OwnerId, SessionId, TaskId
 from service.model.log import TaskFacts
 from service.model.session import Promoted
 from service.model.step import CompletedStep, KeptStep
@@ -47,6 +47,9 @@ class PostgresTasks:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(_SQL["cancel"], task_id, *reached(reach))
             row = row or await connection.fetchrow(_SQL["read"], task_id, *reached(reach))
+            if row is not None and row["status"] == "waiting":
+                await connection.fetchrow(_SQL["cancel_waiting"], task_id, *reached(reach))
+                row = await connection.fetchrow(_SQL["read"], task_id, *reached(reach))
         return None if row is None else _task_from(row)
 
     async def newest(self, reach: Reach, wanted: TaskFilter, limit: int, before: int | None) -> Sequence[Task]:
@@ -182,7 +185,7 @@ def _task_from(row: asyncpg.Record) -> Task:
         SessionId(row["session_id"]),
         row["kind"],
         row["status"],
-        MessageId(row["input_id"]),
+        None if row["input_id"] is None else MessageId(row["input_id"]),
         MessageId(row["answer_id"]),
         row["created_at"],
         row["started_at"],
@@ -191,12 +194,14 @@ def _task_from(row: asyncpg.Record) -> Task:
         Usage(**row["usage"]),
         row["cancel_requested_at"],
         row["seq"],
+        None if row["operation_id"] is None else OperationId(row["operation_id"]),
     )
 
 
 def _claim_from(row: asyncpg.Record) -> Claim:
     trace = trace_from(row["traceparent"] or "")
-    return Claim(_task_from(row), Epoch(row["epoch"]), _ending_from(row), row["lost_attempts"], trace)
+    lost, failed = row["lost_attempts"], row["failed_tries"]
+    return Claim(_task_from(row), Epoch(row["epoch"]), _ending_from(row), lost, trace, failed)
 
 
 def _call_from(row: asyncpg.Record) -> CallMetadata:

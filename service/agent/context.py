@@ -5,16 +5,28 @@ A tool call never comes without its result: one that has none, since its turn wa
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
+import orjson
+
 from service.model import events as e
+from service.model.failures import NO_RESULT
 from service.model.fold import LogFold, Part
 from service.model.generation import SpokenPart, ToolUse, Utterance
 from service.model.ids import MessageId
 from service.model.session import History, Message, SessionSettings
 from service.model.task import Task
 
-NO_RESULT: Final = "[code:interrupted] Interrupted, outcome unknown."
+MAX_STEPS: Final = 25
+"""Of a turn that may ask for tools, where its session is not set otherwise; then one more is made without."""
+
+MAX_FOLLOW_UP_STEPS: Final = 12
+"""Of a follow-up, and fewer where its session is set so."""
+
+GO_ON: Final = (
+    "Continue the task with this result. Do not repeat what is done. If the task is complete, give the final answer."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +34,17 @@ class Context:
     """A turn's conversation as the database has it."""
 
     settings: SessionSettings
+    max_steps: int
+    """That may ask for tools; then one more is made without."""
     earlier: tuple[Utterance, ...]
-    """Before this turn."""
+    """Before this task."""
     input: tuple[e.InputPart, ...]
-    """What this turn answers."""
+    """What a turn answers; of a follow-up its log tells that."""
     promoted: frozenset[MessageId]
     """Messages that holders before have taken in, whether the log tells of them or not."""
 
     def turn(self, fold: LogFold) -> tuple[Utterance, ...]:
-        """The input, the turn's finished steps, and the messages between them, as its log has them."""
+        """The input or the outcome, the finished steps, and the messages between them, as the log has them."""
         said = [Utterance("user", self.input), *_steps(fold)]
         return tuple(utterance for utterance in said if utterance.parts)
 
@@ -44,7 +58,9 @@ def context_of(task: Task, history: History, told: tuple[e.InputPart, ...] = ())
     asked = told or next((input_parts(m.parts) for m in history.messages if m.id == task.input_id), ())
     earlier = (m for m in history.messages if m.id != task.input_id and m.id not in own)
     said = tuple(utterance for message in earlier for utterance in _utterances(message))
-    return Context(history.settings, said, asked, frozenset(own))
+    wanted, most = history.settings.max_iterations, MAX_STEPS if task.kind == "turn" else MAX_FOLLOW_UP_STEPS
+    max_steps = most if wanted is None else wanted if task.kind == "turn" else min(wanted, most)
+    return Context(history.settings, max_steps, said, asked, frozenset(own))
 
 
 def input_parts(parts: Sequence[Part]) -> tuple[e.InputPart, ...]:
@@ -74,10 +90,27 @@ def _steps(fold: LogFold) -> Iterator[Utterance]:
 
 
 def _by_step(parts: Sequence[Part]) -> Iterator[Utterance]:
-    """One for each step: what is asked for in a step has its results before the next one begins."""
+    """One for each step: what is asked for in a step has its results before the next one begins.
+
+    What stands before the first one is the operation whose outcome a follow-up tells.
+    """
     begins = [i for i, part in enumerate(parts) if part["type"] == "step-start"]
-    for begin, end in zip([0, *begins], [*begins, len(parts)], strict=True):
+    before = parts[: begins[0]] if begins else parts
+    if any(part["type"] == "data-operation" for part in before):
+        yield from (Utterance("user", (e.TextPart(_outcome(part)),)) for part in before if "toolCallId" in part)
+    else:
+        yield Utterance("assistant", tuple(_spoken(before)))
+    for begin, end in pairwise([*begins, len(parts)]):
         yield Utterance("assistant", tuple(_spoken(parts[begin:end])))
+
+
+def _outcome(call: Part) -> str:
+    """An operation's end as a model is told of it. A result that is a text is told as it is."""
+    name, result = call["type"].removeprefix("tool-"), _result(call)
+    arguments = orjson.dumps(call.get("input")).decode()
+    said = result if isinstance(result, str) else orjson.dumps(result).decode()
+    how = {"output-available": "has succeeded", "output-denied": "was not allowed"}.get(call["state"], "has failed")
+    return f"The operation `{name}` that you began with {arguments} {how}:\n{said}\n\n{GO_ON}"
 
 
 def _spoken(parts: Sequence[Part]) -> Iterator[SpokenPart]:
@@ -95,5 +128,9 @@ def _result(part: Part) -> e.Json:
             return output
         case {"state": "output-error", "errorText": text}:
             return text
+        case {"state": "output-denied", "approval": {"reason": reason}}:
+            return f"The answer was no: {reason}"
+        case {"state": "output-denied"}:
+            return "The answer was no."
         case _:
             return NO_RESULT

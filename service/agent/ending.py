@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import Final, Literal
 
 from service.model import events as e
+from service.model.encoding import rfc3339
 from service.model.failures import message_for
 from service.model.fold import LogFold
+from service.model.ids import MessageId
 from service.model.task import Claim, End
 
 MAX_OUTPUT_CHARACTERS: Final = 40_000
@@ -62,10 +64,11 @@ def cancelled(claim: Claim, fold: LogFold, now: datetime) -> End:
 class Bounced:
     """An input that is given back to its sender, and what its sender is told."""
 
-    def __init__(self, claim: Claim, parts: Sequence[e.InputPart], error_type: str, provider: str) -> None:
-        task = claim.task
+    def __init__(
+        self, claim: Claim, message_id: MessageId, parts: Sequence[e.InputPart], error_type: str, provider: str
+    ) -> None:
         text = "\n".join(part.text for part in parts if isinstance(part, e.TextPart))
-        back = e.BounceBackData(text, message_for(error_type), error_type, task.session_id, task.input_id)
+        back = e.BounceBackData(text, message_for(error_type), error_type, claim.task.session_id, message_id)
         self.chunks: tuple[e.Chunk, ...] = (e.DataBounceBack(back),)
         if error_type == "authentication_error":
             self.chunks += (e.DataAuthenticationRequired(e.AuthenticationData(provider)),)
@@ -104,7 +107,7 @@ def _finish(
     claim: Claim, fold: LogFold, status: e.EndStatus, reason: e.FinishReason, finished_at: datetime
 ) -> e.Finish:
     output, truncated = shortened(fold.output())
-    times = (_rfc3339(claim.task.started_at or finished_at), _rfc3339(finished_at))
+    times = (rfc3339(claim.task.started_at or finished_at), rfc3339(finished_at))
     metadata = e.FinishMetadata(claim.task.id, status, output, fold.usage, *times, truncated=truncated)
     return e.Finish(reason, metadata)
 
@@ -115,7 +118,3 @@ def shortened(text: str) -> tuple[str, Literal[True] | None]:
         return text, None
     half = MAX_OUTPUT_CHARACTERS // 2
     return f"{text[:half]}\n…\n{text[-half:]}", True
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -13,20 +13,21 @@ import orjson
 
 from service.agent.cancellation import Cancellation
 from service.agent.context import Context, input_parts
-from service.agent.patience import Patience
+from service.agent.ports import OperationTool
 from service.agent.recorder import Recorder
-from service.agent.step import Clock, Steps, tell_again
+from service.agent.step import Clock, Steps, run_tool, tell_again
 from service.agent.tools import Toolbox
 from service.model import events as e
 from service.model.failures import ModelCallFailed
+from service.model.fold import Part
 from service.model.generation import Prompt
+from service.model.operation import NewOperation, Operation
 from service.model.session import Promoted
 from service.model.step import CompletedStep
 from service.model.task import Claim
+from service.operations.patience import Patience
+from service.operations.ports import OperationDesk
 from service.sessions.ports import StepStore
-
-MAX_STEPS: Final = 25
-"""That may ask for tools, where the session is not set otherwise; then one more is made without."""
 
 MAX_TURN_BYTES: Final = 16 * 1024 * 1024
 """What a turn may have said and got from its tools, as JSON; then one more step is made without tools.
@@ -35,13 +36,42 @@ Its answer is one row of the database, and a call of the model may add as much a
 """
 
 
-class Loop:
-    """Makes the steps of turns."""
+class HoldersCalls:
+    """The port `Calls`, by the holder of a task."""
 
-    def __init__(self, steps: Steps, tools: Toolbox, step_store: StepStore, patiently: Patience, clock: Clock) -> None:
+    def __init__(self, claim: Claim, step_store: StepStore, desk: OperationDesk, patiently: Patience) -> None:
+        self._claim = claim
+        self._step_store = step_store
+        self._desk = desk
+        self._patiently = patiently
+
+    async def begin(self, call_id: str) -> bool:
+        return await self._patiently(self._claim.task.id, self._step_store.begin_call, self._claim, call_id)
+
+    async def start(self, tool: OperationTool, call_id: str, arguments: e.Json) -> Operation:
+        return await tool.start(self._claim, call_id, arguments)
+
+    async def ask(self, tool: str, call_id: str, arguments: e.Json) -> Operation:
+        asked = NewOperation(call_id, tool, "person", arguments, deadline_seconds=None)
+        return (await self._patiently(self._claim.task.id, self._desk.begin, self._claim, asked)).operation
+
+
+class Loop:
+    """Makes the steps of turns and follow-ups."""
+
+    def __init__(
+        self,
+        steps: Steps,
+        tools: Toolbox,
+        step_store: StepStore,
+        desk: OperationDesk,
+        patiently: Patience,
+        clock: Clock,
+    ) -> None:
         self._steps = steps
         self._tools = tools
         self._step_store = step_store
+        self._desk = desk
         self._patiently = patiently
         self._clock = clock
 
@@ -59,20 +89,20 @@ class Loop:
         if not fold.step_is_open and (fold.steps or untold):
             await self._between(claim, recorder, cancellation)
             untold = frozenset()
-        limit = context.settings.max_iterations or MAX_STEPS
-
-        async def begin(call_id: str) -> bool:
-            return await self._patiently(claim.task.id, self._step_store.begin_call, claim, call_id)
-
+        limit = context.max_steps
+        calls = self.calls(claim)
+        granted = self._tools.granted(context.settings.tools)
         while True:
             is_full = len(orjson.dumps(fold.finished_parts)) >= MAX_TURN_BYTES
             is_beyond = fold.steps + (not fold.step_is_open) > limit
             is_last = is_beyond or is_full
-            tools = Toolbox() if is_last else self._tools
+            tools = Toolbox() if is_last else granted
             if is_beyond and not fold.step_is_open:
                 await _tell_limit(recorder, limit)
             async with cancellation.scope(), self._time_left(claim, context):
-                await self._steps.make(claim, recorder, _prompt(context, recorder, tools), tools, begin)
+                await self._steps.make(claim, recorder, _prompt(context, recorder, tools), tools, calls)
+            if any(call["state"] == "approval-requested" for call in fold.open_step_calls):
+                return "tool-calls"  # a person is asked, and the follow-up goes on
             # A log that lost its end has a step made again, which may ask for nothing: what came in is told then.
             if not untold and (is_last or not fold.open_step_calls):
                 if is_full:
@@ -80,6 +110,19 @@ class Loop:
                 return "stop" if fold.model_reason == "tool-calls" else fold.model_reason
             await self._between(claim, recorder, cancellation)
             untold = frozenset()
+
+    def calls(self, claim: Claim) -> "HoldersCalls":
+        """What the calls of this task's steps do to what is owed."""
+        return HoldersCalls(claim, self._step_store, self._desk, self._patiently)
+
+    async def run_approved(
+        self, claim: Claim, recorder: Recorder, context: Context, call: Part, cancellation: Cancellation
+    ) -> None:
+        """Run a call that a person has allowed, and put its result into the log. Raises Cancelled."""
+        granted = self._tools.granted(context.settings.tools)
+        async with cancellation.scope():
+            result = await run_tool(call, granted, self.calls(claim))
+        await recorder.put(result)
 
     @asynccontextmanager
     async def _time_left(self, claim: Claim, context: Context) -> AsyncGenerator[None]:

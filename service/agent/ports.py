@@ -7,8 +7,10 @@ from typing import Generic, Protocol, TypeVar
 from pydantic import BaseModel
 
 from service.model.events import Json
-from service.model.generation import Piece, Prompt
+from service.model.generation import Piece, Prompt, ToolDescription
 from service.model.ids import TaskId
+from service.model.operation import Operation
+from service.model.task import Claim
 
 Input = TypeVar("Input", bound=BaseModel)
 
@@ -44,3 +46,25 @@ class Tool(Generic[Input]):
     """Whether it may run again where a worker was lost amid it; else the model is told that its outcome is unknown."""
     deadline_seconds: float = 60
     """How long a call may take; then it is interrupted, and has failed."""
+    needs_approval: bool = False
+    """Whether a person is asked before each call; it runs in the follow-up of a yes."""
+    is_always_granted: bool = False
+    """Whether sessions have it that grant other tools only."""
+
+
+class OperationTool(Protocol):
+    """Something that a model may ask for, and that the outside does: its calls are operations."""
+
+    @property
+    def description(self) -> ToolDescription:
+        """For the model."""
+
+    def why_not(self, arguments: Json) -> str | None:
+        """What is the matter with these arguments; None: they fit. Names none of their values."""
+
+    async def start(self, claim: Claim, call_id: str, arguments: Json) -> Operation:
+        """Begin the operation and tell the outside; or answer the one that this call, or the same work, has already.
+
+        One that has ended with no follow-up to come is the call's result. Waits for stores that are away. Raises
+        NotTheHolder, TooManyOperations. Interrupted, the operation is there or not.
+        """

@@ -3,6 +3,7 @@
 from typing import Final
 
 from service.model import events as e
+from service.model.failures import NO_RESULT
 from service.model.fold import LogFold
 from service.model.generation import ReasoningPiece, TextPiece
 from service.model.ids import PartId
@@ -50,3 +51,13 @@ class Recorder:
     def _open_part(self, *, is_text: bool) -> PartId | None:
         kind = e.TextEnd if is_text else e.ReasoningEnd
         return next((part.id for part in self.fold.open_texts if isinstance(part, kind)), None)
+
+
+async def settle(recorder: Recorder, of_calls: str = NO_RESULT) -> None:
+    """What was said is in the log when this returns: nothing is open that grows, no call is without a result."""
+    await recorder.close_parts()
+    waiting = [
+        call for call in recorder.fold.open_step_calls if call["state"] in ("input-streaming", "input-available")
+    ]
+    await recorder.put(*(e.ToolOutputError(call["toolCallId"], of_calls) for call in waiting))
+    await recorder.flush()

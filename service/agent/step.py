@@ -1,25 +1,27 @@
 """A step of a turn: one model call, tried again while that may help, and its tools; told in the log as it goes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeAlias, assert_never
+from typing import Final, Protocol, TypeAlias, assert_never
 
 import structlog
 
 from service.agent.asking import Asking
-from service.agent.context import NO_RESULT
 from service.agent.model_call import pieces_of
-from service.agent.ports import Model
+from service.agent.operation_log import available, operation_data, result_of
+from service.agent.ports import Model, OperationTool
 from service.agent.recorder import Recorder
 from service.agent.retry import seconds_before
 from service.agent.tools import TOOLS_AT_ONCE, CallRefused, Toolbox
 from service.model import events as e
-from service.model.failures import ModelCallFailed
+from service.model.errors import TooManyOperations
+from service.model.failures import NO_RESULT, ModelCallFailed, coded
 from service.model.fold import Part
 from service.model.generation import CallEnded, Prompt, ReasoningPiece, TextPiece, ToolCallPiece
+from service.model.operation import Operation
 from service.model.step import CompletedStep
 from service.model.task import Claim
 
@@ -28,8 +30,20 @@ log = structlog.get_logger()
 MAX_ANSWER_CHARACTERS: Final = 16 * 1024 * 1024
 """Of one model call; a model that says more is ended there, as if it had reached its own `length`."""
 
-Begin: TypeAlias = Callable[[str], Awaitable[bool]]
-"""Notes that a call begins that must not run twice; False where it has begun before."""
+Result: TypeAlias = e.ToolOutputAvailable | e.ToolOutputError | e.ToolApprovalRequest | e.DataOperation
+
+
+class Calls(Protocol):
+    """What the calls of a step do to what is owed."""
+
+    async def begin(self, call_id: str) -> bool:
+        """Note that a call begins that must not run twice; False where it has begun before."""
+
+    async def start(self, tool: OperationTool, call_id: str, arguments: e.Json) -> Operation:
+        """The operation of a call."""
+
+    async def ask(self, tool: str, call_id: str, arguments: e.Json) -> Operation:
+        """The operation that is a person's answer, whether a call may run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +71,14 @@ class Steps:
         """Who asks for the model's key."""
         return self._model.provider
 
-    async def make(self, claim: Claim, recorder: Recorder, prompt: Prompt, tools: Toolbox, begin: Begin) -> None:
+    async def make(self, claim: Claim, recorder: Recorder, prompt: Prompt, tools: Toolbox, calls: Calls) -> None:
         """The step that is open, or the next one: the call, unless the log has it whole, and the results that it lacks.
 
-        The step is left open. Raises ModelCallFailed for a call that failed for good, and what `begin` does.
+        The step is left open. Raises ModelCallFailed for a call that failed for good, and what `calls` do.
         """
         if not (recorder.fold.step_is_open and recorder.fold.model_call_ended):
             await self._speak(claim, recorder, prompt, tools)
-        await _use(recorder, tools, begin)
+        await _use(recorder, tools, calls)
 
     async def _speak(self, claim: Claim, recorder: Recorder, prompt: Prompt, tools: Toolbox) -> None:
         fold = recorder.fold
@@ -137,22 +151,24 @@ async def tell_again(recorder: Recorder, step: CompletedStep) -> None:
         result = results.get(call["toolCallId"], {})
         match call["state"], result:
             case "input-available", {"state": "output-available", "output": output}:
-                await recorder.put(e.ToolOutputAvailable(call["toolCallId"], output))
+                is_final = "preliminary" not in result
+                await recorder.put(e.ToolOutputAvailable(call["toolCallId"], output, None if is_final else True))
             case "input-available", {"state": "output-error", "errorText": text}:
                 await recorder.put(e.ToolOutputError(call["toolCallId"], text))
 
 
-async def _use(recorder: Recorder, tools: Toolbox, begin: Begin) -> None:
+async def _use(recorder: Recorder, tools: Toolbox, calls: Calls) -> None:
     """Run what was asked for and has no result, side by side. Interrupted, it returns when all of them have stopped."""
     room = asyncio.Semaphore(TOOLS_AT_ONCE)
-    calls = [call for call in recorder.fold.open_step_calls if call["state"] == "input-available"]
-    running = [asyncio.create_task(_result_of(call, tools, room, begin), name="tool") for call in calls]
+    asked = [call for call in recorder.fold.open_step_calls if call["state"] == "input-available"]
+    running = [asyncio.create_task(_results_of(call, tools, room, calls), name="tool") for call in asked]
     try:
         while running:
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             done = [each for each in running if each.done()]
             running = [each for each in running if not each.done()]
-            await recorder.put(*(each.result() for each in done))
+            for each in done:
+                await recorder.put(*each.result())
     finally:
         for each in running:
             each.cancel()
@@ -160,18 +176,40 @@ async def _use(recorder: Recorder, tools: Toolbox, begin: Begin) -> None:
             await asyncio.wait(running)
 
 
-async def _result_of(
-    call: Part, tools: Toolbox, room: asyncio.Semaphore, begin: Begin
-) -> e.ToolOutputAvailable | e.ToolOutputError:
+async def _results_of(call: Part, tools: Toolbox, room: asyncio.Semaphore, calls: Calls) -> Sequence[Result]:
+    """What a call came to; of one that waits for a person, what that person is asked."""
+    call_id, name, value = call["toolCallId"], call["type"].removeprefix("tool-"), call["input"]
+    async with room:
+        try:
+            if tools.needs_approval(name):
+                return _asked(await calls.ask(name, call_id, value))
+            operation_tool = tools.operation(name)
+            if operation_tool is None:
+                return [await run_tool(call, tools, calls)]
+            operation = await calls.start(operation_tool, call_id, value)
+        except TooManyOperations as error:
+            return [e.ToolOutputError(call_id, coded(error.error_type, str(error)))]
+    if operation.executor == "person":
+        return _asked(operation)
+    if operation.outcome is not None and not operation.has_follow_up:
+        return [result_of(call_id, operation.outcome)]
+    started = {"status": "started", "operation_id": operation.id, "task_id": operation.task_id}
+    return [e.ToolOutputAvailable(call_id, started, preliminary=True)]
+
+
+def _asked(operation: Operation) -> Sequence[Result]:
+    return [e.ToolApprovalRequest(operation.id, operation.call_id), operation_data(operation, "pending")]
+
+
+async def run_tool(call: Part, tools: Toolbox, calls: Calls) -> e.ToolOutputAvailable | e.ToolOutputError:
+    """Run what a call asks for here and now, unless it must not run twice and has begun before."""
     call_id, name = call["toolCallId"], call["type"].removeprefix("tool-")
     try:
-        async with room:
-            if not tools.is_repeatable(name) and not await begin(call_id):
-                return e.ToolOutputError(call_id, NO_RESULT)
-            output = await tools.run(name, call["input"])
+        if not tools.is_repeatable(name) and not await calls.begin(call_id):
+            return e.ToolOutputError(call_id, NO_RESULT)
+        return available(call_id, await tools.run(name, call["input"]))
     except CallRefused as refused:
         return e.ToolOutputError(call_id, str(refused))
-    return e.ToolOutputAvailable(call_id, output.value, truncated=True if output.is_truncated else None)
 
 
 def _ms(seconds: float) -> int:

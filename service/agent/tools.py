@@ -1,7 +1,7 @@
 """The tools that a model may ask for. Whatever is asked has one result; none of it is a failure of the turn."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ import orjson
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from service.agent.ports import Tool
+from service.agent.ports import OperationTool, Tool
 from service.model.encoding import plain
 from service.model.errors import PlayheadError
 from service.model.events import Json
@@ -57,17 +57,39 @@ class Output:
 class Toolbox:
     """Tools by their names."""
 
-    def __init__(self, tools: Iterable[Tool[Any]] = ()) -> None:
+    def __init__(self, tools: Iterable[Tool[Any]] = (), operations: Iterable[OperationTool] = ()) -> None:
         self._tools = {tool.name: tool for tool in tools}
-        self.described = tuple(
+        self._operations = {tool.description.name: tool for tool in operations}
+        own = (
             ToolDescription(tool.name, tool.description, tool.input.model_json_schema())
             for tool in self._tools.values()
         )
+        self.described = (*own, *(tool.description for tool in self._operations.values()))
         """What a model is told of them."""
+
+    def granted(self, names: Collection[str] | None) -> "Toolbox":
+        """Those of these names, and those that are always granted; None: all of them."""
+        if names is None:
+            return self
+        own = (tool for tool in self._tools.values() if tool.is_always_granted or tool.name in names)
+        return Toolbox(own, (tool for name, tool in self._operations.items() if name in names))
 
     def check(self, name: str, value: Json) -> None:
         """Raises CallRefused where there is no such tool, or these are no arguments for it."""
-        self._checked(name, value)
+        operation = self._operations.get(name)
+        if operation is None:
+            self._checked(name, value)
+        elif reason := operation.why_not(value):
+            raise CallRefused("invalid_arguments", reason)
+
+    def operation(self, name: str) -> OperationTool | None:
+        """The tool of this name, where its calls are operations."""
+        return self._operations.get(name)
+
+    def needs_approval(self, name: str) -> bool:
+        """Whether a person is asked before a call of this tool."""
+        tool = self._tools.get(name)
+        return tool is not None and tool.needs_approval
 
     def is_repeatable(self, name: str) -> bool:
         """Whether a call of this tool may run again; one that there is not never runs."""
@@ -96,7 +118,7 @@ class Toolbox:
     def _checked(self, name: str, value: Json) -> tuple[Tool[Any], BaseModel]:
         tool = self._tools.get(name)
         if tool is None:
-            known = ", ".join(self._tools) or "none"
+            known = ", ".join((*self._tools, *self._operations)) or "none"
             raise CallRefused("unknown_tool", f"There is no tool of this name. There are: {known}.")
         try:
             return tool, tool.input.model_validate(value)
@@ -167,4 +189,5 @@ THINK: Final = Tool(
     Thought,
     _think,
     is_repeatable=True,
+    is_always_granted=True,
 )

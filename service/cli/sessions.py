@@ -28,7 +28,7 @@ LISTING: Final = Listing(
     ),
     ("id", "status", "owner", "created_at", "model", "title"),
 )
-_FACTS: Final = ("id", "status", "owner", "created_at", "title", "model", "max_iterations", "max_seconds")
+_FACTS: Final = ("id", "status", "owner", "created_at", "title", "model", "max_iterations", "max_seconds", "tools")
 
 sessions = typer.Typer(no_args_is_help=True, help="Conversations.")
 SessionArgument = Annotated[str, typer.Argument(metavar="ID", help="The session's id.")]

@@ -43,6 +43,7 @@ class SettledSession(ListedSession):
     system_prompt: str | None
     max_iterations: int | None
     max_seconds: float | None
+    tools: list[str] | None
 
 
 class Message(TypedDict):
@@ -95,13 +96,15 @@ class TaskUsage(TypedDict):
 
 
 class Task(TypedDict):
-    """A task as it stands. `message_id` is the message that it answers, `answer_id` its answer's."""
+    """A task as it stands. A turn answers the message `message_id`; what another does
+    is the work on the operation `operation_id`. `answer_id` is the message that says what came of it."""
 
     id: str
     session_id: str
     kind: TaskKind
     status: TaskStatus
-    message_id: str
+    message_id: str | None
+    operation_id: str | None
     answer_id: str
     error_type: str | None
     usage: TaskUsage

@@ -14,10 +14,12 @@ from service.access.stream_tokens import StreamToken
 from service.http import answers
 from service.http.problems import Problem, invalid
 from service.model.encoding import plain
+from service.model.encoding import rfc3339 as told
 from service.model.events import TextPart
 from service.model.ids import OwnerId
 from service.model.position import Position
 from service.model.session import (
+    MAX_GRANTED_TOOLS,
     MAX_ITERATIONS,
     MAX_MODEL_CHARACTERS,
     MAX_SECONDS,
@@ -68,6 +70,10 @@ def _whole(number: object) -> object:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
+def _listed(names: object) -> object:
+    return tuple(names) if isinstance(names, list) else names
+
+
 def _fits(text: str) -> str:
     if len(text.encode()) > MAX_SYSTEM_PROMPT_BYTES:
         raise ValueError(f"This has {MAX_SYSTEM_PROMPT_BYTES} bytes at most.")
@@ -91,6 +97,8 @@ _Owner = Annotated[
 ]
 _Iterations = Annotated[int, Field(ge=1, le=MAX_ITERATIONS), BeforeValidator(_whole)]
 _Seconds = Annotated[float, Field(ge=1, le=MAX_SECONDS)]
+_ToolName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+_Tools = Annotated[tuple[_ToolName, ...], Field(max_length=MAX_GRANTED_TOOLS), BeforeValidator(_listed)]
 
 
 class CreateSession(Body):
@@ -101,6 +109,7 @@ class CreateSession(Body):
     system_prompt: _SystemPrompt | None = None
     max_iterations: _Iterations | None = None
     max_seconds: _Seconds | None = None
+    tools: _Tools | None = None
 
     def settings(self) -> SessionSettings:
         """As the house knows them."""
@@ -269,6 +278,7 @@ def settled_body(entry: SessionEntry) -> answers.SettledSession:
         "system_prompt": settings.system_prompt,
         "max_iterations": settings.max_iterations,
         "max_seconds": settings.max_seconds,
+        "tools": None if settings.tools is None else list(settings.tools),
     }
 
 
@@ -314,6 +324,7 @@ def task_body(task: Task) -> answers.Task:
         "kind": task.kind,
         "status": task.status,
         "message_id": task.input_id,
+        "operation_id": task.operation_id,
         "answer_id": task.answer_id,
         "error_type": task.error_type,
         "usage": {"input_tokens": task.usage.input_tokens, "output_tokens": task.usage.output_tokens},
@@ -381,4 +392,4 @@ def rfc3339(moment: None) -> None: ...
 
 def rfc3339(moment: datetime | None) -> str | None:
     """A time as RFC 3339 in UTC, to the millisecond."""
-    return None if moment is None else moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if moment is None else told(moment)

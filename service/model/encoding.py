@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Final, get_args
 
@@ -143,3 +144,8 @@ _TYPES: Final = frozenset(_type_name(kind) for kind in get_args(Chunk))
 _CHUNK: Final[TypeAdapter[Chunk]] = TypeAdapter(
     Annotated[Chunk, Field(discriminator="type")], config=ConfigDict(hide_input_in_errors=True)
 )
+
+
+def rfc3339(moment: datetime) -> str:
+    """A moment in UTC as it is told everywhere: to the millisecond."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -51,6 +51,12 @@ class MailboxFull(PlayheadError):
     error_type = "mailbox_full"
 
 
+class TooManyOperations(PlayheadError):
+    """Too many operations of this session are pending already."""
+
+    error_type = "too_many_operations"
+
+
 class MessageExists(PlayheadError):
     """There is a message with this id in the session already."""
 

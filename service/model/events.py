@@ -19,6 +19,7 @@ Json: TypeAlias = Any
 
 FinishReason = Literal["stop", "length", "content-filter", "tool-calls", "error", "interrupted"]
 EndStatus = Literal["succeeded", "failed", "cancelled"]
+OperationStatus = Literal["pending", "succeeded", "failed", "cancelled"]
 
 
 class _Chunk:
@@ -172,7 +173,7 @@ class GapData(_Chunk):
 
 @dataclass(frozen=True, slots=True)
 class OperationData(_Chunk):
-    status: Literal["pending", "succeeded", "failed", "cancelled"]
+    status: OperationStatus
     tool_name: str
     deadline: str | None
     progress: Json = None

@@ -43,6 +43,16 @@ def message_for(error_type: str, action: str | None = None) -> str:
     return MESSAGES.get(error_type, f"{otherwise} Please try again.")
 
 
+def coded(error_type: str, text: str) -> str:
+    """What stands in a log for a failure: for programs and for people."""
+    return f"[code:{error_type}] {text}"
+
+
+NO_RESULT: Final = coded("interrupted", "Interrupted, outcome unknown.")
+CANCELLED: Final = coded("cancelled", "Cancelled.")
+"""What a tool call has for a result that was given up, or whose worker was lost."""
+
+
 class ModelCallFailed(PlayheadError):
     """A model call failed: `error_type` says why, the message is for people.
 

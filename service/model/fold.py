@@ -157,6 +157,15 @@ class LogFold:
             return []
         return [part for part in self.parts[self._step_starts_at :] if part["type"].startswith("tool-")]
 
+    def call(self, call_id: str) -> Part | None:
+        """The tool call of this id, if it was asked for and counts."""
+        call = self._tools.get(call_id)
+        return None if call is None else call.part
+
+    def operation(self, operation_id: str) -> Part | None:
+        """What was last told of this operation."""
+        return self._operations.get(operation_id)
+
     def has_call(self, call_id: str) -> bool:
         """Whether a tool call of this id was asked for and counts."""
         return call_id in self._tools

@@ -7,17 +7,20 @@ from typing import Final, Literal, assert_never
 
 import orjson
 
-from service.model.caller import Reach
-from service.model.events import Json
+from service.model.caller import EVERYONES, Reach
+from service.model.events import Json, OperationStatus
 from service.model.ids import OperationId, OwnerId, SessionId, TaskId
 
 Executor = Literal["remote", "job", "person", "timer"]
 """Who ends it: an external service, the worker that runs a background job, a person who is asked, the clock."""
 
-OperationStatus = Literal["pending", "succeeded", "failed", "cancelled"]
-
 Door = Literal["http", "amqp", "service"]
 """Over which a completion came: a webhook or a command, RabbitMQ, or from within the house."""
+
+OTHER_TASK: Final = "The message names a task that is not the operation's own."
+
+MAX_PENDING: Final = 1000
+"""So many operations of a session may be pending; a call that would begin one more is refused."""
 
 MAX_DELIVERIES: Final = 100
 """So many deliveries of an operation are kept, the first ones; later ones have their effect, and are only counted."""
@@ -172,8 +175,8 @@ class Completion:
     delivery: Delivery
     task_id: TaskId | None = None
     """What the sender takes for the operation's own task; it is checked, and never used to find another."""
-    reach: Reach | None = None
-    """What the sender may complete; None: all that there is."""
+    reach: Reach = EVERYONES
+    """What the sender may complete."""
     tool: str | None = None
     """The one tool whose operations the sender may complete, where it is known by that tool's secret."""
     follow_up: bool = True
@@ -188,7 +191,7 @@ class Progress:
     progress: Json
     delivery: Delivery
     task_id: TaskId | None = None
-    reach: Reach | None = None
+    reach: Reach = EVERYONES
     tool: str | None = None
 
 

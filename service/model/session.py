@@ -33,11 +33,12 @@ MAX_TITLE_CHARACTERS: Final = 200
 MAX_MODEL_CHARACTERS: Final = 200
 MAX_SYSTEM_PROMPT_BYTES: Final = 64 * 1024
 MAX_ITERATIONS: Final = 1000
+MAX_GRANTED_TOOLS: Final = 256
 MAX_SECONDS: Final = 24 * 3600
 """What a session may be set to."""
 
 Role = Literal["user", "assistant"]
-SettingName = Literal["title", "model", "system_prompt", "max_iterations", "max_seconds"]
+SettingName = Literal["title", "model", "system_prompt", "max_iterations", "max_seconds", "tools"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class SessionSettings:
     """Of one turn: how many of its steps may ask for tools; then one more is made without."""
     max_seconds: float | None = None
     """Of one turn: how long it may run."""
+    tools: tuple[str, ...] | None = None
+    """The tools that it grants, by their names, beside those that are always granted; without it all that there are."""
 
 
 UNSET: Final = SessionSettings()

@@ -6,11 +6,11 @@ from typing import Final, Literal
 
 from service.model.events import Chunk, EndStatus, Usage
 from service.model.fold import Part
-from service.model.ids import Epoch, MessageId, OwnerId, SessionId, TaskId
+from service.model.ids import Epoch, MessageId, OperationId, OwnerId, SessionId, TaskId
 from service.model.trace import TraceParent
 
-TaskKind = Literal["turn"]
-TaskStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+TaskKind = Literal["turn", "operation"]
+TaskStatus = Literal["queued", "waiting", "running", "succeeded", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class Task:
     session_id: SessionId
     kind: TaskKind
     status: TaskStatus
-    input_id: MessageId
-    """The message that the task answers."""
+    input_id: MessageId | None
+    """The message that a turn answers."""
     answer_id: MessageId
     """The id under which the assistant's message is stored."""
     created_at: datetime
@@ -34,11 +34,13 @@ class Task:
     """When its owner first wanted it cancelled; it is cancelled when its status says so."""
     number: int
     """Its place in the order of creation, among all tasks."""
+    operation_id: OperationId | None = None
+    """The operation whose work this is, where it is no turn."""
 
     @property
     def has_ended(self) -> bool:
         """Whether its status is final."""
-        return self.status not in ("queued", "running")
+        return self.status not in ("queued", "waiting", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,10 @@ class Backlog:
     """For how long the oldest of their tasks has ended; None where there is none."""
     unremoved: int
     """Deleted sessions whose data is still there."""
+    pending: int = 0
+    """Operations that have not ended."""
+    overdue: int = 0
+    """Of those: how many are past their deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,8 @@ class Claim:
     """How many holders before this one, in a row, were lost while the task ran. One that let it go is not counted."""
     trace: TraceParent | None = None
     """The span in which its message was accepted."""
+    failed_tries: int = 0
+    """How many tries of a follow-up have failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +146,20 @@ class End:
     error_type: str | None = None
     answer: tuple[Part, ...] | None = None
     bounced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """A follow-up that failed, and is to be tried again after so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A task that still waits, and whose log tells so much of its operation's progress now."""
+
+    progress_number: int
 
 
 @dataclass(frozen=True, slots=True)

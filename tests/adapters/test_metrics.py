@@ -169,7 +169,7 @@ def test_requests_are_counted_by_route_and_streams_have_no_time() -> None:
 
 def test_a_backlog_is_told_as_long_as_it_is_known() -> None:
     metrics = Metrics()
-    metrics.note_backlog(Backlog(3, 1.5, 2, 1, 5, 2.5, 4))
+    metrics.note_backlog(Backlog(3, 1.5, 2, 1, 5, 2.5, 4, 7, 6))
     assert told(metrics, "oldest") == {"oldest_queued_seconds": 1.5, "oldest_unarchived_seconds": 2.5}
     assert told(metrics, "backlog") == {
         'backlog{kind="queued"}': 3,
@@ -177,6 +177,8 @@ def test_a_backlog_is_told_as_long_as_it_is_known() -> None:
         'backlog{kind="lapsed"}': 1,
         'backlog{kind="unarchived"}': 5,
         'backlog{kind="unremoved"}': 4,
+        'backlog{kind="pending"}': 7,
+        'backlog{kind="overdue"}': 6,
     }
     metrics.note_backlog(Backlog(0, None, 0, 0, 0, None, 0))
     assert told(metrics, "oldest") == {"oldest_queued_seconds": 0, "oldest_unarchived_seconds": 0}

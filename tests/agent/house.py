@@ -12,17 +12,19 @@ from service.adapters.demo_model import DemoModel
 from service.adapters.memory_database import MemoryDatabase
 from service.adapters.memory_log import MemoryHints, MemoryLogStore
 from service.adapters.memory_messages import MemoryMessages
+from service.adapters.memory_operations import MemoryOperations
 from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
 from service.adapters.postgres import Database
 from service.adapters.postgres_messages import PostgresMessages
+from service.adapters.postgres_operations import PostgresOperations
 from service.adapters.postgres_sessions import PostgresSessions
 from service.adapters.postgres_tasks import PostgresTasks
 from service.agent.cancellation import Cancellation
 from service.agent.ports import Model
+from service.agent.runner import TaskRunner
 from service.agent.step import Clock, Steps
 from service.agent.tools import THINK, Toolbox
-from service.agent.turn import Turns
 from service.model import events as e
 from service.model.caller import EVERYONES
 from service.model.check import LogCheck
@@ -35,6 +37,7 @@ from service.model.position import BEGINNING, Position
 from service.model.session import NewMessage, Session
 from service.model.task import Claim, Task
 from service.model.verdict import Finding
+from service.operations.ports import OperationDesk, OperationInbox, OperationStore
 from service.registry.ports import LogStore, TaskDirectory
 from service.registry.writer import log_writer
 from service.sessions.ports import MessageStore, SessionStore, StepStore, TaskQueue, TaskStore
@@ -104,6 +107,10 @@ class House:
         self.messages: MessageStore = PostgresMessages(self.database)
         self.queue: TaskQueue = PostgresTasks(self.database)
         self.step_store: StepStore = PostgresTasks(self.database)
+        operations = PostgresOperations(self.database)
+        self.desk: OperationDesk = operations
+        self.inbox: OperationInbox = operations
+        self.operations: OperationStore = operations
         self.tasks: TaskStore = PostgresTasks(self.database)
         self.directory: TaskDirectory = PostgresTasks(self.database)
         self.tools = Toolbox([THINK])
@@ -129,16 +136,18 @@ class House:
         logs: LogStore | None = None,
         queue: TaskQueue | None = None,
         step_store: StepStore | None = None,
+        desk: OperationDesk | None = None,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-    ) -> AsyncIterator[Turns]:
+    ) -> AsyncIterator[TaskRunner]:
         """A worker's turns; ports may be handed in that behave otherwise than the house's own."""
         logs = logs or self.logs
         async with log_writer(logs, clock_ms) as writer:
             clock = Clock(lambda: datetime.now(UTC), time.monotonic, self.sleep)
-            yield Turns(
+            yield TaskRunner(
                 writer=writer,
                 logs=logs,
                 queue=queue or self.queue,
+                desk=desk or self.desk,
                 messages=self.messages,
                 step_store=step_store or self.step_store,
                 steps=Steps(model or DemoModel(), clock, lambda: 0.5),
@@ -257,6 +266,7 @@ class MemoryHouse(House):
         tasks = MemoryTasks(rows)
         self.sessions, self.messages = MemorySessions(rows), MemoryMessages(rows)
         self.queue = self.step_store = self.tasks = self.directory = tasks
+        self.desk = self.inbox = self.operations = MemoryOperations(rows)
 
 
 async def half_an_answer(house: House) -> TaskId:

@@ -66,7 +66,7 @@ def owed(name: str) -> tuple[list[e.Chunk], Sequence[e.Chunk]]:
             return BEGUN[:3], failed(CLAIM, folded(BEGUN[:3]), "unexpected_error", NOW).ending
         case _:
             error_type = name.split()[1]
-            bounced = Bounced(CLAIM, QUESTION, error_type, "the model")
+            bounced = Bounced(CLAIM, MessageId("i"), QUESTION, error_type, "the model")
             return BEGUN, failed(CLAIM, folded(BEGUN), error_type, NOW, bounced).ending
 
 

@@ -11,7 +11,6 @@ from service.adapters.demo_model import DemoModel
 from service.adapters.memory_log import MemoryLogStore
 from service.adapters.postgres import Database
 from service.agent.cancellation import Cancellation
-from service.agent.patience import STORE_RETRY_SECONDS
 from service.model import events as e
 from service.model.caller import EVERYONES
 from service.model.encoding import encode, framed
@@ -22,6 +21,7 @@ from service.model.generation import CallEnded, TextPiece
 from service.model.ids import Epoch, TaskId
 from service.model.log import AppendResult, Batch, Invalid
 from service.model.position import BEGINNING, Position
+from service.operations.patience import STORE_RETRY_SECONDS
 from tests.agent.faults import Death, Fault, Once, Pause, Watched
 from tests.agent.house import LAPSED, House, Script, die_at, dies, half_an_answer, until
 

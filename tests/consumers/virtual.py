@@ -13,12 +13,13 @@ from service.adapters.memory_database import MemoryDatabase
 from service.adapters.memory_doorbell import MemoryDoorbell
 from service.adapters.memory_log import MemoryHints, MemoryLogStore
 from service.adapters.memory_messages import MemoryMessages
+from service.adapters.memory_operations import MemoryOperations
 from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
 from service.agent.ports import Model
+from service.agent.runner import TaskRunner
 from service.agent.step import Clock, Steps
 from service.agent.tools import Toolbox
-from service.agent.turn import Turns
 from service.model.caller import EVERYONES
 from service.model.encoding import decode
 from service.model.errors import DatabaseUnavailable, LogUnavailable, StoreUnavailable
@@ -197,6 +198,7 @@ class Town:
         )
         self.sessions, self.messages = MemorySessions(self.database), MemoryMessages(self.database)
         self.tasks = Tasks(self.database)
+        self.desk = MemoryOperations(self.database)
         self.logs = MemoryLogStore(MemoryHints())
         self.bell = Bell(self.loop)
         self._working: set[asyncio.Task[None]] = set()
@@ -225,10 +227,11 @@ class Town:
         logs, queue = Watched(self.logs, line.logs), Watched(self.tasks, line.database)
         watch = StoreWatch({"logs": partial(logs.head, TaskId("any"))}, clock.now, monotonic)
         async with log_writer(logs, lambda: int(now() * 1000)) as writer, watch.watching():
-            turns = Turns(
+            turns = TaskRunner(
                 writer=writer,
                 logs=logs,
                 queue=queue,
+                desk=Watched(self.desk, line.database),
                 messages=Watched(self.messages, line.database),
                 step_store=queue,
                 steps=Steps(model, clock, self.loop.random.random),

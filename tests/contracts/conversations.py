@@ -9,15 +9,18 @@ import orjson
 
 from service.adapters.memory_database import MemoryDatabase, MessageRow
 from service.adapters.memory_messages import MemoryMessages
+from service.adapters.memory_operations import MemoryOperations
 from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
 from service.adapters.postgres import Database
 from service.adapters.postgres_messages import PostgresMessages
+from service.adapters.postgres_operations import PostgresOperations
 from service.adapters.postgres_sessions import PostgresSessions
 from service.adapters.postgres_tasks import PostgresTasks
 from service.model import events as e
 from service.model.ids import MessageId, SessionId, TaskId
 from service.model.task import Claim
+from service.operations.ports import OperationDesk, OperationInbox, OperationStore
 from service.registry.ports import TaskDirectory
 from service.sessions.ports import ChatStore, MessageStore, Removals, SessionStore, StepStore, TaskQueue, TaskStore
 from tests.sessions.databases import say
@@ -39,11 +42,16 @@ class _InMemory(MemorySessions, MemoryMessages):
     """Both, since both need the database alone."""
 
 
+class Operations(OperationDesk, OperationInbox, OperationStore, Protocol):
+    """All that a database knows of operations."""
+
+
 class Kept(Protocol):
     """One database's."""
 
     store: Store
     queue: Tasks
+    operations: Operations
 
     async def everything(self) -> list[list[object]]:
         """Every row but when leases end: what a loser must leave as it is. The messages come last."""
@@ -66,6 +74,7 @@ class InPostgres:
 
     def __post_init__(self) -> None:
         self.store, self.queue = _InPostgres(self.database), PostgresTasks(self.database)
+        self.operations: Operations = PostgresOperations(self.database)
 
     async def everything(self) -> list[list[object]]:
         return [
@@ -109,6 +118,7 @@ class InMemory:
 
     def __post_init__(self) -> None:
         self.store, self.queue = _InMemory(self.database), MemoryTasks(self.database)
+        self.operations: Operations = MemoryOperations(self.database)
 
     async def everything(self) -> list[list[object]]:
         rows, sessions = self.database.tasks.values(), self.database.sessions.values()

@@ -17,6 +17,7 @@ from service.adapters.memory_doorbell import MemoryDoorbell
 from service.adapters.memory_keys import MemoryKeys
 from service.adapters.memory_log import MemoryHints, MemoryLogStore
 from service.adapters.memory_messages import MemoryMessages
+from service.adapters.memory_operations import MemoryOperations
 from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
 from service.http.health import HealthRoutes
@@ -79,6 +80,9 @@ class Doors:
         self.lookups = Counted(self.keys, [])
         self.stores = [Counted(port, self.called) for port in (logs, archive, sessions, tasks, archive, messages)]
         counted_logs, counted_archive, counted_sessions, counted_tasks, directory, counted_messages = self.stores
+        operations = MemoryOperations(database)
+        counted_operations = Counted(operations, self.called)
+        self.stores.append(counted_operations)
         self.house = House(
             StoreUrls("redis://memory", "postgresql://memory"),
             logs=counted_logs,
@@ -93,6 +97,9 @@ class Doors:
             tasks=counted_tasks,
             queue=tasks,
             step_store=tasks,
+            desk=operations,
+            inbox=counted_operations,
+            operations=counted_operations,
             directory=tasks if self.has_logs else directory,
             rows=tasks,
             backlogs=tasks,

@@ -17,11 +17,12 @@ from service.adapters.memory_archive import MemoryArchive
 from service.adapters.memory_database import MemoryDatabase
 from service.adapters.memory_log import MemoryLogStore
 from service.adapters.memory_messages import MemoryMessages
+from service.adapters.memory_operations import MemoryOperations
 from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
+from service.agent.runner import TaskRunner
 from service.agent.step import Clock, Steps
 from service.agent.tools import THINK, Toolbox
-from service.agent.turn import Turns
 from service.model.caller import EVERYONES
 from service.model.errors import DatabaseUnavailable, LogUnavailable
 from service.model.events import TextPart, Usage
@@ -93,7 +94,7 @@ class Parts:
 
     tasks: type[MemoryTasks] = MemoryTasks
     store: type[MemoryLogStore] = MemoryLogStore
-    turns: type[Turns] = Turns
+    turns: type[TaskRunner] = TaskRunner
     steps: type[Steps] = Steps
     follower: type[Follower] = Follower
     hub: Callable[..., "asynccontextmanager[Hub]"] = hub  # type: ignore[type-arg]
@@ -133,6 +134,7 @@ class Core:
             self._now, self.loop.time, lambda: f"{next(numbers):08d}-0000-7000-8000-000000000000"
         )
         self.tasks = Ledger(parts.tasks(self.database), self.loop.time)
+        self.desk = MemoryOperations(self.database)
         self.sessions, self.messages = MemorySessions(self.database), MemoryMessages(self.database)
         self.hints = SlowHints(self.loop)
         self.store = Annals(parts.store(self.hints), self.database)
@@ -185,6 +187,7 @@ class Core:
                 writer=writer,
                 logs=logs,
                 queue=queue,
+                desk=self._wire(self.desk, process, DatabaseUnavailable),  # type: ignore[arg-type]
                 messages=messages,
                 step_store=queue,
                 steps=self._parts.steps(self.author, clock, self.random.random),

@@ -11,9 +11,9 @@ from service.adapters.memory_tasks import MemoryTasks
 from service.agent.cancellation import Cancellation
 from service.agent.ending import closing
 from service.agent.recorder import Recorder
+from service.agent.runner import TaskRunner
 from service.agent.step import Steps
 from service.agent.tools import Toolbox
-from service.agent.turn import Turns
 from service.model.encoding import framed, unframed
 from service.model.generation import Prompt
 from service.model.ids import Epoch, MessageId, TaskId
@@ -147,7 +147,7 @@ class _Early:
         return replace(page, events=[event for event in page.events if Position.stored(event[0]) > after])
 
 
-class ReadsBeforeItOpens(Turns):
+class ReadsBeforeItOpens(TaskRunner):
     """Pitfall 61: the new holder looks at the log before the old one is fenced."""
 
     def __init__(self, *, writer: LogWriter, logs: LogStore, **named: Any) -> None:
@@ -163,7 +163,7 @@ class ClosedComesFirst(MemoryLogStore):
         return Closed() if log.closed and log.epoch == batch.epoch else super()._append(batch)
 
 
-class FinishesBeforeItCommits(Turns):
+class FinishesBeforeItCommits(TaskRunner):
     """Pitfall 69: the log says that the task has ended before the database knows how."""
 
     async def _attempt(self, claim: Claim, task_log: TaskLog, decide: Any, cancellation: Cancellation) -> Any:

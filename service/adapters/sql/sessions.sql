@@ -6,7 +6,7 @@ SELECT outcome, known FROM playhead_create($1, $2::jsonb, $3, $4, $5, $6);
 -- A conversation within reach ($2: everything, $3: one owner's), and whether a turn of it is queued or running.
 SELECT s.id, s.seq, s.owner, s.settings::text, s.created_at,
        (
-           SELECT true FROM tasks t WHERE t.session_id = s.id AND t.status IN ('queued', 'running') LIMIT 1
+           SELECT true FROM tasks t WHERE t.session_id = s.id AND (t.status = 'running' OR (t.status = 'queued' AND t.kind = 'turn')) LIMIT 1
        ) IS NOT NULL AS busy
 FROM sessions s
 WHERE s.id = $1 AND s.deleted_at IS NULL AND ($2::boolean OR s.owner IS NOT DISTINCT FROM $3::text);
@@ -15,7 +15,7 @@ WHERE s.id = $1 AND s.deleted_at IS NULL AND ($2::boolean OR s.owner IS NOT DIST
 -- The newest conversations of everybody, before $2.
 SELECT s.id, s.seq, s.owner, s.settings::text, s.created_at,
        (
-           SELECT true FROM tasks t WHERE t.session_id = s.id AND t.status IN ('queued', 'running') LIMIT 1
+           SELECT true FROM tasks t WHERE t.session_id = s.id AND (t.status = 'running' OR (t.status = 'queued' AND t.kind = 'turn')) LIMIT 1
        ) IS NOT NULL AS busy
 FROM sessions s
 WHERE s.deleted_at IS NULL AND s.seq < coalesce($2::bigint, 9223372036854775807)
@@ -26,7 +26,7 @@ LIMIT $1;
 -- The newest conversations of one owner, before $2.
 SELECT s.id, s.seq, s.owner, s.settings::text, s.created_at,
        (
-           SELECT true FROM tasks t WHERE t.session_id = s.id AND t.status IN ('queued', 'running') LIMIT 1
+           SELECT true FROM tasks t WHERE t.session_id = s.id AND (t.status = 'running' OR (t.status = 'queued' AND t.kind = 'turn')) LIMIT 1
        ) IS NOT NULL AS busy
 FROM sessions s
 WHERE s.deleted_at IS NULL AND s.owner = $3 AND s.seq < coalesce($2::bigint, 9223372036854775807)
@@ -37,7 +37,7 @@ LIMIT $1;
 -- The newest conversations that have no owner yet, before $2.
 SELECT s.id, s.seq, s.owner, s.settings::text, s.created_at,
        (
-           SELECT true FROM tasks t WHERE t.session_id = s.id AND t.status IN ('queued', 'running') LIMIT 1
+           SELECT true FROM tasks t WHERE t.session_id = s.id AND (t.status = 'running' OR (t.status = 'queued' AND t.kind = 'turn')) LIMIT 1
        ) IS NOT NULL AS busy
 FROM sessions s
 WHERE s.deleted_at IS NULL AND s.owner IS NULL AND s.seq < coalesce($2::bigint, 9223372036854775807)

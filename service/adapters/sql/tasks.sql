@@ -1,6 +1,6 @@
 -- :read
 -- A task as it stands, of a session within reach ($2: everything, $3: one owner's).
-SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.operation_id::text, t.answer_id, t.created_at, t.started_at, t.finished_at,
        t.error_type, t.usage, t.cancel_requested_at, t.seq
 FROM tasks t JOIN sessions s ON s.id = t.session_id
 WHERE t.id = $1 AND s.deleted_at IS NULL AND ($2::boolean OR s.owner IS NOT DISTINCT FROM $3::text);
@@ -11,13 +11,17 @@ UPDATE tasks t SET cancel_requested_at = coalesce(t.cancel_requested_at, now())
 FROM sessions s
 WHERE t.id = $1 AND t.status IN ('queued', 'running') AND s.id = t.session_id
   AND s.deleted_at IS NULL AND ($2::boolean OR s.owner IS NOT DISTINCT FROM $3::text)
-RETURNING t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+RETURNING t.id::text, t.session_id, t.kind, t.status, t.input_id, t.operation_id::text, t.answer_id, t.created_at, t.started_at, t.finished_at,
           t.error_type, t.usage, t.cancel_requested_at, t.seq;
+
+-- :cancel_waiting
+-- What a task waits for is not wanted any more, and it is to be ended.
+SELECT playhead_cancel_waiting($1, $2, $3) AS cancelled;
 
 -- :newest_of_session
 -- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2: here by what narrows them down most, which
 -- an index has in their order. A session.
-SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.operation_id::text, t.answer_id, t.created_at, t.started_at, t.finished_at,
        t.error_type, t.usage, t.cancel_requested_at, t.seq
 FROM tasks t JOIN sessions s ON s.id = t.session_id
 WHERE t.session_id = $7::text
@@ -32,7 +36,7 @@ LIMIT $1;
 -- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2: here by what narrows them down most, which
 -- an index has in their order. An owner: the caller, where it is
 -- one, since how long a look at another's takes would say how many there are.
-SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.operation_id::text, t.answer_id, t.created_at, t.started_at, t.finished_at,
        t.error_type, t.usage, t.cancel_requested_at, t.seq
 FROM tasks t JOIN sessions s ON s.id = t.session_id
 WHERE t.owner = coalesce($4::text, $8::text)
@@ -46,7 +50,7 @@ LIMIT $1;
 -- :newest_of_nobody
 -- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2: here by what narrows them down most, which
 -- an index has in their order. Nobody.
-SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.operation_id::text, t.answer_id, t.created_at, t.started_at, t.finished_at,
        t.error_type, t.usage, t.cancel_requested_at, t.seq
 FROM tasks t JOIN sessions s ON s.id = t.session_id
 WHERE t.owner IS NULL
@@ -60,7 +64,7 @@ LIMIT $1;
 -- :newest_of_status
 -- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2: here by what narrows them down most, which
 -- an index has in their order. A status.
-SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.operation_id::text, t.answer_id, t.created_at, t.started_at, t.finished_at,
        t.error_type, t.usage, t.cancel_requested_at, t.seq
 FROM tasks t JOIN sessions s ON s.id = t.session_id
 WHERE t.status = $5::text
@@ -74,7 +78,7 @@ LIMIT $1;
 -- :newest
 -- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2: here by what narrows them down most, which
 -- an index has in their order. Nothing does.
-SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
+SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.operation_id::text, t.answer_id, t.created_at, t.started_at, t.finished_at,
        t.error_type, t.usage, t.cancel_requested_at, t.seq
 FROM tasks t JOIN sessions s ON s.id = t.session_id
 WHERE t.seq > 0
@@ -89,7 +93,7 @@ LIMIT $1;
 -- A session's tasks behind $5, in their order; one row without a task where there is none.
 SELECT t.*
 FROM sessions s LEFT JOIN LATERAL (
-    SELECT o.id::text, o.session_id, o.kind, o.status, o.input_id, o.answer_id, o.created_at, o.started_at, o.finished_at,
+    SELECT o.id::text, o.session_id, o.kind, o.status, o.input_id, o.operation_id::text, o.answer_id, o.created_at, o.started_at, o.finished_at,
            o.error_type, o.usage, o.cancel_requested_at, o.seq
     FROM tasks o
     WHERE o.session_id = s.id AND o.seq > $5
@@ -113,15 +117,18 @@ SELECT log_closed, log_archived FROM tasks WHERE id = $1;
 WITH unclosed AS MATERIALIZED (
     SELECT t.id, t.status
     FROM tasks t
-    WHERE (t.status <> 'queued' OR t.cancel_requested_at IS NOT NULL) AND NOT t.log_closed
+    WHERE (t.status NOT IN ('queued', 'waiting') OR t.cancel_requested_at IS NOT NULL OR t.tell_at IS NOT NULL)
+      AND NOT t.log_closed
     ORDER BY t.id
     LIMIT $1
 )
 SELECT (SELECT count(*) FROM tasks WHERE status = 'queued') AS queued,
-       (SELECT extract(epoch FROM now() - min(created_at))::double precision FROM tasks WHERE status = 'queued')
+       (SELECT extract(epoch FROM now() - min(due_at))::double precision FROM tasks WHERE status = 'queued' AND due_at <= now())
            AS oldest_queued_seconds,
+       (SELECT count(*) FROM operations WHERE status = 'pending') AS pending,
+       (SELECT count(*) FROM operations WHERE status = 'pending' AND deadline < now()) AS overdue,
        (SELECT count(*) FROM unclosed WHERE status = 'running') AS running,
-       (SELECT count(*) FROM unclosed u WHERE u.status <> 'queued'
+       (SELECT count(*) FROM unclosed u WHERE u.status NOT IN ('queued', 'waiting')
             AND (SELECT l.lease_until FROM leases l WHERE l.task_id = u.id) < now()) AS lapsed,
        (SELECT count(*) FROM tasks WHERE log_closed AND NOT log_archived) AS unarchived,
        (SELECT extract(epoch FROM now() - min(finished_at))::double precision FROM tasks WHERE log_closed AND NOT log_archived)
@@ -130,9 +137,10 @@ SELECT (SELECT count(*) FROM tasks WHERE status = 'queued') AS queued,
 
 -- :claim
 -- Take what is due, in one statement, so that either all of it is taken or nothing. First tasks whose holder's lease has
--- ended while their log is not closed, but for those in $3: running ones, ended ones whose log is owed its ending, and
--- queued ones that are to be cancelled, whatever their session runs; those stay queued. They are half of it at most where
--- others wait: the oldest queued tasks whose sessions run nothing; a session has one at most. What another statement has
+-- ended while their log is not closed, but for those in $3: running ones, ended ones whose log is owed its ending, waiting
+-- ones whose log is owed what happened, and queued ones that are to be cancelled, whatever their session runs; those stay
+-- as they are. They are half of it at most where others wait: the oldest queued tasks that are due and whose sessions run
+-- nothing, of each session the oldest. What another statement has
 -- locked is left to that one. Of a lapsed task first the task is locked and then its lease, and each is looked at again as
 -- it stands then: its holder may have ended it since this statement began. A running task's lease that lapsed was lost,
 -- unless it was let go or the claimer does not count ($4).
@@ -143,11 +151,12 @@ SELECT (SELECT count(*) FROM tasks WHERE status = 'queued') AS queued,
 WITH lapsed AS MATERIALIZED (
     SELECT t.*
     FROM tasks t
-    WHERE (t.status <> 'queued' OR t.cancel_requested_at IS NOT NULL) AND NOT t.log_closed AND t.id <> ALL ($3::uuid[])
+    WHERE (t.status NOT IN ('queued', 'waiting') OR t.cancel_requested_at IS NOT NULL OR t.tell_at IS NOT NULL)
+      AND NOT t.log_closed AND t.id <> ALL ($3::uuid[]) AND coalesce(t.tell_at, '-infinity') <= now()
       AND (SELECT l.lease_until FROM leases l WHERE l.task_id = t.id) < now()
     ORDER BY t.id
     LIMIT $1::bigint - (SELECT count(*) FROM (
-        SELECT FROM tasks WHERE status = 'queued' AND cancel_requested_at IS NULL LIMIT $1::bigint / 2
+        SELECT FROM tasks WHERE status = 'queued' AND cancel_requested_at IS NULL AND due_at <= now() LIMIT $1::bigint / 2
     ) waiting)
     FOR UPDATE OF t SKIP LOCKED
 ), lost AS MATERIALIZED (
@@ -158,9 +167,14 @@ WITH lapsed AS MATERIALIZED (
 ), queued AS MATERIALIZED (
     SELECT t.id
     FROM tasks t JOIN sessions s ON s.id = t.session_id
-    WHERE t.status = 'queued' AND t.cancel_requested_at IS NULL
+    WHERE t.status = 'queued' AND t.cancel_requested_at IS NULL AND t.due_at <= now()
       AND NOT EXISTS (SELECT FROM tasks r WHERE r.session_id = t.session_id AND r.status = 'running')
-    ORDER BY t.created_at, t.id
+      AND NOT EXISTS (
+          SELECT FROM tasks o
+          WHERE o.session_id = t.session_id AND o.status = 'queued' AND o.cancel_requested_at IS NULL
+            AND (o.due_at, o.id) < (t.due_at, t.id)
+      )
+    ORDER BY t.due_at, t.id
     LIMIT $1::bigint - (SELECT count(*) FROM lost)
     FOR UPDATE OF t, s SKIP LOCKED
 ), due AS MATERIALIZED (
@@ -179,8 +193,8 @@ WITH lapsed AS MATERIALIZED (
 ), claimed AS (
     TABLE lapsed UNION ALL TABLE started
 )
-SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
-       t.error_type, t.usage, t.cancel_requested_at, t.seq, t.ending, t.traceparent, lease.epoch,
+SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.operation_id::text, t.answer_id, t.created_at, t.started_at, t.finished_at,
+       t.error_type, t.usage, t.cancel_requested_at, t.seq, t.ending, t.traceparent, t.failed_tries, lease.epoch,
        lease.lost_attempts
 FROM claimed t JOIN lease ON lease.task_id = t.id;
 
@@ -197,8 +211,9 @@ RETURNING l.task_id::text, l.epoch, t.cancel_requested_at IS NOT NULL AS cancel_
 UPDATE leases l SET epoch = l.epoch + 1, lease_until = now() + $3
 FROM tasks t
 WHERE l.task_id = $1 AND l.epoch = $2 AND l.lease_until > now() AND t.id = l.task_id
-RETURNING t.id::text, t.session_id, t.kind, t.status, t.input_id, t.answer_id, t.created_at, t.started_at, t.finished_at,
-          t.error_type, t.usage, t.cancel_requested_at, t.seq, t.ending, t.traceparent, l.epoch, l.lost_attempts;
+RETURNING t.id::text, t.session_id, t.kind, t.status, t.input_id, t.operation_id::text, t.answer_id, t.created_at, t.started_at, t.finished_at,
+          t.error_type, t.usage, t.cancel_requested_at, t.seq, t.ending, t.traceparent, t.failed_tries, l.epoch,
+          l.lost_attempts;
 
 -- :promote
 -- A step is kept, and what waits in the mailbox becomes a part of the conversation, by the task's holder alone.

@@ -18,7 +18,7 @@ _Result = TypeVar("_Result")
 
 
 class Patience:
-    """What a turn calls its stores with. `sleep` lets so many seconds pass."""
+    """What the holder of a task calls its stores with. `sleep` lets so many seconds pass."""
 
     def __init__(self, sleep: Callable[[float], Awaitable[object]]) -> None:
         self._sleep = sleep
