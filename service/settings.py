@@ -21,6 +21,7 @@ SECRET_BYTES: Final = 32
 """As long as what HS256 makes of it (RFC 7518, 3.2)."""
 
 _ORIGIN: Final = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[1-9][0-9]{0,4})?", re.ASCII)
+_BASE: Final = re.compile(r"[A-Za-z0-9:/._~%\[\]-]+", re.ASCII)
 _SCHEMES: Final = MappingProxyType(
     {
         "redis_url": ("redis", "rediss", "unix"),
@@ -84,6 +85,10 @@ class Settings(BaseSettings):
     """How long a log stays in Redis once it is archived; then it is read from PostgreSQL."""
     write_timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
     """A client that takes nothing of an answer for so long is disconnected; a reader of a stream may come back."""
+    tools_file: Path | None = None
+    """A JSON file with the remote tools that models may ask; see `deploy/env.example`."""
+    public_url: str | None = None
+    """Under which external services reach the doors, without a slash at its end; without it they are told nowhere."""
     otlp_url: str | None = Field(default=None, repr=False)
     """An OpenTelemetry collector, by its base URL for OTLP over HTTP; with it the service is traced (extra `otel`)."""
 
@@ -133,6 +138,15 @@ class Settings(BaseSettings):
         if place is not None and "://" in place and not _is_http_url(place):
             raise ValueError("a file, or a URL is expected that begins with http:// or https://")
         return place
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_base(cls, url: str | None) -> str | None:
+        if url is not None and not (_is_http_url(url) and _BASE.fullmatch(url)):
+            raise ValueError(
+                "a URL is expected that begins with http:// or https://, without user, query, fragment and spaces"
+            )
+        return None if url is None else url.rstrip("/")
 
     @field_validator("cors_origins")
     @classmethod

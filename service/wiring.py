@@ -42,6 +42,7 @@ from service.adapters.redis_doorbell import RedisDoorbell
 from service.adapters.redis_hints import RedisHints
 from service.adapters.redis_hot import RedisHotLogs
 from service.adapters.redis_log import RedisLogStore
+from service.adapters.tools_file import read_tools
 from service.adapters.traced import TracedLogs, TracedModel, TracedTurns
 from service.agent.ports import Model
 from service.agent.runner import TaskRunner
@@ -56,6 +57,7 @@ from service.http.sessions import SessionRoutes
 from service.http.streams import Streams
 from service.http.tasks import TaskRoutes
 from service.model.errors import ConfigurationError, IssuerUnavailable
+from service.model.remote import RemoteTool
 from service.model.trace import CurrentTrace, untraced
 from service.operations.ports import OperationDesk, OperationInbox, OperationStore
 from service.registry.archive import Archivist
@@ -108,7 +110,7 @@ def without_password(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """Every port that is backed by a store, each with its adapter."""
+    """Every port that is backed by a store, each with its adapter; and the remote tools that are set."""
 
     urls: StoreUrls
     logs: LogStore
@@ -135,6 +137,7 @@ class House:
     token_key: TokenKey
     watch: StoreWatch
     health: HealthRoutes
+    tools: tuple[RemoteTool, ...] = ()
     metrics: Metrics = field(default_factory=Metrics)
 
 
@@ -158,6 +161,7 @@ async def store_urls(settings: Settings) -> AsyncGenerator[StoreUrls]:
 @asynccontextmanager
 async def open_house(settings: Settings) -> AsyncGenerator[House]:
     """All stores, connected and watched. Raises ConfigurationError, DatabaseUnavailable."""
+    tools = () if settings.tools_file is None else read_tools(settings.tools_file)
     await _check_stores(settings)
     async with AsyncExitStack() as stack:
         urls = await stack.enter_async_context(store_urls(settings))
@@ -195,6 +199,7 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             token_key=keys,
             watch=watch,
             health=HealthRoutes(watch),
+            tools=tools,
         )
 
 

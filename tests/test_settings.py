@@ -290,6 +290,44 @@ def test_a_broker_can_be_named_already(monkeypatch: pytest.MonkeyPatch, url: str
     assert load(monkeypatch, AMQP_URL=url).amqp_url == url
 
 
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("https://play.example", "https://play.example"),
+        ("https://play.example/", "https://play.example"),
+        ("http://[::1]:8080/a/b/", "http://[::1]:8080/a/b"),
+    ],
+)
+def test_a_public_url_has_no_slash_at_its_end(monkeypatch: pytest.MonkeyPatch, url: str, base: str) -> None:
+    assert load(monkeypatch, PUBLIC_URL=url).public_url == base
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        SECRET,
+        f"ftp://{SECRET}",
+        f"https:///{SECRET}",
+        f"https://u:{SECRET}@h",
+        f"https://h/?{SECRET}",
+        f"https://h/#{SECRET}",
+        f"https://h/{SECRET} x",
+        f"https://h/{SECRET}\n",
+        f"https://ä/{SECRET}",
+        f"https://h:0/{SECRET}",
+    ],
+)
+def test_what_is_no_public_url_is_told(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^PLAYHEAD_PUBLIC_URL: a URL is expected") as raised:
+        load(monkeypatch, PUBLIC_URL=url)
+    assert SECRET not in str(raised.value)
+
+
+def test_remote_tools_are_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().tools_file is None
+    assert load(monkeypatch, TOOLS_FILE="tools.json").tools_file == Path("tools.json")
+
+
 def test_urls_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each may hold a password."""
     schemes = {

@@ -67,3 +67,8 @@ class NotTaken:
 
 
 RemoteAnswer = Answered | Taken | NotTaken
+
+
+def callback_url(public_url: str | None, operation_id: OperationId) -> str | None:
+    """Where a completion of this operation may be posted, where the doors are at `public_url`; None: nowhere."""
+    return None if public_url is None else f"{public_url}/operations/{operation_id}/complete"
