@@ -42,6 +42,7 @@ from service.adapters.redis_doorbell import RedisDoorbell
 from service.adapters.redis_hints import RedisHints
 from service.adapters.redis_hot import RedisHotLogs
 from service.adapters.redis_log import RedisLogStore
+from service.adapters.remote_tool import RemoteTools
 from service.adapters.tools_file import read_tools
 from service.adapters.traced import TracedLogs, TracedModel, TracedTurns
 from service.agent.ports import Model
@@ -56,10 +57,14 @@ from service.http.metrics import MetricsRoutes
 from service.http.sessions import SessionRoutes
 from service.http.streams import Streams
 from service.http.tasks import TaskRoutes
+from service.model.arguments import ArgumentSchema
 from service.model.errors import ConfigurationError, IssuerUnavailable
-from service.model.remote import RemoteTool
+from service.model.remote import RemoteTool, callback_url
 from service.model.trace import CurrentTrace, untraced
-from service.operations.ports import OperationDesk, OperationInbox, OperationStore
+from service.operations.operations import Operations
+from service.operations.patience import Patience
+from service.operations.ports import OperationDesk, OperationInbox, OperationStore, ServiceCalls
+from service.operations.remote import RemoteOperations
 from service.registry.archive import Archivist
 from service.registry.export import Exporter
 from service.registry.facts import SharedFacts
@@ -348,11 +353,15 @@ async def open_worker(house: House, settings: Settings, tracing: "Tracing | None
     queue, current_trace = MeteredQueue(house.queue, metrics), untraced
     if tracing is not None:
         logs, current_trace = TracedLogs(logs, tracing), tracing.current
-    async with open_model(settings) as plain_model, log_writer(logs, _clock_ms, current_trace) as writer:
+    async with AsyncExitStack() as stack:
+        plain_model = await stack.enter_async_context(open_model(settings))
+        writer = await stack.enter_async_context(log_writer(logs, _clock_ms, current_trace))
         model: Model = MeteredModel(plain_model, metrics, time.monotonic)
         if tracing is not None:
             model = TracedModel(model, tracing)
         clock = Clock(now=_now, monotonic=time.monotonic, sleep=asyncio.sleep)
+        services = await stack.enter_async_context(RemoteTools(_now, current_trace))
+        remote = [_remote_operations(house, settings, services, tool) for tool in house.tools]
         turns = TaskRunner(
             writer=writer,
             logs=logs,
@@ -361,7 +370,7 @@ async def open_worker(house: House, settings: Settings, tracing: "Tracing | None
             messages=house.messages,
             step_store=house.step_store,
             steps=Steps(model, clock, random.random),
-            tools=Toolbox([THINK]),
+            tools=Toolbox([THINK], remote),
             clock=clock,
         )
         yield Worker(
@@ -372,6 +381,24 @@ async def open_worker(house: House, settings: Settings, tracing: "Tracing | None
             partial(house.watch.away_seconds, "redis"),
             lease_seconds=settings.lease_seconds,
         )
+
+
+def _remote_operations(house: House, settings: Settings, services: ServiceCalls, tool: RemoteTool) -> RemoteOperations:
+    return RemoteOperations(
+        tool,
+        house.desk,
+        house.inbox,
+        services,
+        Patience(asyncio.sleep),
+        asyncio.sleep,
+        why_not=ArgumentSchema(tool.schema).errors_of,
+        callback_url=partial(callback_url, settings.public_url),
+    )
+
+
+def make_operations(house: House) -> Operations:
+    """What doors ask of operations; it has nothing of its own to close."""
+    return Operations(house.inbox, house.operations, house.doorbell)
 
 
 def make_archiver(house: House, settings: Settings) -> Archiver:
