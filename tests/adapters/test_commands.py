@@ -88,7 +88,7 @@ async def test_it_has_nothing_of_the_service_s(commands: Commands, monkeypatch: 
     monkeypatch.setenv("BASH_ENV", "/nowhere")
     inherited = os.open("/dev/null", os.O_RDONLY)
     os.set_inheritable(inherited, True)
-    script = "env -0 | tr '\\0' '\\n' | cut -d= -f1 | sort | tr '\\n' ' '; ls /proc/$$/fd | tr '\\n' ' '; ulimit -c"
+    script = "env -0 | tr '\\0' '\\n' | cut -d= -f1 | sort | tr '\\n' ' '; ls /proc/$$/fd | tr '\\n' ' '; ulimit -Hc"
     running = await commands.start("s", "j", script)
     assert await running.wait() == Exited(0)
     os.close(inherited)
@@ -363,3 +363,16 @@ async def test_a_worker_that_is_killed_leaves_no_process(tmp_path: Path) -> None
         process.kill()
         await process.wait()
         await eventually(lambda: not any(map(is_running, pids)), "all are gone", seconds=5)
+
+
+async def test_a_command_goes_with_its_worker_and_its_warden(tmp_path: Path) -> None:
+    """Both killed, as by who kills all that is called python."""
+    path = tmp_path / "work" / "s" / "pid"
+    async with worker(tmp_path, f"echo $$ > new; mv new pid; {WAIT}", grace_seconds=5) as process:
+        await eventually(path.exists, "the command runs")
+        main = int(path.read_text())
+        warden = parent_of(main)
+        os.kill(warden, signal.SIGSTOP)  # so that it does not do it
+        process.kill()
+        os.kill(warden, signal.SIGKILL)
+        await eventually(lambda: not is_running(main), "the command is gone", seconds=5)
