@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -167,6 +168,16 @@ async def test_ten_million_lines_take_no_room(tmp_path: Path) -> None:
     grown_kib, last = measured.split()
     assert last == b"10000000"
     assert int(grown_kib) < 8 * 1024  # of 79 MB that were printed
+
+
+async def test_what_waits_in_the_pipe_at_the_end_is_read(commands: Commands) -> None:
+    """Also of one that was made larger, where nobody could read until all had ended."""
+    script = "import fcntl, os; fcntl.fcntl(1, 1031, 1 << 20); os.write(1, b'x' * 1_000_000 + b'end')"
+    running = await commands.start("s", "j", f'{sys.executable} -I -S -c "{script}"')
+    while is_running(running._warden.pid):
+        time.sleep(0.01)  # noqa: ASYNC251 - the loop is to stand still
+    assert await running.wait() == Exited(0)
+    assert running.output().endswith("xend")
 
 
 async def test_output_is_there_while_it_runs(commands: Commands) -> None:
