@@ -11,6 +11,10 @@ from service.model.generation import Piece, Prompt, ToolDescription
 from service.model.ids import TaskId
 from service.model.operation import Operation
 from service.model.task import Claim
+=======
+from service.model.generation import Piece, Prompt
+from service.model.ids import SessionId, TaskId
+from service.model.job import CommandEnd
 
 Input = TypeVar("Input", bound=BaseModel)
 
@@ -67,4 +71,31 @@ class OperationTool(Protocol):
 
         One that has ended with no follow-up to come is the call's result. Waits for stores that are away. Raises
         NotTheHolder, TooManyOperations. Interrupted, the operation is there or not.
+        """
+
+
+class RunningCommand(Protocol):
+    """A background command, while it runs and afterwards."""
+
+    def output(self) -> str:
+        """What it has printed so far: at most 16,000 characters, head and tail, between them how many are left out."""
+
+    async def wait(self) -> CommandEnd:
+        """How it ended. Returns when no process of it is left, as far as they can be ended; a repeat says the same."""
+
+    async def kill(self) -> CommandEnd:
+        """Have it end, in seconds: asked at first, then by force. Returns what `wait` does.
+
+        A repeat waits with the first; behind the end nothing happens. It is done also if the waiting is cancelled.
+        """
+
+
+class Commands(Protocol):
+    """Where background commands run. They end with the process that started them, however that ends."""
+
+    async def start(self, session_id: SessionId, job_id: str, command: str) -> RunningCommand:
+        """Have a shell run the command in the session's folder; returns when it runs. It has no deadline here.
+
+        Nothing is started twice: raises InvalidInput for the id of a job that runs here, and for a command or ids that
+        cannot be. Raises TooManyCommands, at once, where as many run as may, and CommandNotStarted.
         """

@@ -69,6 +69,18 @@ class KeyReused(InvalidInput):
     error_type = "idempotency_key_reused"
 
 
+class TooManyCommands(PlayheadError):
+    """As many background commands run here as may. Wait until one has ended, or kill one."""
+
+    error_type = "too_many_commands"
+
+
+class CommandNotStarted(PlayheadError):
+    """The command could not be started."""
+
+    error_type = "command_not_started"
+
+
 class ConfigurationError(PlayheadError):
     """The configuration is not usable. Stops the start; the message is one line and names the setting."""
 

@@ -1,0 +1,30 @@
+"""Where the commands of a session run: a folder of its own below the workspace."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from service.model.errors import InvalidInput
+
+_SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+
+
+def checked_name(text: str) -> str:
+    """An id that may be a file's name: it leads nowhere else, and is no option. Raises InvalidInput for others."""
+    if not _SAFE.fullmatch(text):
+        raise InvalidInput("An id has 1 to 128 letters, digits, dots, dashes and underscores here.")
+    return text
+
+
+def session_folder(workspace: Path, session_id: str) -> Path:
+    """The session's folder; it is made if it is not there, for nobody else to look into (0700).
+
+    Raises InvalidInput for an id that cannot be a file's name, and OSError where there can be no such folder, or
+    something else has its name, such as a link to some other place.
+    """
+    folder = workspace.resolve() / checked_name(session_id)
+    workspace.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink():
+        raise NotADirectoryError(str(folder))
+    return folder
