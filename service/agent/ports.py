@@ -8,13 +8,10 @@ from pydantic import BaseModel
 
 from service.model.events import Json
 from service.model.generation import Piece, Prompt, ToolDescription
-from service.model.ids import TaskId
-from service.model.operation import Operation
-from service.model.task import Claim
-=======
-from service.model.generation import Piece, Prompt
 from service.model.ids import SessionId, TaskId
 from service.model.job import CommandEnd
+from service.model.operation import Operation
+from service.model.task import Claim
 
 Input = TypeVar("Input", bound=BaseModel)
 
