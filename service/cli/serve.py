@@ -15,12 +15,22 @@ import typer
 from aiohttp import web
 
 from consumers.archiver import Archiver
+from consumers.deadlines import Deadlines
 from consumers.tasks import DRAIN_SECONDS, Worker
 from service.cli.streams import tell
 from service.http.app import serving
 from service.model.errors import ConfigurationError
 from service.settings import PREFIX, Settings, load_settings
-from service.wiring import House, make_archiver, open_app, open_house, open_probes, open_tracing, open_worker
+from service.wiring import (
+    House,
+    make_archiver,
+    make_operations,
+    open_app,
+    open_house,
+    open_probes,
+    open_tracing,
+    open_worker,
+)
 
 OPEN_FILES: Final = 65_536
 """As many descriptors as are asked for, where the hard limit allows it: each reader and each connection is one."""
@@ -38,6 +48,7 @@ class Part(StrEnum):
 
     HTTP = "http"
     TASKS = "tasks"
+    DEADLINES = "deadlines"
     ARCHIVER = "archiver"
 
 
@@ -110,7 +121,7 @@ async def run_parts(settings: Settings, parts: set[Part]) -> None:
 
 async def _open_parts(
     stack: AsyncExitStack, settings: Settings, parts: set[Part]
-) -> tuple[House, Sequence[Worker | Archiver]]:
+) -> tuple[House, Sequence[Worker | Archiver | Deadlines]]:
     """Open what these parts need, and say where it is; answers the consumers too, which are still to be run."""
     house = await stack.enter_async_context(open_house(settings))
     urls = house.urls.shown()
@@ -124,10 +135,12 @@ async def _open_parts(
     elif settings.probe_port is not None:
         app = await stack.enter_async_context(open_probes(house, settings))
         tell(f"probes on {await _serve(stack, app, settings, 'probe_port')}")
-    consumers: list[Worker | Archiver] = []
+    consumers: list[Worker | Archiver | Deadlines] = []
     if Part.ARCHIVER in parts:
         consumers.append(make_archiver(house, settings))
         tell(f"archiver  hot copies stay {settings.hot_ttl_seconds} s")
+    if Part.DEADLINES in parts:
+        consumers.append(Deadlines(make_operations(house)))
     if Part.TASKS in parts:
         consumers.append(await stack.enter_async_context(open_worker(house, settings, tracing)))
         tell(f"model     {settings.model or 'demo'}")

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 import structlog
 
-from consumers.archiver import MAX_PAUSE_SECONDS, POLL_SECONDS, SWEEP_SECONDS, Archiver
+from consumers.archiver import POLL_SECONDS, SWEEP_SECONDS, Archiver
+from consumers.repeating import MAX_PAUSE_SECONDS
 from service.adapters.memory_database import MemoryDatabase
 from service.adapters.memory_log import MemoryHints, MemoryLogStore
 from service.adapters.memory_sessions import MemorySessions
@@ -76,7 +77,7 @@ def test_a_store_that_is_away_is_told_once_and_asked_less_and_less_often(loop: S
     work = Work(loop, away_for_a_while)
     with structlog.testing.capture_logs() as told:
         run_for(loop, work, 400)
-    assert [line["event"] for line in told] == ["archiver_waits", "archiver_goes_on"]
+    assert [line["event"] for line in told] == ["loop_waits", "loop_goes_on"]
     assert told[0]["cause"] == "DatabaseUnavailable"
     pauses = [after - before for before, after in zip(work.archived_at, work.archived_at[1:], strict=False)]
     assert pauses[:12] == [pytest.approx(min(MAX_PAUSE_SECONDS, POLL_SECONDS * 2**n)) for n in range(1, 13)]
@@ -94,8 +95,8 @@ def test_a_mistake_of_ours_ends_nothing(loop: ShuffledLoop) -> None:
     with structlog.testing.capture_logs() as told:
         run_for(loop, work, 10)
     assert [(line["event"], line["log_level"]) for line in told] == [
-        ("archiver_failed", "error"),
-        ("archiver_goes_on", "info"),
+        ("loop_failed", "error"),
+        ("loop_goes_on", "info"),
     ]
     assert len(work.archived_at) > 5
 
