@@ -61,6 +61,7 @@ from service.model.arguments import ArgumentSchema
 from service.model.errors import ConfigurationError, IssuerUnavailable
 from service.model.remote import RemoteTool, callback_url
 from service.model.trace import CurrentTrace, untraced
+from service.operations.asking import ask, timer
 from service.operations.operations import Operations
 from service.operations.patience import Patience
 from service.operations.ports import OperationDesk, OperationInbox, OperationStore, ServiceCalls
@@ -361,6 +362,7 @@ async def open_worker(house: House, settings: Settings, tracing: "Tracing | None
             model = TracedModel(model, tracing)
         clock = Clock(now=_now, monotonic=time.monotonic, sleep=asyncio.sleep)
         services = await stack.enter_async_context(RemoteTools(_now, current_trace))
+        patiently = Patience(asyncio.sleep)
         remote = [_remote_operations(house, settings, services, tool) for tool in house.tools]
         turns = TaskRunner(
             writer=writer,
@@ -370,7 +372,7 @@ async def open_worker(house: House, settings: Settings, tracing: "Tracing | None
             messages=house.messages,
             step_store=house.step_store,
             steps=Steps(model, clock, random.random),
-            tools=Toolbox([THINK], remote),
+            tools=Toolbox([THINK], [ask(house.desk, patiently), timer(house.desk, patiently), *remote]),
             clock=clock,
         )
         yield Worker(

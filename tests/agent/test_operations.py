@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from service.adapters.demo_model import DemoModel
+from service.adapters.memory_doorbell import MemoryDoorbell
 from service.agent.cancellation import Cancellation
 from service.agent.follow_up import RETRY_SECONDS
 from service.agent.tools import THINK, Toolbox
@@ -28,6 +29,8 @@ from service.model.operation import (
 )
 from service.model.remote import Answered, NotTaken, RemoteAnswer, RemoteCall, RemoteTool, Taken
 from service.model.session import SessionSettings
+from service.operations.asking import ask, timer
+from service.operations.operations import Operations
 from service.operations.patience import Patience
 from service.operations.remote import RemoteOperations
 from tests.agent.house import House, MemoryHouse, Script, until
@@ -381,3 +384,40 @@ async def test_a_tool_that_is_not_granted_is_none(place: House) -> None:
     assert any("[code:unknown_tool]" in line for line in log)
     assert any(line.startswith("tool-output-available") for line in log)  # thinking is always granted
     assert services.calls == []
+
+
+async def test_a_question_is_answered_by_a_person(place: House) -> None:
+    place.tools = Toolbox([THINK], [ask(place.desk, Patience(place.sleep))])
+    await place.post('/tool ask {"question": "Which one?"}')
+    await run_all(place)
+    operation = await only(place)
+    assert (operation.executor, operation.deadline, operation.arguments) == ("person", None, {"question": "Which one?"})
+    assert (await place.told(operation.turn_id))[-1].startswith("finish tool-calls, succeeded")
+    await complete(place, Succeeded("The red one."))
+    await run_all(place)
+    log = await place.told(operation.task_id)
+    assert "tool-output-available call_0: The red one." in log
+    assert log.index("tool-approval-response") < log.index("tool-output-available call_0: The red one.")
+    await place.assert_ended_well(operation.task_id)
+
+
+async def test_a_timer_ends_when_its_time_has_come(place: House) -> None:
+    place.tools = Toolbox([THINK], [timer(place.desk, Patience(place.sleep))])
+    await place.post('/tool timer {"seconds": 0.000001, "note": "/say Tea!"}')
+    await run_all(place)
+    operation = await only(place)
+    assert await Operations(place.inbox, place.operations, MemoryDoorbell()).end_overdue(10) == 1
+    await run_all(place)
+    fold = await place.assert_ended_well(operation.task_id)
+    assert fold.call("call_0")["input"]["note"] == "/say Tea!"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "arguments", ["{}", '{"question": ""}', '{"question": 1}', '{"question": "?", "more": 1}', "[]"]
+)
+async def test_a_question_that_is_none_begins_nothing(place: House, arguments: str) -> None:
+    place.tools = Toolbox([THINK], [ask(place.desk, Patience(place.sleep))])
+    task_id = await place.post(f"/tool ask {arguments}")
+    await run_all(place)
+    assert any("[code:invalid_arguments]" in line for line in await place.told(task_id))
+    assert await place.operations.newest(EVERYONES, EVERY_OPERATION, 10, None) == []
