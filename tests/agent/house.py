@@ -284,7 +284,7 @@ async def half_an_answer(house: House) -> TaskId:
 
 async def dies(house: House, claim: Claim, death: Death, model: Model | None) -> bool:
     """Run a turn whose process dies at one of its calls; False where it came to its end before that."""
-    ports = {name: Watched(getattr(house, name), death) for name in ("logs", "queue", "step_store")}
+    ports = {name: Watched(getattr(house, name), death) for name in ("logs", "queue", "step_store", "desk")}
     with suppress(asyncio.CancelledError):
         async with house.turns(model, **ports) as turns, asyncio.TaskGroup() as tasks:
             work = tasks.create_task(turns.run(claim, house.retake, Cancellation()))
