@@ -15,12 +15,24 @@ import typer
 from aiohttp import web
 
 from consumers.archiver import Archiver
+from consumers.completions import Completions
 from consumers.tasks import DRAIN_SECONDS, Worker
 from service.cli.streams import tell
 from service.http.app import serving
 from service.model.errors import ConfigurationError
 from service.settings import PREFIX, Settings, load_settings
-from service.wiring import House, make_archiver, open_app, open_house, open_probes, open_tracing, open_worker
+from service.wiring import (
+    House,
+    make_archiver,
+    make_takes,
+    open_app,
+    open_completions,
+    open_house,
+    open_probes,
+    open_tracing,
+    open_worker,
+    without_password,
+)
 
 OPEN_FILES: Final = 65_536
 """As many descriptors as are asked for, where the hard limit allows it: each reader and each connection is one."""
@@ -38,6 +50,7 @@ class Part(StrEnum):
 
     HTTP = "http"
     TASKS = "tasks"
+    COMPLETIONS = "completions"
     ARCHIVER = "archiver"
 
 
@@ -51,6 +64,8 @@ def serve(
     settings = load_settings()
     if only:
         refuse_private_stores(settings, "--only: a part alone shares its stores with the others")
+        if Part.COMPLETIONS in only and settings.amqp_url is None:
+            raise ConfigurationError(f"{PREFIX}AMQP_URL: needed with --only completions: that is where they come from")
     _raise_open_files()
     asyncio.run(_run_and_leave(settings, set(only or Part)))
 
@@ -110,13 +125,18 @@ async def run_parts(settings: Settings, parts: set[Part]) -> None:
 
 async def _open_parts(
     stack: AsyncExitStack, settings: Settings, parts: set[Part]
-) -> tuple[House, Sequence[Worker | Archiver]]:
+) -> tuple[House, Sequence[Worker | Completions | Archiver]]:
     """Open what these parts need, and say where it is; answers the consumers too, which are still to be run."""
     house = await stack.enter_async_context(open_house(settings))
     urls = house.urls.shown()
     tell(f"redis     {urls.redis}\npostgres  {urls.postgres}")
-    if settings.amqp_url is not None:
-        tell("amqp      not used yet: completions over AMQP are not taken")
+    consumers: list[Worker | Completions | Archiver] = []
+    if Part.COMPLETIONS in parts and settings.amqp_url is not None:
+        if (takes := make_takes(house)) is None:
+            tell("amqp      not used yet: completions over AMQP are not taken")
+        else:
+            consumers.append(await stack.enter_async_context(open_completions(house, settings.amqp_url, takes)))
+            tell(f"amqp      {without_password(settings.amqp_url)}")
     tracing = await stack.enter_async_context(open_tracing(settings))
     if Part.HTTP in parts:
         app = await stack.enter_async_context(open_app(house, settings, tracing))
@@ -124,7 +144,6 @@ async def _open_parts(
     elif settings.probe_port is not None:
         app = await stack.enter_async_context(open_probes(house, settings))
         tell(f"probes on {await _serve(stack, app, settings, 'probe_port')}")
-    consumers: list[Worker | Archiver] = []
     if Part.ARCHIVER in parts:
         consumers.append(make_archiver(house, settings))
         tell(f"archiver  hot copies stay {settings.hot_ttl_seconds} s")

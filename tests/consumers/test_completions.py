@@ -221,6 +221,17 @@ async def test_pitfall_38_a_poisoned_one_holds_up_nobody_dies_and_is_taken_once_
     assert sum(entry["event"] == "completion_failed" for entry in logs) == DELIVERY_LIMIT + 1
 
 
+async def test_pitfall_29_no_number_of_errors_ends_the_consumer(rabbit: Rabbit, ledger: Ledger) -> None:
+    *bad, good = ledger.pending(31)
+    ledger.breaks_on = lambda report: report.operation_id != good
+    await rabbit.publish(*map(success, bad))
+    async with door(rabbit.intake(), ledger) as running:
+        await rabbit.has(ready=0, parked=0, dead=30)
+        await rabbit.publish(success(good))
+        await ledger.has(lambda: ledger.taken == [good])
+        assert running.completions.state().waits_for is None
+
+
 async def test_pitfall_75_an_outage_of_the_database_costs_no_message_and_no_delivery(
     rabbit: Rabbit, ledger: Ledger
 ) -> None:
