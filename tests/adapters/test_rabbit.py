@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.adapters.rabbit import ROUTING_KEY, Names, Outlet
+from service.adapters.rabbit import ROUTING_KEY, Names, Outlet, asking
 from service.model.errors import BrokerUnavailable
 from service.model.intake import Dead, DeadReason, Detached, Incoming
 from tests.adapters.rabbits import SOON, Rabbit, rabbit_at
@@ -113,6 +113,29 @@ async def test_a_broker_that_lets_nobody_in_is_told_without_its_address(rabbit: 
     async with aclosing(intake.items()) as items:
         assert await anext(items) == Detached("ProbableAuthenticationError")
     await intake.close()
+
+
+@pytest.mark.parametrize("kind", [asyncio.CancelledError, Exception, ConnectionResetError, TimeoutError, RuntimeError])
+async def test_whatever_the_library_breaks_a_call_by_is_the_broker_s_doing(kind: type[BaseException]) -> None:
+    with pytest.raises(BrokerUnavailable):
+        async with asking(5):
+            raise kind
+
+
+async def test_a_mistake_of_ours_is_not_the_broker_s_doing_and_neither_is_a_cancellation() -> None:
+    with pytest.raises(TypeError):
+        async with asking(5):
+            raise TypeError
+
+    async def asks() -> None:
+        async with asking(5):
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(asks())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def test_a_prefix_is_before_every_name() -> None:

@@ -11,7 +11,7 @@ import structlog
 
 from consumers.completions import DRAIN_SECONDS, Label
 from service.adapters.rabbit import DELIVERY_LIMIT, Names, Outlet
-from service.adapters.rabbit_intake import PREFETCH
+from service.adapters.rabbit_intake import CAREFUL_DELIVERIES, PREFETCH
 from service.model.completion import MAX_COMPLETION_BYTES
 from service.model.intake import DeadReason
 from service.model.operation import Completion, Failed, Progress, Succeeded
@@ -319,6 +319,21 @@ async def test_a_stop_does_not_wait_for_a_store_and_leaves_it_all_to_the_broker(
     await rabbit.has(ready=100, parked=0, dead=0)
 
 
+async def test_what_a_store_refuses_behind_a_stop_goes_back(rabbit: Rabbit, ledger: Ledger) -> None:
+    (one,) = ledger.pending()
+    ledger.holds_before = asyncio.Event()
+    await rabbit.publish(success(one))
+    async with door(rabbit.intake(), ledger) as running:
+        await ledger.has(lambda: len(ledger.asked) == 1)
+        running.stop.set()
+        await running.intake.stop_taking()
+        ledger.is_away = True
+        ledger.holds_before.set()
+        await running.leave()
+        assert running.labels == []
+    await rabbit.has(ready=1, parked=0, dead=0)
+
+
 # --- a broker that is away --------------------------------------------------------------------------------------------
 
 
@@ -414,6 +429,29 @@ async def test_one_that_cannot_be_decoded_takes_no_other_along(rabbit: Rabbit, l
         ledger.holds_behind.set()
         await ledger.has(lambda: len(ledger.taken) == 100)
         await rabbit.has(ready=0, parked=0, dead=1)
+
+
+async def test_care_behind_a_connection_that_was_lost_is_over_soon(rabbit: Rabbit, ledger: Ledger) -> None:
+    careful, more = ledger.pending(CAREFUL_DELIVERIES), ledger.pending(PREFETCH + 1)
+    async with (
+        link_to(rabbit.address) as link,
+        door(rabbit.intake(rabbit.through(link.port)), ledger) as running,
+    ):
+        with structlog.testing.capture_logs() as logs:
+            await rabbit.until(logged(logs, "amqp_attached"))
+            link.break_by(Reset())
+            await rabbit.until(logged(logs, "amqp_attached", times=2))
+        ledger.holds_before = asyncio.Event()
+        await rabbit.publish(*map(success, careful))
+        await ledger.has(lambda: len(ledger.asked) == 1)
+        assert running.completions.state().in_hand == 1
+        ledger.holds_before.set()
+        await ledger.has(lambda: len(ledger.taken) == CAREFUL_DELIVERIES)
+        ledger.holds_before = asyncio.Event()
+        await rabbit.publish(*map(success, more))
+        await ledger.has(lambda: len(ledger.asked) == CAREFUL_DELIVERIES + PREFETCH)
+        ledger.holds_before.set()
+        await ledger.has(lambda: len(ledger.taken) == CAREFUL_DELIVERIES + PREFETCH + 1)
 
 
 async def test_pitfall_56_what_cannot_be_published_is_kept_in_hand_and_holds_up_nobody(
