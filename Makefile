@@ -32,7 +32,7 @@ $(AI_SDK)/node_modules/.ready: $(AI_SDK)/package.json $(AI_SDK)/package-lock.jso
 	@if npm ci --prefix $(AI_SDK) --ignore-scripts --no-audit --no-fund --fetch-retries=1 --loglevel=error; then touch $@; \
 	  else echo "The AI SDK cannot be had with npm: what is shown with it is skipped."; fi
 
-.PHONY: run test check bench battery format constraints browser ai_sdk
+.PHONY: run test check bench battery format constraints browser ai_sdk services
 run: $(VENV)/.run ## start the service with everything it needs, on http://127.0.0.1:8080
 	@exec $(BIN)/playhead serve
 
@@ -67,3 +67,6 @@ ai_sdk: $(AI_SDK)/node_modules/.ready ## install the AI SDK's clients for the te
 
 browser: ## install Debian's Chromium for the browser tests (as root)
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
+
+services: ## see to a RabbitMQ for the tests, and print its URL (as root: installs Debian's where none answers)
+	@deploy/services

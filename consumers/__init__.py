@@ -1,1 +1,1 @@
-"""The doors through which work comes in by itself. `python -m consumers tasks|archiver` runs one of them."""
+"""The doors through which work comes in by itself. `python -m consumers <name>` runs one of them."""

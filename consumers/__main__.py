@@ -1,10 +1,10 @@
-"""`python -m consumers tasks`, `… deadlines`, `… archiver`: one alone, as many times as there are machines for it."""
+"""`python -m consumers tasks`, and the others: one of them alone, as many times as there are machines for it."""
 
 import sys
 
 from service.__main__ import main
 
-CONSUMERS = ("tasks", "deadlines", "archiver")
+CONSUMERS = ("tasks", "completions", "deadlines", "archiver")
 
 if len(sys.argv) != 2 or sys.argv[1] not in CONSUMERS:
     sys.stderr.write(f"usage: python -m consumers {'|'.join(CONSUMERS)}\n")

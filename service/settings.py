@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     postgres_url: str | None = Field(default=None, repr=False)
     """PostgreSQL 15 or later; without it an embedded one is started."""
     amqp_url: str | None = Field(default=None, repr=False)
-    """A RabbitMQ. Not used yet: completions over AMQP come in a later version."""
+    """A RabbitMQ 3.10 or later, over which completions come; without it they come over HTTP alone."""
     model_url: str | None = Field(default=None, repr=False)
     """An OpenAI-compatible endpoint, up to and including its `/v1`; without it the demo model answers."""
     model_key: str = Field(default="", repr=False)

@@ -16,6 +16,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from consumers.archiver import Archiver
+from consumers.completions import Completions
 from consumers.tasks import Worker
 from service.access.bearer import BearerTokens
 from service.access.callers import Callers
@@ -94,6 +95,8 @@ from service.settings import Settings
 
 if TYPE_CHECKING:
     from service.adapters.openai_model import OpenAIModel
+    from service.adapters.rabbit import Outlet
+    from service.adapters.rabbit_intake import Intake
     from service.adapters.tracing import Tracing
 
 
@@ -407,6 +410,27 @@ def make_archiver(house: House, settings: Settings) -> Archiver:
     """An archiver over the house's stores; it has nothing of its own to close."""
     archivist = Archivist(house.logs, house.hot, house.archive, hot_ttl_seconds=settings.hot_ttl_seconds)
     return Archiver(archivist, Remover(house.removals, house.hot))
+
+
+@asynccontextmanager
+async def open_completions(house: House, amqp_url: str) -> AsyncGenerator[Completions]:
+    """The door of completions over RabbitMQ, which need not be there yet: it is waited for."""
+    # Loaded only where it is used: its library takes a fifth of a second to import.
+    rabbit, intakes = import_module("service.adapters.rabbit"), import_module("service.adapters.rabbit_intake")
+    names, patience = rabbit.Names(), rabbit.Patience()
+    outlet: Outlet = rabbit.Outlet(amqp_url, names, patience)
+    intake: Intake = intakes.Intake(amqp_url, names, outlet, _clock_ms, patience)
+    metrics = house.metrics
+    completions = Completions(
+        intake, make_operations(house), _now, time.monotonic, lambda label: metrics.amqp_deliveries.labels(label).inc()
+    )
+    house.health.show_intake("amqp", completions.state)
+    metrics.watch_intake(completions.state)
+    try:
+        yield completions
+    finally:
+        await intake.close()
+        await outlet.close()
 
 
 @asynccontextmanager

@@ -19,7 +19,9 @@ from redis.exceptions import RedisError
 
 from service.adapters.postgres import Database
 from service.adapters.postgres_schema import apply_schema
+from service.adapters.rabbit import asking, open_line
 from service.adapters.redis_client import connect
+from service.model.errors import BrokerUnavailable
 from service.wiring import StoreUrls
 from tests.sessions.databases import emptied, own_database, server_url
 
@@ -137,6 +139,27 @@ def redis7_url() -> str:
     if int(version.partition(".")[0]) < 7:
         pytest.skip(f"the Redis that answers has version {version}")
     return url
+
+
+@pytest.fixture(scope="session")
+def amqp_url() -> str:
+    """A RabbitMQ that is not ours; skips where none answers (`make services` sees to one).
+
+    Exchanges and queues have names of the test's own, and are removed behind it.
+    """
+    url = os.environ.get("TEST_PLAYHEAD_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/")
+    try:
+        _run(_ask_rabbit(url))
+    except BrokerUnavailable as error:
+        cause = type(error.__cause__).__name__
+        pytest.skip(f"no RabbitMQ answers at TEST_PLAYHEAD_AMQP_URL or 127.0.0.1:5672: {cause}")
+    return url
+
+
+async def _ask_rabbit(url: str) -> None:
+    async with asking(5):
+        line = await open_line(url, confirms=True)
+    await line.close()
 
 
 async def _redis_version(url: str) -> str:

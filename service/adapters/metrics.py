@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from math import nan
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
+from service.model.intake import IntakeState
 from service.model.task import Backlog
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -60,9 +62,28 @@ class Metrics:
             )
         }
 
+        self.amqp_deliveries = self._counter("amqp_deliveries", "Messages by what became of them.", "disposition")
+        self._amqp_connected = Gauge("playhead_amqp_connected", "1 while messages come.", registry=self._registry)
+        self._amqp_in_hand = Gauge("playhead_amqp_in_hand", "Messages that are worked on.", registry=self._registry)
+        self._amqp_messages = Gauge(
+            "playhead_amqp_messages",
+            "What is ready at the broker, parked, and dead.",
+            ("queue",),
+            registry=self._registry,
+        )
+        for gauge in (self._amqp_connected, self._amqp_in_hand):
+            gauge.set(nan)  # where no broker is set nothing of it is known
+
     def watch_streams(self, open_streams: Callable[[], int]) -> None:
         """Where it is known how many readers there are."""
         self._streams.set_function(open_streams)
+
+    def watch_intake(self, state: Callable[[], IntakeState]) -> None:
+        """Where it is known how the messages of the broker are doing."""
+        self._amqp_connected.set_function(lambda: state().attached_since is not None)
+        self._amqp_in_hand.set_function(lambda: state().in_hand)
+        for queue in ("ready", "parked", "dead"):
+            self._amqp_messages.labels(queue).set_function(partial(_depth, state, queue))
 
     def request(self, method: str, route: str, status: int, seconds: float | None) -> None:
         """A request was answered; a stream has no time of its own. Methods that no route knows are one."""
@@ -88,3 +109,8 @@ class Metrics:
 
     def _histogram(self, name: str, documentation: str, buckets: Sequence[float], *labels: str) -> Histogram:
         return Histogram(f"playhead_{name}", documentation, labels, registry=self._registry, buckets=buckets)
+
+
+def _depth(state: Callable[[], IntakeState], queue: str) -> float:
+    depths = state().depths
+    return nan if depths is None else asdict(depths)[queue]

@@ -18,6 +18,9 @@ from structlog.typing import ExcInfo, Processor
 
 from service.cli.streams import say
 
+QUIET: Final = ("aio_pika", "aiormq")
+"""Libraries of which nothing is passed on: they tell of each try to reach what is away, and we of the first one."""
+
 MAX_EXCEPTIONS: Final = 16
 """Of one traceback: what was raised, and the nearest of what led to it."""
 
@@ -45,6 +48,8 @@ def configure_logs() -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[_LibraryLogs()], level=logging.WARNING, force=True)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     sys.excepthook = _uncaught
     sys.unraisablehook = lambda hook: _uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
     threading.excepthook = lambda hook: _uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)

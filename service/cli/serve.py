@@ -8,13 +8,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 import structlog
 import typer
 from aiohttp import web
 
 from consumers.archiver import Archiver
+from consumers.completions import Completions
 from consumers.deadlines import Deadlines
 from consumers.tasks import DRAIN_SECONDS, Worker
 from service.cli.streams import tell
@@ -26,10 +27,12 @@ from service.wiring import (
     make_archiver,
     make_operations,
     open_app,
+    open_completions,
     open_house,
     open_probes,
     open_tracing,
     open_worker,
+    without_password,
 )
 
 OPEN_FILES: Final = 65_536
@@ -43,11 +46,15 @@ ABANDONED_EXIT: Final = 1
 log = structlog.get_logger()
 
 
+Consumer: TypeAlias = Worker | Completions | Deadlines | Archiver
+
+
 class Part(StrEnum):
     """What can run alone."""
 
     HTTP = "http"
     TASKS = "tasks"
+    COMPLETIONS = "completions"
     DEADLINES = "deadlines"
     ARCHIVER = "archiver"
 
@@ -62,6 +69,8 @@ def serve(
     settings = load_settings()
     if only:
         refuse_private_stores(settings, "--only: a part alone shares its stores with the others")
+        if Part.COMPLETIONS in only and settings.amqp_url is None:
+            raise ConfigurationError(f"{PREFIX}AMQP_URL: needed with --only completions: that is where they come from")
     _raise_open_files()
     asyncio.run(_run_and_leave(settings, set(only or Part)))
 
@@ -119,15 +128,15 @@ async def run_parts(settings: Settings, parts: set[Part]) -> None:
             await stop.wait()
 
 
-async def _open_parts(
-    stack: AsyncExitStack, settings: Settings, parts: set[Part]
-) -> tuple[House, Sequence[Worker | Archiver | Deadlines]]:
+async def _open_parts(stack: AsyncExitStack, settings: Settings, parts: set[Part]) -> tuple[House, Sequence[Consumer]]:
     """Open what these parts need, and say where it is; answers the consumers too, which are still to be run."""
     house = await stack.enter_async_context(open_house(settings))
     urls = house.urls.shown()
     tell(f"redis     {urls.redis}\npostgres  {urls.postgres}")
-    if settings.amqp_url is not None:
-        tell("amqp      not used yet: completions over AMQP are not taken")
+    consumers: list[Consumer] = []
+    if Part.COMPLETIONS in parts and settings.amqp_url is not None:
+        consumers.append(await stack.enter_async_context(open_completions(house, settings.amqp_url)))
+        tell(f"amqp      {without_password(settings.amqp_url)}")
     tracing = await stack.enter_async_context(open_tracing(settings))
     if Part.HTTP in parts:
         app = await stack.enter_async_context(open_app(house, settings, tracing))
@@ -135,7 +144,6 @@ async def _open_parts(
     elif settings.probe_port is not None:
         app = await stack.enter_async_context(open_probes(house, settings))
         tell(f"probes on {await _serve(stack, app, settings, 'probe_port')}")
-    consumers: list[Worker | Archiver | Deadlines] = []
     if Part.ARCHIVER in parts:
         consumers.append(make_archiver(house, settings))
         tell(f"archiver  hot copies stay {settings.hot_ttl_seconds} s")

@@ -234,11 +234,23 @@ class Dependency(TypedDict):
     since: NotRequired[Moment]
 
 
+class IntakeAnswer(TypedDict):
+    """A door through which messages come by themselves. While it waits, the process is ready all the same."""
+
+    status: Literal["ok", "waiting"]
+    in_hand: int
+    waits_for: NotRequired[Literal["rabbitmq", "postgres", "redis"]]
+    since: NotRequired[Moment]
+    attached_since: NotRequired[Moment]
+    last_delivery: NotRequired[Moment]
+
+
 class Readiness(TypedDict):
     """Whether the process can work."""
 
     status: Literal["ok", "unavailable", "stopping"]
     dependencies: dict[str, Dependency]
+    intakes: NotRequired[dict[str, IntakeAnswer]]
 
 
 class FieldError(TypedDict):

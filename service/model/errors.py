@@ -105,6 +105,10 @@ class DatabaseUnavailable(StoreUnavailable):
     """The database did not answer in time."""
 
 
+class BrokerUnavailable(StoreUnavailable):
+    """The message broker did not answer in time, or refused."""
+
+
 class IssuerUnavailable(StoreUnavailable):
     """The keys that tokens are checked with cannot be had at the moment."""
 

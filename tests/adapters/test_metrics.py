@@ -24,6 +24,7 @@ from service.model.events import StartStep, TextPart, Usage
 from service.model.failures import ModelCallFailed
 from service.model.generation import CallEnded, Piece, Prompt, TextPiece
 from service.model.ids import Epoch, TaskId
+from service.model.intake import IntakeState, QueueDepths
 from service.model.log import Batch, Hint
 from service.model.position import BEGINNING, Position
 from service.model.session import NewMessage
@@ -191,6 +192,27 @@ def test_streams_are_counted_when_they_are_asked_for() -> None:
     metrics, readers = Metrics(), [1, 2, 3]
     metrics.watch_streams(lambda: len(readers))
     assert told(metrics, "streams") == {"streams": 3}
+
+
+def test_the_broker_s_messages_are_told_as_they_are_when_they_are_asked_for() -> None:
+    metrics, at = Metrics(), datetime(2026, 1, 1, tzinfo=UTC)
+    assert isnan(told(metrics, "amqp")["amqp_connected"])
+    state = IntakeState(None, None, 0, "rabbitmq", at, None)
+    metrics.watch_intake(lambda: state)
+    assert (told(metrics, "amqp")["amqp_connected"], isnan(told(metrics, "amqp")['amqp_messages{queue="dead"}'])) == (
+        0,
+        True,
+    )
+    state = IntakeState(at, at, 3, None, None, QueueDepths(ready=1, parked=2, dead=4))
+    metrics.amqp_deliveries.labels("accepted").inc()
+    assert told(metrics, "amqp") == {
+        "amqp_connected": 1,
+        "amqp_in_hand": 3,
+        'amqp_messages{queue="ready"}': 1,
+        'amqp_messages{queue="parked"}': 2,
+        'amqp_messages{queue="dead"}': 4,
+        'amqp_deliveries_total{disposition="accepted"}': 1,
+    }
 
 
 def test_the_dashboard_asks_for_what_there_is_and_for_all_of_it() -> None:

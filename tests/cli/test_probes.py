@@ -36,6 +36,17 @@ async def test_a_part_without_doors_answers_what_machines_ask_and_nothing_else(
         assert (await http.get("/sessions")).json()["title"] == "Not Found"
 
 
+async def test_completions_without_a_broker_to_have_them_from_are_one_line(
+    tmp_path: Path, stores: StoreUrls, postgres_url: str
+) -> None:
+    log = tmp_path / "log"
+    with pytest.raises(AssertionError, match="did not start"):
+        async with probed(log, stores, postgres_url, "completions"):
+            pass
+    told = "playhead: PLAYHEAD_AMQP_URL: needed with --only completions: that is where they come from\n"
+    assert log.read_text() == told
+
+
 async def test_several_parts_run_in_one_process(tmp_path: Path, stores: StoreUrls, postgres_url: str) -> None:
     settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": postgres_url, "PROBE_PORT": "0"}
     async with serve(tmp_path / "log", settings, "--only", "archiver", "--only", "tasks", ready="model") as service:
