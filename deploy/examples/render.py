@@ -4,8 +4,8 @@
     python deploy/examples/render.py --amqp URL   # completes over RabbitMQ (needs the package pika)
 
 It listens on 127.0.0.1:9000 and is described to Playhead by `tools.json` beside it, with the secret that both sides
-sign with. A call names what to render: {"scene": 1, "seconds": 5}; with "fail": true the work fails, with "at_once": true
-the answer to the call has the result. A real service keeps what it has taken in a database before it answers 202.
+sign with. A call names what to render: {"scene": 1, "seconds": 5}; with "fail": true the work fails, with "at_once":
+true the answer to the call has the result. A real service keeps what it has taken in a database before it answers 202.
 """
 
 import argparse
