@@ -11,6 +11,7 @@ import pytest
 
 from service.adapters.embedded import StoreUrls as EmbeddedUrls
 from service.adapters.embedded import running_stores
+from service.adapters.postgres_schema import KNOWN_VERSION
 from service.adapters.redis_client import connect
 from service.cli.diagnosis import shown_settings
 from service.settings import Settings
@@ -42,7 +43,7 @@ async def test_all_is_well_on_a_terminal_in_a_pipe_and_for_programs(
         assert ran.out.endswith("\nall is well\n")
         for name in ("redis ", "postgres ", "model ", "service "):
             assert f"\n{name.strip():10}ok " in ran.out
-        assert ", schema version 5\n" in ran.out
+        assert f", schema version {KNOWN_VERSION}\n" in ran.out
         assert f" ready at {logs.url}\n" in ran.out
     assert "PLAYHEAD_LEASE_SECONDS\t20.0\t.env\n" in piped.out
     assert "PLAYHEAD_HEARTBEAT_SECONDS\t10.0\tenvironment\n" in piped.out

@@ -12,6 +12,7 @@ import structlog
 from consumers.completions import DRAIN_SECONDS, Label
 from service.adapters.rabbit import DELIVERY_LIMIT, Names, Outlet
 from service.adapters.rabbit_intake import CAREFUL_DELIVERIES, PREFETCH
+from service.model.caller import EVERYONES
 from service.model.completion import MAX_COMPLETION_BYTES
 from service.model.intake import DeadReason
 from service.model.operation import Completion, Failed, Progress, Succeeded
@@ -63,7 +64,7 @@ async def test_each_is_taken_and_forgotten_by_the_broker(rabbit: Rabbit, ledger:
     assert isinstance(progress, Progress)
     assert progress.progress == {"percent": 3}
     assert isinstance(first, Completion)
-    assert (first.delivery.door, first.reach, first.follow_up) == ("amqp", None, True)
+    assert (first.delivery.door, first.reach, first.follow_up) == ("amqp", EVERYONES, True)
     assert isinstance(last, Completion)
     assert last.outcome == Failed("patch_error", "No.")
 

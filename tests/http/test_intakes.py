@@ -6,12 +6,10 @@ from datetime import UTC, datetime
 import orjson
 from aiohttp.test_utils import make_mocked_request
 
-from consumers.completions import Takes
 from service.http.health import HealthRoutes
 from service.model.intake import IntakeState
 from service.registry.watch import StoreWatch
 from service.wiring import StoreUrls, open_completions, open_house
-from tests.consumers.ledger import Ledger
 from tests.http.conftest import settings_for
 from tests.processes import free_port
 
@@ -42,10 +40,9 @@ async def test_it_says_what_they_wait_for_and_the_process_is_ready_all_the_same(
 
 
 async def test_those_of_a_broker_that_is_away_wait_and_are_counted(stores: StoreUrls, dsn: str) -> None:
-    takes: Takes = Ledger()
     async with (
         open_house(settings_for(stores.redis, dsn)) as house,
-        open_completions(house, f"amqp://u:p@127.0.0.1:{free_port()}/", takes) as completions,
+        open_completions(house, f"amqp://u:p@127.0.0.1:{free_port()}/") as completions,
     ):
         _, told = await readiness(house.health)
         assert "'status': 'waiting'" in str(told["intakes"])

@@ -15,6 +15,7 @@ from service.adapters.memory_doorbell import MemoryDoorbell
 from service.adapters.memory_keys import MemoryKeys
 from service.adapters.memory_log import MemoryHints, MemoryLogStore
 from service.adapters.memory_messages import MemoryMessages
+from service.adapters.memory_operations import MemoryOperations
 from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
 from service.http.health import HealthRoutes
@@ -109,6 +110,9 @@ async def doors() -> AsyncIterator[Doors]:
         tasks=tasks,
         queue=tasks,
         step_store=tasks,
+        desk=MemoryOperations(database),
+        inbox=MemoryOperations(database),
+        operations=MemoryOperations(database),
         directory=postgres,
         rows=tasks,
         backlogs=tasks,

@@ -1,0 +1,198 @@
+"""An operation as its users live it: real processes, a real broker, an external service that is one of its own."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import pytest
+
+from service.adapters.rabbit import Names
+from service.model.failures import MESSAGES
+from tests.acceptance.client import assert_whole, client_of, frames
+from tests.acceptance.readers import RawReader
+from tests.conftest import REPOSITORY
+from tests.processes import free_port, http_to, serve
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+EXAMPLES = REPOSITORY / "deploy" / "examples"
+DONE = {"scene": 1, "frames": 3}
+
+
+@asynccontextmanager
+async def render(folder: Path, *arguments: str) -> AsyncIterator[Path]:
+    """The example service; yields the file that describes it to Playhead."""
+    port = free_port()
+    (tool,) = json.loads((EXAMPLES / "tools.json").read_text())
+    tools = folder / "tools.json"
+    tools.write_text(json.dumps([tool | {"url": f"http://127.0.0.1:{port}/"}]))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, EXAMPLES / "render.py", "--port", str(port), *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        assert b"listens" in await process.stdout.readline()
+        yield tools
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def until(look: Callable[[], Awaitable[Any]], what: str) -> Any:
+    """What is looked for, as soon as it is there."""
+    async with asyncio.timeout(30):
+        while not (found := await look()):  # noqa: ASYNC110 - other processes work on it
+            await asyncio.sleep(0.02)
+    return found
+
+
+@pytest.fixture
+async def emptied_broker(amqp_url: str) -> str:
+    """A broker whose queues of ours are empty: earlier tests that were cut short may have left something."""
+    names = Names()
+    connection = await aio_pika.connect(amqp_url)
+    async with connection:
+        for name in (names.queue, names.parked, names.dead):
+            channel = await connection.channel()
+            await channel.queue_delete(name)
+    return amqp_url
+
+
+async def test_a_service_completes_over_two_doors_and_the_user_hears_of_it_once(
+    tmp_path: Path, store_settings: dict[str, str], emptied_broker: str
+) -> None:
+    """Two completions, one outcome, and one follow-up behind the turn that runs then, read over two cuts."""
+    port = free_port()
+    async with AsyncExitStack() as stack:
+        tools = await stack.enter_async_context(render(tmp_path, "--amqp", emptied_broker))
+        settings = store_settings | {
+            "TOOLS_FILE": str(tools),
+            "AMQP_URL": emptied_broker,
+            "HTTP_PORT": str(port),
+            "PUBLIC_URL": f"http://127.0.0.1:{port}",
+        }
+        service = await stack.enter_async_context(serve(tmp_path / "log", settings, ready="model"))
+        client = await stack.enter_async_context(client_of(service))
+        http = await stack.enter_async_context(http_to(service.url, 30))
+        session = (await http.post("/sessions", json={})).json()["id"]
+
+        async def post(text: str) -> str:
+            answer = await http.post(f"/sessions/{session}/messages", json={"text": text})
+            return str(answer.json()["task_id"])
+
+        turn = await post('/tool render {"scene": 1, "seconds": 0.4}\n/say It is being rendered.')
+
+        async def begun() -> Any:
+            return (await http.get("/operations", params={"session": session})).json()["operations"]
+
+        (operation,) = await until(begun, "the operation")
+        await until(lambda: client.is_closed(turn), "the turn's end")
+        live = await post("/count 30 rate=30")  # the user goes on
+        follow_up = operation["task_id"]
+
+        async def ended() -> Any:
+            now = (await http.get(f"/operations/{operation['id']}")).json()
+            return now if now["status"] != "pending" else None
+
+        now = await until(ended, "the completion over the broker")
+        assert (now["status"], now["outcome"]) == ("succeeded", {"result": DONE})
+        again = await http.post(f"/operations/{operation['id']}/complete", json={"success": True, "result": DONE})
+        assert (again.status_code, again.json()["duplicate"]) == (200, True)
+        reader = RawReader(follow_up)
+        for cut_after in (700, 900):
+            await reader.read(service.url, cut_after)
+        await reader.read_to_the_end(service.url)
+        assert reader.cuts == 2
+        log = await client.stored(follow_up)
+        assert_whole(log)
+        assert reader.log == frames(log)
+        assert [event.chunk["data"]["status"] for event in log if event.type == "data-operation"] == [
+            *("pending", "pending"),
+            "succeeded",
+        ]
+        (output,) = [event.chunk["output"] for event in log if event.type == "tool-output-available"]
+        assert output == DONE
+        assert sum(event.type == "finish" for event in log) == 1
+        task, other = (await http.get(f"/tasks/{follow_up}")).json(), (await http.get(f"/tasks/{live}")).json()
+        assert (task["status"], other["status"]) == ("succeeded", "succeeded")
+        assert task["started_at"] >= other["finished_at"]
+        tasks = (await http.get(f"/sessions/{session}/tasks")).json()["tasks"]
+        assert [each["id"] for each in tasks] == [turn, follow_up, live]
+        deliveries = (await http.get(f"/operations/{operation['id']}")).json()["deliveries"]
+        assert [(each["door"], each["disposition"]) for each in deliveries] == [
+            ("amqp", "accepted"),
+            ("http", "duplicate"),
+        ]
+
+
+CAUSES = {
+    "rate_limit": b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n",
+    "service_unavailable": b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
+    "timeout": b"HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n",
+    "http_error": b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
+    "invalid_response": b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\njunk",
+    "patch_error": b'HTTP/1.1 200 OK\r\nContent-Length: 47\r\n\r\n{"success": false, "error_type": "patch_error"}',
+    "connection_error": None,
+}
+"""What a service answers, as bytes; None: nobody listens there."""
+
+
+async def test_what_goes_wrong_with_a_service_is_called_the_same_everywhere(
+    tmp_path: Path, store_settings: dict[str, str]
+) -> None:
+    """From the socket to the log, the API and the model, for each of the causes."""
+    assert set(CAUSES) <= set(MESSAGES)
+    async with AsyncExitStack() as stack:
+        tools = []
+        for name, answer in CAUSES.items():
+            port = free_port()
+            if answer is not None:
+                server = await asyncio.start_server(_says(answer), "127.0.0.1", port)
+                stack.push_async_callback(_close, server)
+            tools.append(_tool(name, port, len(tools)))
+        file = tmp_path / "tools.json"
+        file.write_text(json.dumps(tools))
+        service = await stack.enter_async_context(
+            serve(tmp_path / "log", store_settings | {"TOOLS_FILE": str(file)}, ready="model")
+        )
+        http = await stack.enter_async_context(http_to(service.url, 30))
+        client = await stack.enter_async_context(client_of(service))
+        session = (await http.post("/sessions", json={})).json()["id"]
+        lines = "\n".join(f"/tool {name} {{}}" for name in CAUSES)
+        turn = (await http.post(f"/sessions/{session}/messages", json={"text": lines})).json()["task_id"]
+        await until(lambda: client.is_closed(turn), "the turn's end")
+        in_log = [event.chunk["errorText"] for event in await client.stored(turn) if event.type == "tool-output-error"]
+        assert sorted(in_log) == sorted(f"[code:{name}] {MESSAGES[name]}" for name in CAUSES)
+        operations = (await http.get("/operations", params={"session": session})).json()["operations"]
+        told = {each["tool"]: (each["outcome"]["error_type"], each["outcome"]["message"]) for each in operations}
+        assert told == {name: (name, MESSAGES[name]) for name in CAUSES}
+
+
+def _tool(name: str, port: int, number: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "description": "Fails.",
+        "schema": {"type": "object"},
+        "url": f"http://127.0.0.1:{port}/",
+        "secret": f"whsec_{'A' * 30}{number:02d}",
+    }
+
+
+def _says(answer: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    return serve_one
+
+
+async def _close(server: asyncio.Server) -> None:
+    server.close()
+    await server.wait_closed()
