@@ -8,6 +8,11 @@ import pytest_asyncio
 from aiohttp import web
 
 from service.http.app import serving
+from service.model.caller import EVERYONES
+from service.model.events import TextPart
+from service.model.ids import OwnerId
+from service.model.operation import Executor, NewOperation, Operation
+from service.model.session import NewMessage
 from service.settings import Settings
 from service.wiring import House, StoreUrls, open_app, open_house
 
@@ -37,3 +42,21 @@ async def doors(stores: StoreUrls, dsn: str) -> AsyncIterator[Doors]:
     settings = settings_for(stores.redis, dsn)
     async with open_house(settings) as house, open_app(house, settings) as app, served(app, settings) as url:
         yield Doors(url, house, settings)
+
+
+async def begun(
+    house: House,
+    tool: str = "render",
+    executor: Executor = "remote",
+    *,
+    owner: str = "local",
+    deadline_seconds: float | None = 3600,
+) -> Operation:
+    """An operation in a session of its own, by a turn that runs, and goes on running."""
+    session = await house.sessions.create(OwnerId(owner))
+    posted = await house.messages.post(EVERYONES, session.id, NewMessage((TextPart("Hi"),)))
+    claims = {claim.task.id: claim for claim in await house.queue.claim(1000, 3600)}
+    claim = claims.pop(posted.task_id)
+    await house.queue.renew(list(claims.values()), 0)
+    new = NewOperation("call-1", tool, executor, {"n": 1}, deadline_seconds)
+    return (await house.desk.begin(claim, new)).operation

@@ -17,7 +17,7 @@ from service.adapters.postgres import Database, postgres_pool
 from service.http import app, bodies
 from service.wiring import open_app
 from tests.http.bad_requests import NOBODYS, TABLE, USUAL_TYPES, text
-from tests.http.conftest import Doors, served
+from tests.http.conftest import Doors, begun, served
 from tests.http.wire import Answer, Header, ask, send
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -29,7 +29,18 @@ Stored = Callable[[], Awaitable[list[str | None]]]
 INSIDE = (b"Traceback", b"asyncpg", b"redis", b"pydantic", b"aiohttp", b".py", b"postgres", b"/work", b"Python")
 
 
-TABLES = ("sessions", "tasks", "messages", "pending_messages", "idempotency_keys", "api_keys", "leases", "log_archives")
+TABLES = (
+    "operations",
+    "completions",
+    "sessions",
+    "tasks",
+    "messages",
+    "pending_messages",
+    "idempotency_keys",
+    "api_keys",
+    "leases",
+    "log_archives",
+)
 SNAPSHOT = " UNION ALL ".join(
     f"SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) AS sum FROM {t} t" for t in TABLES
 )
@@ -48,10 +59,16 @@ async def stored(doors: Doors) -> AsyncIterator[Stored]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def there(doors: Doors) -> dict[str, str]:
-    """What bad requests would change: a session, and its task."""
+    """What bad requests would change: a session, and its task; and an operation."""
+    operation = await begun(doors.house)
     session_id = (await ask(doors.url, "POST", "/sessions")).json["id"]
     posted = (await ask(doors.url, "POST", f"/sessions/{session_id}/messages", text("Hi"))).json
-    return {"{session}": session_id, "{task}": posted["task_id"], "HOST": doors.url.removeprefix("http://")}
+    return {
+        "{session}": session_id,
+        "{task}": posted["task_id"],
+        "{operation}": operation.id,
+        "HOST": doors.url.removeprefix("http://"),
+    }
 
 
 async def test_there_are_enough_of_them() -> None:
