@@ -13,7 +13,7 @@ from service.model.ids import SessionId, TaskId
 from service.model.operation import Completion, Delivery, Executor, Noted, OperationFilter, Progress, Report
 from service.operations.operations import Operations
 
-MAX_COMPLETION_VALUES: Final = 100_000
+MAX_COMPLETION_VALUES: Final = 50_000
 """So many values a completion may have, counted before any is made: more of them would hold everybody up."""
 
 UNKNOWN_RETRY_SECONDS: Final = 5

@@ -219,7 +219,7 @@ NOT_A_COMPLETION: list[bytes] = [
     b'{"success": true, "result": ' + b"[" * 65 + b"]" * 65 + b"}",
     b'{"success": true, "result": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}",
     b'{"success": false, "details": ' + b"[" * 65 + b"]" * 65 + b"}",
-    b'{"success": true, "result": [' + b",".join([b"1"] * 100_000) + b"]}",
+    b'{"success": true, "result": [' + b",".join([b"1"] * 50_000) + b"]}",
 ]
 NOT_AN_ANSWER: list[bytes] = [
     *(
