@@ -23,6 +23,7 @@ from service.access.callers import Callers
 from service.access.jwks import Jwks, keys_in
 from service.access.keys import Keys
 from service.access.ports import KeyStore, TokenKey
+from service.access.signatures import Signatures
 from service.access.stream_tokens import StreamTokens
 from service.adapters.demo_model import DemoModel
 from service.adapters.embedded import embedded_stores
@@ -55,6 +56,7 @@ from service.http.chat import ChatRoutes
 from service.http.health import HealthRoutes
 from service.http.logs import LogRoutes
 from service.http.metrics import MetricsRoutes
+from service.http.operations import OperationRoutes
 from service.http.sessions import SessionRoutes
 from service.http.streams import Streams
 from service.http.tasks import TaskRoutes
@@ -282,6 +284,7 @@ async def open_app(
         yield make_app(
             SessionRoutes(conversations, tasks, streams),
             TaskRoutes(tasks, streams, callers),
+            OperationRoutes(make_operations(house)),
             ChatRoutes(conversations, tasks, streams),
             LogRoutes(tasks, follower, prover, exporter, write_timeout_seconds=write_timeout_seconds),
             streams,
@@ -309,7 +312,8 @@ def _metrics_routes(house: House) -> MetricsRoutes:
 async def _callers(house: House, settings: Settings) -> Callers:
     """Who is known. Raises ConfigurationError where the issuer's keys are to be in a file, and are not."""
     keys, stream_tokens = Keys(house.keys, _now, time.monotonic), StreamTokens(house.token_key, _now)
-    return Callers(keys, await _bearer_tokens(settings), stream_tokens, is_local=not settings.asks_who)
+    signatures = Signatures(house.tools, _now)
+    return Callers(keys, await _bearer_tokens(settings), stream_tokens, signatures, is_local=not settings.asks_who)
 
 
 async def _bearer_tokens(settings: Settings) -> BearerTokens | None:

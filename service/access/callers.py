@@ -1,9 +1,11 @@
 """Who is asking, by what they show; and who is asking where nobody has to show anything."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from service.access.bearer import BearerTokens
 from service.access.keys import PREFIX, Keys
+from service.access.signatures import Signatures
 from service.access.stream_tokens import StreamToken, StreamTokens
 from service.model.caller import SCOPES, Caller
 from service.model.errors import Unauthenticated
@@ -19,10 +21,19 @@ class Callers:
     Where `is_local`, who shows nothing is the local owner; else everybody must show something.
     """
 
-    def __init__(self, keys: Keys, tokens: BearerTokens | None, stream_tokens: StreamTokens, *, is_local: bool) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        tokens: BearerTokens | None,
+        stream_tokens: StreamTokens,
+        signatures: Signatures,
+        *,
+        is_local: bool,
+    ) -> None:
         self._keys = keys
         self._tokens = tokens
         self._stream_tokens = stream_tokens
+        self._signatures = signatures
         self._is_local = is_local
 
     def of_nothing(self) -> Caller:
@@ -42,6 +53,11 @@ class Callers:
         if self._tokens is None:
             raise Unauthenticated("no_issuer")
         return await self._tokens.caller(text)
+
+    def of_signature(self, headers: Mapping[str, str], body: bytes) -> Caller:
+        """Who signed this body: a remote tool, which may complete its own operations and nothing else."""
+        tool = self._signatures.tool_of(headers, body)
+        return Caller(f"tool {tool}", None, frozenset({"complete"}), tool=tool)
 
     async def of_stream_token(self, text: str) -> tuple[Caller, TaskId]:
         """Who shows this stream token, and the task whose stream they may read."""

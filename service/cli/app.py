@@ -13,6 +13,7 @@ from service.cli.doctor import doctor
 from service.cli.export import export
 from service.cli.keys import keys
 from service.cli.logs import configure_logs
+from service.cli.operations import operations
 from service.cli.replay import replay
 from service.cli.schema import schema
 from service.cli.screen import clean
@@ -29,6 +30,7 @@ app.command()(serve)
 for command in (demo, tail, replay, tasks, cancel, verify, export, doctor):
     app.command(epilog=exits.HELP)(command)
 app.add_typer(sessions, name="sessions")
+app.add_typer(operations, name="operations")
 app.add_typer(schema, name="schema")
 app.add_typer(keys, name="keys")
 

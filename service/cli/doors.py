@@ -13,12 +13,21 @@ from service.cli.serve import refuse_private_stores
 from service.cli.store_door import StoredLogs, StoreDoor
 from service.client import Event, Patience, Playhead
 from service.model.errors import ConfigurationError
-from service.model.ids import SessionId, TaskId
+from service.model.ids import OperationId, SessionId, TaskId
+from service.model.operation import Failed, OperationFilter, Succeeded
 from service.model.position import Position
 from service.model.session import UNSET, Posted, SessionSettings
 from service.model.task import TaskFilter
 from service.settings import PREFIX, Settings, load_settings
-from service.wiring import make_conversations, make_exporter, make_prover, make_tasks, open_follower, open_house
+from service.wiring import (
+    make_conversations,
+    make_exporter,
+    make_operations,
+    make_prover,
+    make_tasks,
+    open_follower,
+    open_house,
+)
 
 UrlOption: TypeAlias = Annotated[
     str | None, typer.Option("--url", help="The service; else PLAYHEAD_URL, else the one of this machine.")
@@ -78,7 +87,23 @@ class SessionDoor(Protocol):
         """Post a text, once."""
 
 
-class Door(LogDoor, TaskDoor, SessionDoor, Protocol):
+class OperationDoor(Protocol):
+    """What commands ask of operations."""
+
+    def operations(self, wanted: OperationFilter, limit: int | None) -> AsyncGenerator[dict[str, Any]]:
+        """The newest that are wanted first, so many or all; each as `GET /operations` answers it."""
+
+    async def operation(self, operation_id: OperationId) -> dict[str, Any]:
+        """The operation and what came about its end, as `GET /operations/{id}` answers it."""
+
+    async def complete(self, operation_id: OperationId, outcome: Succeeded | Failed) -> dict[str, Any]:
+        """Say how it ended; the receipt. Raises what says that it has ended otherwise. A repeat is harmless."""
+
+    async def cancel_operation(self, operation_id: OperationId) -> dict[str, Any]:
+        """Have it ended as cancelled, unless it has ended; the operation as it stands then."""
+
+
+class Door(LogDoor, TaskDoor, SessionDoor, OperationDoor, Protocol):
     """All that commands ask for."""
 
 
@@ -117,7 +142,7 @@ async def open_door(where: Where) -> AsyncGenerator[Door]:
     refuse_private_stores(settings, "--stores: it asks the stores that a service works with")
     async with open_house(settings) as house, open_follower(house, settings) as follower:
         logs = StoredLogs(follower, make_prover(house), make_exporter(house, follower))
-        yield StoreDoor(make_conversations(house), make_tasks(house), logs)
+        yield StoreDoor(make_conversations(house), make_tasks(house), make_operations(house), logs)
 
 
 def service_at(url: str | None, token: str | None, settings: Settings) -> Playhead:

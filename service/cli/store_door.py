@@ -12,10 +12,12 @@ from service.http import bodies
 from service.model.caller import EVERYONES
 from service.model.encoding import unframed
 from service.model.events import TextPart
-from service.model.ids import SessionId, TaskId
+from service.model.ids import OperationId, SessionId, TaskId
+from service.model.operation import Completion, Delivery, Failed, Operation, OperationFilter, Succeeded
 from service.model.position import Position
 from service.model.session import UNSET, NewMessage, Posted, SessionEntry, SessionSettings
 from service.model.task import Task, TaskFilter
+from service.operations.operations import Operations
 from service.registry.event_page import LogGone
 from service.registry.export import Exporter
 from service.registry.follow import Begun, Follower, Frames, Vanished
@@ -27,7 +29,10 @@ from service.sessions.tasks import Tasks
 PAGE_ENTRIES: Final = 100
 """So many entries of a list are read at once."""
 
-_Entry = TypeVar("_Entry", Task, SessionEntry)
+BY_COMMAND: Final = Delivery("http", "command")
+"""What is kept of who ended an operation here."""
+
+_Entry = TypeVar("_Entry", Task, SessionEntry, Operation)
 
 
 class StoredLogs:
@@ -68,9 +73,10 @@ class StoredLogs:
 class StoreDoor:
     """What a service with these stores would answer to one who reaches everything."""
 
-    def __init__(self, conversations: Conversations, tasks: Tasks, logs: StoredLogs) -> None:
+    def __init__(self, conversations: Conversations, tasks: Tasks, operations: Operations, logs: StoredLogs) -> None:
         self._conversations = conversations
         self._tasks = tasks
+        self._operations = operations
         self._logs = logs
 
     def follow(self, task_id: TaskId, after: Position) -> AsyncGenerator[Event]:
@@ -90,6 +96,18 @@ class StoreDoor:
 
     async def cancel(self, task_id: TaskId) -> dict[str, Any]:
         return dict(bodies.task_body(await self._tasks.cancel(EVERYONES, task_id)))
+
+    def operations(self, wanted: OperationFilter, limit: int | None) -> AsyncGenerator[dict[str, Any]]:
+        return _listed(partial(self._operations.newest, EVERYONES, wanted), bodies.listed_operation_body, limit)
+
+    async def operation(self, operation_id: OperationId) -> dict[str, Any]:
+        return dict(bodies.operation_body(*await self._operations.life(EVERYONES, operation_id)))
+
+    async def complete(self, operation_id: OperationId, outcome: Succeeded | Failed) -> dict[str, Any]:
+        return dict(bodies.taken_body(await self._operations.take(Completion(operation_id, outcome, BY_COMMAND))))
+
+    async def cancel_operation(self, operation_id: OperationId) -> dict[str, Any]:
+        return dict(bodies.whole_operation_body(await self._operations.cancel(EVERYONES, operation_id, BY_COMMAND)))
 
     async def create_session(self, settings: SessionSettings = UNSET) -> SessionId:
         return (await self._conversations.create(None, settings)).id

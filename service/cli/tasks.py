@@ -74,7 +74,7 @@ async def _cancel(task_id: TaskId, door: Door, *, as_json: bool) -> int:
         screen.pass_on(orjson.dumps(task, option=orjson.OPT_APPEND_NEWLINE))
         return 0
     status = task.get("status")
-    has_ended = status not in ("queued", "running")
+    has_ended = status not in ("queued", "waiting", "running")
     screen.line(f"The task had ended before: {status}." if has_ended else f"The task is {status}, and is being ended.")
     return 0
 

@@ -23,9 +23,12 @@ from service.client.errors import (
 )
 from service.client.following import Event, Pace, Patience
 from service.client.playhead import Playhead
+from service.model.operation import Approval, Failed, Reply, Succeeded
 
 __all__ = [
+    "Approval",
     "Event",
+    "Failed",
     "Forbidden",
     "Gap",
     "Gone",
@@ -36,6 +39,8 @@ __all__ = [
     "Patience",
     "Playhead",
     "Refused",
+    "Reply",
+    "Succeeded",
     "Unauthenticated",
     "Unreachable",
 ]

@@ -39,7 +39,7 @@ class Forbidden(Refused):
 
 
 class NoSuchThing(Refused, NotFound):
-    """404: there is no such session or task, or it is somebody else's."""
+    """404: there is no such session, task or operation, or it is somebody else's."""
 
 
 class Gone(Refused):

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, assert_never
 
 import aiohttp
 from yarl import URL
@@ -16,7 +16,17 @@ from service.client.errors import NotUnderstood
 from service.client.exporting import exported
 from service.client.following import Event, Following, Pace, Patience
 from service.model.errors import InvalidInput
-from service.model.ids import MessageId, SessionId, TaskId
+from service.model.events import Json
+from service.model.ids import MessageId, OperationId, SessionId, TaskId
+from service.model.operation import (
+    EVERY_OPERATION,
+    Approval,
+    Failed,
+    OperationFilter,
+    PersonsAnswer,
+    Reply,
+    Succeeded,
+)
 from service.model.position import BEGINNING, Position
 from service.model.session import UNSET, Posted, SessionSettings
 from service.model.task import EVERY_TASK, TaskFilter
@@ -100,9 +110,7 @@ class Playhead:
         service takes, or a message that JSON cannot say.
         """
         body = {"text": message} if isinstance(message, str) else {"parts": list(message)}
-        if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
-            raise InvalidInput("An idempotency key has 1 to 128 printable ASCII characters, and no spaces.")
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        headers = _named(idempotency_key)
         answer = await self._open().object("POST", "sessions", session_id, "messages", body=body, headers=headers)
         status: Literal["accepted", "pending"] = "pending" if _text(answer, "status") == "pending" else "accepted"
         return Posted(TaskId(_text(answer, "task_id")), MessageId(_text(answer, "message_id")), status)
@@ -120,6 +128,63 @@ class Playhead:
     async def cancel(self, task_id: TaskId) -> dict[str, Any]:
         """Have the task ended as cancelled; answers it as it stands. Its log says when it has ended."""
         return await self._open().object("POST", "tasks", task_id, "cancel", body={})
+
+    def operations(
+        self, wanted: OperationFilter = EVERY_OPERATION, limit: int | None = None
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """The newest operations that are wanted first, as `GET /operations` answers them: so many, or all."""
+        asked = {
+            "status": wanted.status,
+            "executor": wanted.executor,
+            "tool": wanted.tool,
+            "session": wanted.session_id,
+            "stuck": "1" if wanted.is_stuck else None,
+        }
+        query = {name: value for name, value in asked.items() if value is not None}
+        return self._open().listed("operations", query, limit)
+
+    async def operation(self, operation_id: OperationId) -> dict[str, Any]:
+        """The operation and what came about its end, as `GET /operations/{id}` answers it."""
+        answer = await self._open().object("GET", "operations", operation_id)
+        objects_in(answer, "deliveries")
+        return answer
+
+    async def complete(
+        self, operation_id: OperationId, outcome: Succeeded | Failed, idempotency_key: str | None = None
+    ) -> dict[str, Any]:
+        """Say how an operation ended; answers the receipt, with `duplicate` where that was known before.
+
+        After Unreachable nobody knows whether it was taken: say it again, which is harmless. Raises NoSuchThing where
+        there is no such operation, or not yet; Refused with `conflicting` where it has ended otherwise; InvalidInput
+        for a key that no service takes, or what JSON cannot say.
+        """
+        answer = await self._report(operation_id, _completion(outcome), idempotency_key)
+        _text(answer, "completion_id")
+        return answer
+
+    async def report_progress(
+        self, operation_id: OperationId, progress: Json, idempotency_key: str | None = None
+    ) -> None:
+        """Say how far an operation is: any JSON of up to 16 KiB. Raises as `complete` does."""
+        await self._report(operation_id, {"progress": progress}, idempotency_key)
+
+    async def answer(self, operation_id: OperationId, said: PersonsAnswer) -> dict[str, Any]:
+        """Answer as the person who was asked; answers the receipt. Said again it is harmless. Raises as `complete`
+        does, and Refused where nobody was asked, or not that.
+        """
+        answer = await self._open().object("POST", "operations", operation_id, "approve", body=_answer(said))
+        _text(answer, "completion_id")
+        return answer
+
+    async def cancel_operation(self, operation_id: OperationId) -> dict[str, Any]:
+        """Have the operation ended as cancelled, unless it has ended; answers it as it stands then."""
+        return await self._open().object("POST", "operations", operation_id, "cancel", body={})
+
+    async def _report(
+        self, operation_id: OperationId, body: Mapping[str, Any], idempotency_key: str | None
+    ) -> dict[str, Any]:
+        headers = _named(idempotency_key)
+        return await self._open().object("POST", "operations", operation_id, "complete", body=body, headers=headers)
 
     async def follow(self, task_id: TaskId, after: Position = BEGINNING) -> AsyncGenerator[Event]:
         """The events of a log behind a position, each once and in its order, until the terminal one; then it ends.
@@ -159,6 +224,37 @@ class Playhead:
         if self._asking is None:
             raise RuntimeError("a Playhead is used inside its `async with` block")
         return self._asking
+
+
+def _named(idempotency_key: str | None) -> dict[str, str]:
+    if idempotency_key is None:
+        return {}
+    if not _KEY.fullmatch(idempotency_key):
+        raise InvalidInput("An idempotency key has 1 to 128 printable ASCII characters, and no spaces.")
+    return {"Idempotency-Key": idempotency_key}
+
+
+def _completion(outcome: Succeeded | Failed) -> dict[str, Json]:
+    match outcome:
+        case Succeeded(result):
+            return {"success": True, "result": result}
+        case Failed(error_type, message, details):
+            said: dict[str, Json] = {"success": False, "error_type": error_type, "error": message}
+            return said if details is None else {**said, "details": details}
+        case other:
+            assert_never(other)
+
+
+def _answer(said: PersonsAnswer) -> dict[str, Json]:
+    match said:
+        case Reply(answer):
+            return {"answer": answer}
+        case Approval(approved, None):
+            return {"approved": approved}
+        case Approval(approved, reason):
+            return {"approved": approved, "reason": reason}
+        case other:
+            assert_never(other)
 
 
 def _checked(url: str) -> str:

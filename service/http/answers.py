@@ -6,6 +6,7 @@ from pydantic import Field
 from typing_extensions import TypeAliasType, TypedDict
 
 from service.model import events
+from service.model.operation import Door, Executor
 from service.model.session import Role
 from service.model.task import TaskKind, TaskStatus
 from service.model.verdict import FindingType, ReadFrom
@@ -120,6 +121,88 @@ class TaskList(TypedDict):
 
     tasks: list[Task]
     earlier: Path | None
+
+
+class ListedOperation(TypedDict):
+    """An operation as lists show it. `task_id` is its own task, whose log tells of it; `turn_id` the one that asked for
+    it. `progress` is the latest; `delivered` says how many messages about its end came."""
+
+    id: str
+    session_id: str
+    owner: str | None
+    task_id: str
+    turn_id: str
+    call_id: str
+    tool: str
+    executor: Executor
+    status: events.OperationStatus
+    error_type: str | None
+    created_at: Moment
+    deadline: Moment | None
+    ended_at: Moment | None
+    progress: Any
+    has_follow_up: bool
+    delivered: Count
+    stream: Path
+
+
+Outcome = Annotated[
+    dict[str, Any],
+    Field(description="The `result` of what succeeded; `error_type`, `message` and `details`; or the `reason`, if any"),
+]
+
+
+class WholeOperation(ListedOperation):
+    """An operation as it stands; `outcome` is null while it is pending."""
+
+    arguments: Any
+    outcome: Outcome | None
+
+
+class Delivery(TypedDict):
+    """A message about an operation's end: over which door it came `times` often, who it was by, and what its sender
+    calls it. `outcome` is null where it has more than 16 KiB; `outcome_bytes` says how many."""
+
+    id: str
+    at: Moment
+    door: Door
+    by: str
+    delivery_id: str | None
+    disposition: Literal["accepted", "duplicate", "conflicting"]
+    status: events.OperationStatus
+    outcome: Outcome | None
+    outcome_bytes: Count
+    times: Count
+
+
+class Operation(WholeOperation):
+    """An operation, and what came about its end: the first hundred messages, the first of them at first."""
+
+    deliveries: list[Delivery]
+
+
+class OperationList(TypedDict):
+    """Operations, the newest first; `earlier` is the path of those before them."""
+
+    operations: list[ListedOperation]
+    earlier: Path | None
+
+
+class Receipt(TypedDict):
+    """A completion was taken. With `duplicate` the operation had this very outcome before, and nothing has changed."""
+
+    status: events.OperationStatus
+    operation_id: str
+    task_id: str
+    completion_id: str
+    duplicate: NotRequired[Literal[True]]
+
+
+class Noted(TypedDict):
+    """Progress was taken."""
+
+    status: Literal["pending"]
+    operation_id: str
 
 
 class SessionTasks(TypedDict):

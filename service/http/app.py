@@ -11,7 +11,7 @@ from aiohttp.typedefs import Middleware
 
 from service.access.callers import Callers
 from service.http import contract, openapi
-from service.http.auth import FOLLOW, OPERATE, OPS, PUBLIC, READ, READ_OWN, WRITE, Taken, asking
+from service.http.auth import COMPLETE, FOLLOW, OPERATE, OPS, PUBLIC, READ, READ_OWN, WRITE, Taken, asking
 from service.http.caching import keep_nothing
 from service.http.chat import ChatRoutes, plain_errors
 from service.http.connection import Connection
@@ -21,6 +21,7 @@ from service.http.listener import Listener, descriptors_room
 from service.http.local import only_local
 from service.http.logs import LogRoutes
 from service.http.metrics import MetricsRoutes, RequestMeter, counting
+from service.http.operations import OperationRoutes
 from service.http.problems import problems
 from service.http.request_ids import name_answer, request_ids
 from service.http.route import Route
@@ -46,6 +47,7 @@ at once: their readers come back, to whoever serves then."""
 def routes(
     sessions: SessionRoutes,
     tasks: TaskRoutes,
+    operations: OperationRoutes,
     chats: ChatRoutes,
     logs: LogRoutes,
     health: HealthRoutes,
@@ -69,6 +71,13 @@ def routes(
         Route("GET", "/tasks/{task_id}/verify", logs.verify, READ, contract.VERIFY_TASK),
         Route("GET", "/tasks/{task_id}/export", logs.export, READ, contract.EXPORT_TASK),
         Route("POST", "/tasks/{task_id}/token", tasks.token, READ_OWN, contract.MINT_TOKEN),
+        Route("GET", "/operations", operations.newest, READ, contract.LIST_OPERATIONS),
+        Route("GET", "/operations/{operation_id}", operations.read, READ, contract.READ_OPERATION),
+        Route(
+            "POST", "/operations/{operation_id}/complete", operations.complete, COMPLETE, contract.COMPLETE_OPERATION
+        ),
+        Route("POST", "/operations/{operation_id}/cancel", operations.cancel, OPERATE, contract.CANCEL_OPERATION),
+        Route("POST", "/operations/{operation_id}/approve", operations.answer, WRITE, contract.ANSWER_OPERATION),
         Route("POST", "/api/chat", chats.post, WRITE, contract.POST_CHAT),
         Route("GET", "/api/chat/{chat_id}/stream", chats.stream, READ_OWN, contract.FOLLOW_CHAT),
         Route("POST", "/api/chat/{chat_id}/stop", chats.stop, WRITE, contract.STOP_CHAT),
@@ -91,6 +100,7 @@ def probes(health: HealthRoutes, metrics: MetricsRoutes) -> list[Route]:
 def make_app(
     sessions: SessionRoutes,
     tasks: TaskRoutes,
+    operations: OperationRoutes,
     chats: ChatRoutes,
     logs: LogRoutes,
     streams: Streams,
@@ -104,7 +114,7 @@ def make_app(
     tracer: Tracer | None = None,
 ) -> web.Application:
     """All routes. Where `is_local`, only programs of this machine are answered. Pages of `origins` may ask, too."""
-    table = routes(sessions, tasks, chats, logs, health, metrics)
+    table = routes(sessions, tasks, operations, chats, logs, health, metrics)
     first = [] if tracer is None else [tracing(tracer)]
     app = _app(table, meter, callers, first=first, is_local=is_local, origins=origins)
     app[openapi.DOCUMENT] = openapi.document(table)

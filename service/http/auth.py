@@ -13,7 +13,8 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from service.access.callers import Callers
-from service.http import paths
+from service.access.signatures import SIGNATURE
+from service.http import bodies, paths
 from service.http.problems import Handler, Problem, route_of
 from service.model.caller import EVERYONES, Caller, Reach, Scope
 from service.model.errors import Unauthenticated
@@ -28,6 +29,8 @@ class Takes:
     scopes: frozenset[Scope]
     stream_tokens: bool = False
     """Also `?token=`, where it is for the path's task."""
+    signatures: bool = False
+    """Also a remote tool's signature over the body, for that tool's operations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +44,11 @@ READ_OWN: Final = Takes(frozenset({"read"}))
 WRITE: Final = Takes(frozenset({"write"}))
 OPERATE: Final = Takes(frozenset({"write", "ops"}))
 OPS: Final = Takes(frozenset({"ops"}))
+COMPLETE: Final = Takes(frozenset({"complete", "ops"}), signatures=True)
 FOLLOW: Final = Takes(READ.scopes, stream_tokens=True)
 
 Taken = Takes | Public
-"""A route with `ops` in it reaches everybody's things, for the service's own keys that have it."""
+"""A route with `ops` or `complete` in it reaches everybody's things, for the service's own keys that have that."""
 
 _CALLER: Final = web.RequestKey("caller", Caller)
 _TAKES: Final = web.RequestKey("takes", Takes)
@@ -79,7 +83,7 @@ def asking(callers: Callers, taken: Mapping[web.AbstractRoute, Taken]) -> Middle
         if not asking.may(takes.scopes):
             raise _forbidden("This credential has none of the scopes that this route takes.")
         request[_CALLER], request[_TAKES] = asking, takes
-        if not asking.is_local and reach(request) == EVERYONES:
+        if not asking.is_local and asking.tool is None and reach(request) == EVERYONES:
             log.info("owners_crossed", by=asking.name, route=route_of(request), asked_for=paths.names(request))
         return await handler(request)
 
@@ -87,11 +91,15 @@ def asking(callers: Callers, taken: Mapping[web.AbstractRoute, Taken]) -> Middle
 
 
 async def _judge(request: web.Request, callers: Callers, takes: Takes) -> Caller:
-    """Who shows the one credential that is shown. Raises Unauthenticated, StoreUnavailable; Problem (403)."""
+    """Who shows the one credential that is shown. Raises Unauthenticated, StoreUnavailable; Problem (403).
+
+    For a signature the body is read first, and refused like any other body that cannot be read.
+    """
     bearers = request.headers.getall("Authorization", [])
     keys = request.headers.getall("X-API-Key", [])
     tokens = request.query.getall("token", [])
-    if len(bearers) + len(keys) + len(tokens) > 1:
+    signatures = request.headers.getall(SIGNATURE, []) if takes.signatures else []
+    if len(bearers) + len(keys) + len(tokens) + len(signatures) > 1:
         raise Unauthenticated("several_shown")
     if bearers:
         scheme, _, text = bearers[0].partition(" ")
@@ -102,6 +110,8 @@ async def _judge(request: web.Request, callers: Callers, takes: Takes) -> Caller
         return await callers.of_key(keys[0])
     if tokens:
         return await _by_stream_token(request, callers, tokens[0], takes)
+    if signatures:
+        return callers.of_signature(request.headers, await bodies.read_body(request))
     return callers.of_nothing()
 
 

@@ -6,15 +6,20 @@ from typing import Any, Final, get_args
 from service.http import answers, bodies, paths
 from service.http.chat_bodies import Chat
 from service.http.route import JSONL, SSE, TEXT, Answer, Contract, Parameter
+from service.model.completion import CompletionBody
 from service.model.errors import (
     KeyReused,
     MailboxFull,
     MessageExists,
+    NotAsked,
     NotFound,
+    OperationEnded,
     SessionBusy,
     SessionOwned,
     UnknownMessage,
 )
+from service.model.events import OperationStatus
+from service.model.operation import Executor
 from service.model.position import InvalidPosition
 from service.model.task import TaskKind, TaskStatus
 from service.registry.event_page import LogGone
@@ -23,6 +28,7 @@ from service.sessions.conversations import MessageTooLarge
 
 _PLACE: Final = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
 _ID: Final = {"type": "string", "pattern": "^[!-~]{1,128}$"}
+_WEBHOOK_ID: Final = {"type": "string", "pattern": "^[!-~]{1,255}$"}
 _NAME: Final = {"type": "string", "minLength": 1, "maxLength": paths.MAX_TEXT, "pattern": bodies.NO_NUL}
 _POSITION: Final = {"type": "string", "pattern": "^[0-9]{1,16}-[0-9]{1,12}$"}
 
@@ -162,6 +168,52 @@ MINT_TOKEN: Final = Contract(
     "A token that opens the task's stream for five minutes, for `EventSource`",
     (Answer(201, "The token", answers.Token),),
     body=bodies.MintToken,
+)
+LIST_OPERATIONS: Final = Contract(
+    "list_operations",
+    "The newest operations first",
+    (Answer(200, "Operations", answers.OperationList),),
+    (
+        _limit(),
+        _place("before"),
+        _choice("status", "Those that stand so", *get_args(OperationStatus)),
+        _choice("executor", "Those that such a one ends", *get_args(Executor)),
+        Parameter("tool", _NAME, "Those of this tool"),
+        Parameter("session", _NAME, "Those of this session"),
+        _choice("stuck", "Those past their deadline, and those whose follow-up failed", "1"),
+    ),
+)
+READ_OPERATION: Final = Contract(
+    "read_operation",
+    "How an operation stands, and what came about its end",
+    (Answer(200, "The operation", answers.Operation),),
+)
+COMPLETE_OPERATION: Final = Contract(
+    "complete_operation",
+    "How an operation ended, or how far it is; a 404 may be there later: `Retry-After` says when to try again",
+    (
+        Answer(200, "It has this outcome, and its follow-up is due", answers.Receipt),
+        Answer(202, "The progress is noted", answers.Noted),
+    ),
+    (
+        Parameter("Idempotency-Key", _ID, "What the sender calls this message: a repeat is harmless", "header"),
+        Parameter("webhook-id", _WEBHOOK_ID, "The same; of a signed message the only one that counts", "header"),
+    ),
+    CompletionBody,
+    (OperationEnded,),
+)
+CANCEL_OPERATION: Final = Contract(
+    "cancel_operation",
+    "End an operation as cancelled, unless it has ended; the agent is told",
+    (Answer(200, "The operation as it stands then", answers.WholeOperation),),
+    body=bodies.CancelOperation,
+)
+ANSWER_OPERATION: Final = Contract(
+    "answer_operation",
+    "A person's answer: whether something may be done, or to a question of the tool `ask`",
+    (Answer(200, "It is taken", answers.Receipt),),
+    body=bodies.AnswerOperation,
+    raises=(OperationEnded, NotAsked),
 )
 POST_CHAT: Final = Contract(
     "post_chat",

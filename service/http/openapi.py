@@ -48,6 +48,12 @@ method that a path does not take is a 405.
 _SCHEMES: Final = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token of the issuer (JWT)"},
     "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "signature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "webhook-signature",
+        "description": "A remote tool's, by Standard Webhooks, with `webhook-id` and `webhook-timestamp`",
+    },
     "stream_token": {
         "type": "apiKey",
         "in": "query",
@@ -169,7 +175,7 @@ def refusals(route: Route) -> set[Refusal]:
     if isinstance(route.takes, Takes):
         found.add((403, "forbidden"))
         raised |= {Unauthenticated, StoreUnavailable}
-    if {"session_id", "task_id"}.intersection(_names(route)):  # a chat is there as soon as it is named
+    if {"session_id", "task_id", "operation_id"}.intersection(_names(route)):  # a chat is there as soon as it is named
         raised.add(NotFound)
     if route.contract.body is not None:
         found.update(_WITH_BODY)
@@ -212,6 +218,7 @@ def _security(route: Route) -> list[dict[str, list[str]]]:
         return []
     ways: list[dict[str, list[str]]]
     ways = [{name: [scope]} for scope in sorted(route.takes.scopes) for name in ("bearer", "api_key")]
+    ways += [{"signature": []}] if route.takes.signatures else []
     return [*ways, {"stream_token": []}] if route.takes.stream_tokens else ways
 
 

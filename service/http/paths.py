@@ -8,7 +8,15 @@ from typing import Final
 from aiohttp import web
 
 from service.model.errors import InvalidInput, UnknownMessage
-from service.model.ids import MessageId, SessionId, TaskId, parse_session_id, parse_task_id
+from service.model.ids import (
+    MessageId,
+    OperationId,
+    SessionId,
+    TaskId,
+    parse_operation_id,
+    parse_session_id,
+    parse_task_id,
+)
 from service.model.position import BEGINNING, InvalidPosition, Position
 from service.model.session import IdempotencyKey
 
@@ -26,11 +34,17 @@ MAX_TEXT: Final = 255
 
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 _ID: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
+_WEBHOOK_ID: Final = re.compile(r"[!-~]{1,255}", re.ASCII)
 
 
 def task_id(request: web.Request) -> TaskId:
     """The path's task. Raises NotFound for what is no task id."""
     return parse_task_id(request.match_info["task_id"])
+
+
+def operation_id(request: web.Request) -> OperationId:
+    """The path's operation. Raises NotFound for what is no operation's id."""
+    return parse_operation_id(request.match_info["operation_id"])
 
 
 def session_id(request: web.Request) -> SessionId:
@@ -91,12 +105,27 @@ def text(request: web.Request, name: str) -> str | None:
 
 def idempotency_key(request: web.Request, body: bytes) -> IdempotencyKey | None:
     """The name that the client gave this request, with the hash of what it asks. Raises InvalidInput."""
+    name = _named_by_client(request)
+    return None if name is None else IdempotencyKey(name, sha256(body).digest())
+
+
+def delivery_id(request: web.Request, *, is_signed: bool) -> str | None:
+    """The name that the sender gave this message: `Idempotency-Key`, or else `webhook-id`. Raises InvalidInput.
+
+    Of what is signed it is the latter, whatever the former says, since that could be another one at each replay.
+    """
+    name = None if is_signed else _named_by_client(request)
+    given = request.headers.getall("webhook-id", [])
+    if len(given) > 1 or any(not _WEBHOOK_ID.fullmatch(each) for each in given):
+        raise InvalidInput("`webhook-id` has 1 to 255 printable ASCII characters without spaces, given once.")
+    return given[0] if name is None and given else name
+
+
+def _named_by_client(request: web.Request) -> str | None:
     given = request.headers.getall("Idempotency-Key", [])
-    if not given:
-        return None
-    if len(given) > 1 or not _ID.fullmatch(given[0]):
+    if len(given) > 1 or any(not _ID.fullmatch(each) for each in given):
         raise InvalidInput("`Idempotency-Key` has 1 to 128 printable ASCII characters without spaces, given once.")
-    return IdempotencyKey(given[0], sha256(body).digest())
+    return given[0] if given else None
 
 
 def names(request: web.Request) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Final
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.model.errors import InvalidInput
 from service.model.events import Json
@@ -21,33 +21,55 @@ MAX_DETAILS_BYTES: Final = 64 * 1024
 MAX_NESTING: Final = 64
 """Levels of a result, of details and of progress."""
 
+MAX_ERROR_CHARACTERS: Final = 2000
+
 _NESTS: Final = (dict, list)
+
+Id = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
+
+
+def _only(*names: str, **fixed: Any) -> dict[str, Any]:
+    """JSON schema of a message that says these things, the fixed ones so, and none of the others."""
+    others = {"success", "result", "error", "error_type", "details", "progress"} - {*names, *fixed}
+    said = {name: {"const": value} for name, value in fixed.items()} | dict.fromkeys(sorted(others), False)
+    return {"properties": said, "required": [*fixed] or [*names]}
 
 
 class CompletionBody(BaseModel):
     """How an operation ended, or how far it is."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        json_schema_extra={
+            "oneOf": [
+                _only("result", success=True),
+                _only("error", "error_type", "details", success=False),
+                _only("progress"),
+            ]
+        },
+    )
 
-    operation_id: Annotated[str, Field(max_length=128)] | None = None
+    operation_id: Id | None = None
     """Not needed where the address has it; then it must be the same."""
     success: bool | None = None
-    result: JsonValue = None
+    result: Any = None
     """Of a success: any JSON, kept as it comes."""
-    error: Annotated[str, Field(max_length=2000)] | None = None
+    error: Annotated[str, Field(max_length=MAX_ERROR_CHARACTERS)] | None = None
     """Of a failure: a few words for people."""
     error_type: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")] | None = None
     """Of a failure: its class, for programs."""
-    details: JsonValue = None
+    details: Any = None
     """Of a failure: whatever helps to understand it."""
-    progress: JsonValue = None
+    progress: Any = None
     """Instead of an end: how far it is."""
-    task_id: Annotated[str, Field(max_length=128)] | None = None
+    task_id: Id | None = None
     """The operation's own task, where the sender wants that checked."""
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> "CompletionBody":
-        if any(_is_deeper(each) for each in (self.result, self.details, self.progress)):
+        if any(is_too_deep(each) for each in (self.result, self.details, self.progress)):
             raise ValueError(f"there are more than {MAX_NESTING} levels")
         said = self.model_fields_set - {"operation_id", "task_id"}
         if "progress" in said:
@@ -87,6 +109,8 @@ def read_completion(data: bytes) -> CompletionBody:
         value: Any = orjson.loads(data)
     except orjson.JSONDecodeError:
         raise InvalidInput("The message is no JSON.") from None
+    if isinstance(value, dict) and len(value) > len(CompletionBody.model_fields):  # each would be listed
+        raise InvalidInput("The message is not a completion. There are more fields than it can have.")
     try:
         return CompletionBody.model_validate(value)
     except ValidationError as error:
@@ -100,8 +124,12 @@ def _reason(error: ValidationError) -> str:
     return f"{place}: {said}"[:300] if place else said[:300]
 
 
-def _is_deeper(value: Json, levels: int = MAX_NESTING) -> bool:
-    inner = value.values() if isinstance(value, dict) else value
-    return isinstance(value, _NESTS) and (
-        levels == 0 or any(_is_deeper(each, levels - 1) for each in inner if isinstance(each, _NESTS))
-    )
+def is_too_deep(value: Json) -> bool:
+    """Whether it has more than MAX_NESTING levels."""
+    level: list[Any] = [value] if isinstance(value, _NESTS) else []
+    for _ in range(MAX_NESTING):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [each for values in inner for each in values if isinstance(each, _NESTS)]
+        if not level:
+            return False
+    return True

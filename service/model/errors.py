@@ -63,6 +63,16 @@ class MessageExists(PlayheadError):
     error_type = "message_exists"
 
 
+class OperationEnded(PlayheadError):
+    """This operation has ended already, and otherwise than this says. How it ended stays."""
+
+    error_type = "conflicting"
+
+
+class NotAsked(InvalidInput):
+    """This operation does not wait for such an answer."""
+
+
 class KeyReused(InvalidInput):
     """This idempotency key was used for another request."""
 

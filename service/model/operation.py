@@ -199,6 +199,24 @@ Report = Completion | Progress
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """A person's yes or no to what was asked to be done. Only a no has a reason."""
+
+    approved: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a person answers to a question: any JSON."""
+
+    answer: Json
+
+
+PersonsAnswer = Approval | Reply
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What a completion that was taken is answered with."""
 

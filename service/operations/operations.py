@@ -1,16 +1,17 @@
 """What doors ask of operations. A message about one takes the same path here, whichever door it came through."""
 
 from collections.abc import Sequence
-from typing import assert_never
+from typing import assert_never, overload
 
 import structlog
 
 from service.model.caller import EVERYONES, Reach
-from service.model.errors import NotFound
+from service.model.errors import NotAsked, NotFound
 from service.model.failures import message_for
 from service.model.ids import OperationId
 from service.model.operation import (
     Accepted,
+    Approval,
     Cancelled,
     Completion,
     Conflicting,
@@ -22,14 +23,18 @@ from service.model.operation import (
     Noted,
     Operation,
     OperationFilter,
+    Outcome,
+    PersonsAnswer,
     Progress,
     Refused,
+    Reply,
     Report,
     Succeeded,
     Unknown,
     status_of,
 )
 from service.model.task import TaskDue
+from service.operations.asking import ASK
 from service.operations.ports import OperationInbox, OperationStore
 from service.sessions.ports import Doorbell
 
@@ -39,12 +44,18 @@ BY_CLOCK = Delivery("service", "clock")
 
 
 class Operations:
-    """Complete, report on, cancel, look up."""
+    """Complete, report on, answer, cancel, look up."""
 
     def __init__(self, inbox: OperationInbox, store: OperationStore, doorbell: Doorbell) -> None:
         self._inbox = inbox
         self._store = store
         self._doorbell = doorbell
+
+    @overload
+    async def take(self, report: Completion) -> Disposition: ...
+
+    @overload
+    async def take(self, report: Report) -> Disposition | Noted: ...
 
     async def take(self, report: Report) -> Disposition | Noted:
         """Take a message about an operation, in one transaction. Nothing of its follow-up runs in here.
@@ -70,10 +81,10 @@ class Operations:
             raise NotFound
         return operation
 
-    async def deliveries(self, reach: Reach, operation_id: OperationId) -> Sequence[KeptDelivery]:
-        """What came about its end, the first of it at first. Raises NotFound."""
-        await self.read(reach, operation_id)
-        return await self._store.deliveries(operation_id)
+    async def life(self, reach: Reach, operation_id: OperationId) -> tuple[Operation, Sequence[KeptDelivery]]:
+        """The operation, and what came about its end, the first of it at first. Raises NotFound."""
+        operation = await self.read(reach, operation_id)
+        return operation, await self._store.deliveries(operation_id)
 
     async def newest(
         self, reach: Reach, wanted: OperationFilter, limit: int, before: int | None = None
@@ -87,6 +98,17 @@ class Operations:
         await self.take(Completion(operation_id, Cancelled("cancelled by owner"), delivery, reach=reach))
         return await self.read(reach, operation_id)
 
+    async def answer(
+        self, reach: Reach, operation_id: OperationId, said: PersonsAnswer, delivery: Delivery
+    ) -> Disposition:
+        """Take a person's answer to what they were asked: the same one again is a duplicate, another one conflicting.
+
+        A yes is a success, and so is whatever is replied to a question; a no is a cancellation, with a follow-up.
+        Raises NotFound; NotAsked where nobody was asked, or for the other kind of answer.
+        """
+        outcome = _outcome_of(said, await self.read(reach, operation_id))
+        return await self.take(Completion(operation_id, outcome, delivery, reach=reach))
+
     async def end_overdue(self, limit: int) -> int:
         """End what is past its deadline: timers as they should, all else as failed. Answers how many were looked at."""
         overdue = await self._inbox.overdue(limit)
@@ -94,6 +116,22 @@ class Operations:
             outcome = Succeeded(None) if executor == "timer" else Failed("timeout", message_for("timeout"))
             await self.take(Completion(operation_id, outcome, BY_CLOCK, reach=EVERYONES))
         return len(overdue)
+
+
+def _outcome_of(said: PersonsAnswer, operation: Operation) -> Outcome:
+    """What an answer makes of an operation. Raises NotAsked."""
+    is_question = operation.tool == ASK
+    if operation.executor != "person" or is_question != isinstance(said, Reply):
+        raise NotAsked
+    match said:
+        case Approval(approved=True):
+            return Succeeded({"approved": True})
+        case Approval(reason=reason):
+            return Cancelled(reason)
+        case Reply(answer):
+            return Succeeded(answer)
+        case other:
+            assert_never(other)
 
 
 def _tell(report: Report, became: Disposition | Noted) -> None:

@@ -9,13 +9,20 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import pytest_asyncio
 
+from service.adapters.postgres import Database, postgres_pool
+from service.adapters.postgres_operations import PostgresOperations
+from service.adapters.postgres_tasks import PostgresTasks
 from service.client import Event, Playhead
+from service.model.caller import EVERYONES
 from service.model.encoding import frames
 from service.model.ids import TaskId
+from service.model.operation import Executor, NewOperation, Operation
+from service.model.task import Claim
 from service.wiring import StoreUrls
 from tests.conftest import REPOSITORY
 from tests.processes import serve
@@ -97,6 +104,19 @@ class Logs:
     @property
     def frames(self) -> bytes:
         return frames([(str(event.position).encode(), event.data) for event in self.events])
+
+    async def begin(
+        self, tool: str = "render", executor: Executor = "remote", deadline_seconds: float | None = 3600
+    ) -> Operation:
+        """An operation of the turn that runs, as its worker would begin it."""
+        async with postgres_pool(self.stores["POSTGRES_URL"], connections=1) as pool:
+            database = Database(pool)
+            task = await PostgresTasks(database).read(EVERYONES, self.running)
+            (lease,) = await database.fetch("SELECT epoch FROM leases WHERE task_id = $1", self.running)
+            assert task is not None
+            claim = Claim(task, lease["epoch"], None, 0)
+            new = NewOperation(f"call-{uuid4()}", tool, executor, {"n": 1}, deadline_seconds)
+            return (await PostgresOperations(database).begin(claim, new)).operation
 
     def at(self, door: str) -> tuple[list[str], dict[str, str]]:
         """The options and the settings with which commands ask the service (`url`) or its stores (`stores`)."""

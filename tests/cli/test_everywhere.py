@@ -1,5 +1,6 @@
-"""Every subcommand that is about a task or its session, of a live task and of an archived one, on a terminal and in a
-pipe: the same is told, with the same exit code, and a pipe has no colour, no cursor and no bar in it."""
+"""Every subcommand that is about a task, its session or an operation, of a live task and of an archived one, of an
+operation that is pending and of one that has ended, on a terminal and in a pipe: the same is told, with the same exit
+code, and a pipe has no colour, no cursor and no bar in it."""
 
 import re
 from dataclasses import dataclass
@@ -7,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from service.client import Playhead
-from service.model.ids import SessionId, TaskId
+from service.client import Playhead, Succeeded
+from service.model.ids import OperationId, SessionId, TaskId
 from tests.cli.conftest import COLOURS, Command, Logs, said_to
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -19,7 +20,8 @@ _STEERING = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 
 @dataclass(frozen=True)
 class Case:
-    """A command line, with `{task}` and `{session}` in it; its exit code; and what it tells, of a live task or not."""
+    """A command line, with `{task}`, `{session}` or `{operation}` in it; its exit code; and what it tells, of what is
+    live or not."""
 
     line: str
     live: tuple[int, str]
@@ -44,6 +46,22 @@ CASES = [
     Case("sessions list", (0, r"{session}"), (0, r"{session}")),
     Case("sessions list --json", (0, r"{session}"), (0, r"{session}")),
     Case("cancel {task}", (0, r"is being ended"), (0, r"succeeded")),
+    Case("operations list --session {session}", (0, r"^{operation}"), (0, r"^{operation}")),
+    Case("operations list --status pending --json", (0, r'"id":"{operation}"'), (0, r"^\[")),
+    Case("operations show {operation}", (0, r"^status +pending$"), (0, r'(?s)^outcome +{"result":{"a":1}}$.*accepted')),
+    Case("operations show {operation} --json", (0, r'"outcome":null'), (0, r'"outcome":{"result":{"a":1}}')),
+    Case(
+        'operations complete {operation} --success --result {"a":1}',
+        (0, r"^The operation has succeeded; "),
+        (0, r"^The operation had succeeded like this before\.$"),
+    ),
+    Case(
+        "operations complete {operation} --failure --error-type timeout --json",
+        (0, r'"status":"failed"'),
+        (2, r"^playhead: This operation has ended already, "),
+    ),
+    Case("operations cancel {operation}", (0, r"is cancelled\.$"), (0, r"is succeeded\.$")),
+    Case("operations cancel {operation} --json", (0, r'"status":"cancelled"'), (0, r'"status":"succeeded"')),
     Case("sessions delete {session}", (0, r""), (0, r"")),
 ]
 FOLLOW = ("tail", "replay")
@@ -80,8 +98,14 @@ async def test_it_tells_what_it_should_there(
     async with Playhead(logs.url) as client:
         is_live = state == "live"
         task_id = await (_live if is_live else _archived)(client, logs, case.line)
+        operation_id = ""
+        if case.line.startswith("operations"):
+            task_id = logs.running
+            operation_id = (await logs.begin()).id
+            if not is_live:
+                await client.complete(OperationId(operation_id), Succeeded({"a": 1}))
         session_id = SessionId((await client.task(task_id))["session_id"])
-        named = {"{task}": task_id, "{session}": session_id}
+        named = {"{task}": task_id, "{session}": session_id, "{operation}": operation_id}
         arguments = [named.get(word, word) for word in case.line.split(" ")]
         terminal = TERMINAL if place == "terminal" else None
         ran = await playhead(tmp_path, *arguments, settings={"URL": logs.url}, terminal=terminal)

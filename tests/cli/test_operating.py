@@ -13,14 +13,17 @@ import pytest
 from service.adapters.memory_database import MemoryDatabase
 from service.adapters.memory_doorbell import MemoryDoorbell
 from service.adapters.memory_messages import MemoryMessages
+from service.adapters.memory_operations import MemoryOperations
 from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
 from service.cli.listing import in_words
 from service.cli.store_door import StoreDoor
 from service.client import Playhead
 from service.model.ids import MessageId, OwnerId, TaskId
+from service.model.operation import EVERY_OPERATION
 from service.model.session import UNSET, SessionSettings
 from service.model.task import EVERY_TASK, TaskFilter
+from service.operations.operations import Operations
 from service.sessions.conversations import Conversations
 from service.sessions.tasks import Tasks
 from tests.cli.conftest import NO_TASK, PLAIN, Command, Logs, said_to
@@ -117,6 +120,96 @@ async def test_a_task_is_cancelled_and_one_that_has_ended_stays(
     assert (none.code, nonsense.code) == (3, 3)
 
 
+@DOORS
+async def test_the_task_of_an_operation_waits_is_listed_and_cancelled(
+    playhead: Command, tmp_path: Path, logs: Logs, door: str
+) -> None:
+    where, settings = logs.at(door)
+    operation = await logs.begin()
+    waiting = ("tasks", "--kind", "operation", "--status", "waiting", "--all", *where)
+    piped, as_json = await asyncio.gather(
+        playhead(tmp_path, *waiting, settings=settings), playhead(tmp_path, *waiting, "--json", settings=settings)
+    )
+    (task,) = [each for each in json.loads(as_json.out) if each["id"] == operation.task_id]
+    assert (task["operation_id"], task["message_id"]) == (operation.id, None)
+    assert operation.task_id in [row.split("\t")[0] for row in piped.out.splitlines()]
+    ran = await playhead(tmp_path, "cancel", operation.task_id, *where, settings=settings)
+    assert (ran.code, "ended before" in ran.out) == (0, False)
+
+
+# --- operations -------------------------------------------------------------------------------------------------------
+
+
+@DOORS
+async def test_an_operation_is_listed_completed_and_shown_with_who_did_it(
+    playhead: Command, tmp_path: Path, logs: Logs, door: str
+) -> None:
+    where, settings = logs.at(door)
+
+    async def operations(*asked: str) -> str:
+        ran = await playhead(tmp_path, "operations", *asked, *where, settings=settings)
+        assert ran.code == 0, ran
+        told.extend(json.loads(line) for line in ran.err.splitlines())
+        return ran.out
+
+    told = list[dict[str, str]]()
+    search, operation, other = await logs.begin("search"), await logs.begin(), await logs.begin()
+    searches, stuck, remote, none = await asyncio.gather(
+        operations("list", "--status", "pending", "--tool", "search", "--all"),
+        operations("list", "--stuck", "--all"),
+        operations("list", "--executor", "remote", "--limit", "1000", "--json"),
+        operations("list", "--tool", "nothing is called so"),
+    )
+    row = next(row.split("\t") for row in searches.splitlines() if row.startswith(search.id))
+    assert row[:6] == [search.id, "pending", "search", "remote", search.session_id, search.task_id]
+    assert {search.id, operation.id, other.id} <= {each["id"] for each in json.loads(remote)}
+    assert none == ""
+    assert not [each.id for each in (search, operation, other) if each.id in stuck]
+
+    said = ("complete", operation.id, "--success", "--result", '{"text": "\\u001b[31mred"}')
+    assert await operations(*said) == f"The operation has succeeded; task {operation.task_id} goes on with that.\n"
+    receipt = json.loads(await operations(*said, "--json"))
+    assert (receipt["status"], receipt["duplicate"]) == ("succeeded", True)
+    failed = json.loads(await operations("complete", other.id, "--failure", "--message", "No paper.", "--json"))
+    assert failed["status"] == "failed"
+    shown, plain = await operations("show", operation.id), json.loads(await operations("show", other.id, "--json"))
+    by = "command" if door == "stores" else "local"
+    assert f"succeeded, by {by} over http\n" in shown
+    assert "[accepted at " in shown
+    assert "[duplicate at " in shown
+    assert not STEERS & set(shown)
+    assert plain["outcome"] == {"error_type": "unknown", "message": "No paper."}
+    assert await operations("cancel", search.id) == "The operation is cancelled.\n"
+    if door == "stores":  # the command is the one who logs it
+        assert [line["action"] for line in told][:3] == [
+            "completion_accepted",
+            "completion_duplicate",
+            "completion_accepted",
+        ]
+        assert "No paper" not in str(told)
+    else:
+        assert told == []
+
+
+@DOORS
+async def test_an_operation_that_there_is_not_is_code_3_and_one_that_ended_otherwise_code_2(
+    playhead: Command, tmp_path: Path, logs: Logs, door: str
+) -> None:
+    where, settings = logs.at(door)
+    ended = await logs.begin()
+    async with Playhead(logs.url) as service:
+        await service.cancel_operation(ended.id)
+    asked = [
+        *(("show", NO_TASK), ("cancel", NO_TASK), ("complete", NO_TASK, "--success")),
+        *(("show", "nonsense\udcff"), ("cancel", "x"), ("complete", "x", "--failure")),
+        ("complete", ended.id, "--success"),
+    ]
+    runs = await asyncio.gather(*(playhead(tmp_path, "operations", *each, *where, settings=settings) for each in asked))
+    assert [(ran.code, ran.out) for ran in runs] == [(3, "")] * 6 + [(2, "")]
+    assert all(ran.err.splitlines()[-1].startswith("playhead: ") for ran in runs)
+    assert "How it ended stays" in runs[-1].err
+
+
 # --- sessions ---------------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +269,23 @@ REFUSED: list[Sequence[str]] = [
     ("sessions", "create", "--title", "a\nb"),
     ("cancel",),
     ("sessions",),
+    ("operations",),
+    ("operations", "list", "--status", "done"),
+    ("operations", "list", "--executor", "me"),
+    ("operations", "list", "--tool", ""),
+    ("operations", "list", "--tool", "a\nb"),
+    ("operations", "show"),
+    ("operations", "complete", NO_TASK),
+    ("operations", "complete", NO_TASK, "--success", "--failure"),
+    ("operations", "complete", NO_TASK, "--success", "--result", "text"),
+    ("operations", "complete", NO_TASK, "--success", "--result", "\udcff"),
+    ("operations", "complete", NO_TASK, "--success", "--result", "[" * 65 + "]" * 65),
+    ("operations", "complete", NO_TASK, "--success", "--message", "x"),
+    ("operations", "complete", NO_TASK, "--success", "--error-type", "x"),
+    ("operations", "complete", NO_TASK, "--failure", "--result", "1"),
+    ("operations", "complete", NO_TASK, "--failure", "--error-type", "Not So"),
+    ("operations", "complete", NO_TASK, "--failure", "--message", "x" * 2001),
+    ("operations", "complete", NO_TASK, "--failure", "--message", "\udcff"),
 ]
 
 
@@ -185,6 +295,7 @@ async def test_what_is_asked_wrongly_is_a_usage_error_and_asks_nobody(playhead: 
     runs = await asyncio.gather(*(playhead(tmp_path, *asked, settings=settings) for asked in REFUSED))
     assert [(asked, ran.code) for asked, ran in zip(REFUSED, runs, strict=True)] == [(asked, 2) for asked in REFUSED]
     asked = [("tasks",), ("cancel", NO_TASK), ("sessions", "list"), ("sessions", "show", "s"), ("verify", NO_TASK)]
+    asked += [("operations", "list"), ("operations", "complete", NO_TASK, "--success")]
     runs = await asyncio.gather(*(playhead(tmp_path, *each, settings=settings) for each in asked))
     assert [(ran.code, ran.out) for ran in runs] == [(5, "")] * len(asked)
 
@@ -198,10 +309,13 @@ async def test_the_stores_are_read_page_by_page_as_far_as_was_asked_for() -> Non
     tasks = [database.add_turn(session_id, MessageId("m")).id for session_id in made]
     doorbell, messages = MemoryDoorbell(), MemoryMessages(database)
     conversations = Conversations(MemorySessions(database), messages, messages, doorbell)
-    door = StoreDoor(conversations, Tasks(MemoryTasks(database), doorbell), None)  # type: ignore[arg-type]
+    stored = MemoryOperations(database)
+    operations = Operations(stored, stored, doorbell)
+    door = StoreDoor(conversations, Tasks(MemoryTasks(database), doorbell), operations, None)  # type: ignore[arg-type]
     for limit, count in ((None, 250), (1, 1), (100, 100), (101, 101), (200, 200), (1000, 250)):
         assert [session["id"] async for session in door.sessions(limit)] == made[::-1][:count]
         assert [task["id"] async for task in door.tasks(EVERY_TASK, limit)] == tasks[::-1][:count]
+    assert [operation async for operation in door.operations(EVERY_OPERATION, None)] == []
     wanted = TaskFilter(session_id=made[3])
     assert [task["id"] async for task in door.tasks(wanted, None)] == [TaskId(tasks[3])]
 

@@ -9,6 +9,8 @@ import pytest
 from aiohttp import web
 
 from service.client import (
+    Approval,
+    Failed,
     Forbidden,
     Incomplete,
     NoSuchThing,
@@ -16,18 +18,22 @@ from service.client import (
     Patience,
     Playhead,
     Refused,
+    Reply,
+    Succeeded,
     Unauthenticated,
     Unreachable,
 )
 from service.model.errors import InvalidInput
 from service.model.export import ExportLines
-from service.model.ids import OwnerId, SessionId, TaskId
+from service.model.ids import OperationId, OwnerId, SessionId, TaskId
+from service.model.operation import OperationFilter
 from service.model.session import Posted
 from service.model.task import TaskFilter
 from tests.client.misbehaving import Answer, misbehaving, status, stream
 
 SECRET = "hunter2.abc-_~+/="
 TASK = TaskId("t")
+OPERATION = OperationId("o")
 
 
 def answered(body: object, code: int = 200) -> Answer:
@@ -59,6 +65,71 @@ async def test_a_conversation_is_begun_posted_to_and_its_task_read_and_cancelled
         ] * 4
 
 
+async def test_operations_are_completed_reported_on_answered_cancelled_and_looked_up() -> None:
+    receipt = {"status": "succeeded", "operation_id": "o", "task_id": "t", "completion_id": "c"}
+    pending, whole = {"status": "pending", "operation_id": "o"}, {"id": "o", "deliveries": []}
+    answers = [
+        *[answered(receipt)] * 5,
+        answered(pending, 202),
+        *[answered(receipt)] * 4,
+        answered(whole),
+        answered(whole),
+    ]
+    async with misbehaving(*answers) as service, Playhead(service.url) as playhead:
+        for result in ({"a": 1}, "", None):
+            assert await playhead.complete(OPERATION, Succeeded(result), "k" if result == "" else None) == receipt
+        assert await playhead.complete(OPERATION, Failed("timeout", "Too late.")) == receipt
+        assert await playhead.complete(OPERATION, Failed("unknown", "No.", {"n": 0})) == receipt
+        await playhead.report_progress(OPERATION, 0, "p")
+        for said in (
+            Approval(approved=True),
+            Approval(approved=False),
+            Approval(approved=False, reason="No."),
+            Reply(None),
+        ):
+            assert await playhead.answer(OPERATION, said) == receipt
+        assert await playhead.cancel_operation(OPERATION) == whole
+        assert await playhead.operation(OPERATION) == whole
+        asked = [(request.method, request.path, await request.read()) for request in service.asked]
+        keys = [request.headers.get("Idempotency-Key") for request in service.asked]
+    assert asked == [
+        ("POST", "/operations/o/complete", b'{"success":true,"result":{"a":1}}'),
+        ("POST", "/operations/o/complete", b'{"success":true,"result":""}'),
+        ("POST", "/operations/o/complete", b'{"success":true,"result":null}'),
+        ("POST", "/operations/o/complete", b'{"success":false,"error_type":"timeout","error":"Too late."}'),
+        ("POST", "/operations/o/complete", b'{"success":false,"error_type":"unknown","error":"No.","details":{"n":0}}'),
+        ("POST", "/operations/o/complete", b'{"progress":0}'),
+        ("POST", "/operations/o/approve", b'{"approved":true}'),
+        ("POST", "/operations/o/approve", b'{"approved":false}'),
+        ("POST", "/operations/o/approve", b'{"approved":false,"reason":"No."}'),
+        ("POST", "/operations/o/approve", b'{"answer":null}'),
+        ("POST", "/operations/o/cancel", b"{}"),
+        ("GET", "/operations/o", b""),
+    ]
+    assert keys == [None, "k", None, None, None, "p", *[None] * 6]
+
+
+async def test_operations_are_listed_page_by_page_as_they_are_wanted() -> None:
+    first = answered({"operations": [{"n": 2}], "earlier": "/operations?before=2"})
+    last = answered({"operations": [{"n": 1}], "earlier": None})
+    wanted = OperationFilter("pending", "remote", "a b", SessionId("s"), is_stuck=True)
+    async with misbehaving(first, last) as service, Playhead(service.url) as playhead:
+        assert [each["n"] async for each in playhead.operations(wanted)] == [2, 1]
+        asked = [dict(request.query) for request in service.asked]
+    only = {"status": "pending", "executor": "remote", "tool": "a b", "session": "s", "stuck": "1", "limit": "100"}
+    assert asked == [only, only | {"before": "2"}]
+
+
+async def test_an_outcome_that_json_cannot_say_is_not_sent() -> None:
+    async with misbehaving() as service, Playhead(service.url) as playhead:
+        for result in ("\ud800", object()):
+            with pytest.raises(InvalidInput):
+                await playhead.complete(OPERATION, Succeeded(result))  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput):
+            await playhead.complete(OPERATION, Succeeded(None), "a b")
+    assert service.asked == []
+
+
 @pytest.mark.parametrize("task_id", ["../healthz", "..", ".", "a/b?c#d", "%2e%2e/x", "ä", "a b"])
 async def test_an_id_stays_in_its_place_of_the_path(task_id: str) -> None:
     async with misbehaving(answered({})) as service, Playhead(service.url) as playhead:
@@ -79,6 +150,12 @@ CALLS: dict[str, Callable[[Playhead], Awaitable[object]]] = {
     "tasks": lambda playhead: anext(playhead.tasks()),
     "verify": lambda playhead: playhead.verify(TASK),
     "session": lambda playhead: playhead.session(SessionId("s")),
+    "operation": lambda playhead: playhead.operation(OPERATION),
+    "operations": lambda playhead: anext(playhead.operations()),
+    "complete": lambda playhead: playhead.complete(OPERATION, Succeeded(None)),
+    "report_progress": lambda playhead: playhead.report_progress(OPERATION, 1),
+    "answer": lambda playhead: playhead.answer(OPERATION, Reply(None)),
+    "cancel_operation": lambda playhead: playhead.cancel_operation(OPERATION),
 }
 ERRORS: list[tuple[Answer, type[Exception]]] = [
     (status(401), Unauthenticated),

@@ -9,7 +9,19 @@ from service.adapters.postgres import Database, statements
 from service.model.caller import EVERYONES, Own, Reach
 from service.model.errors import NotFound, SessionOwned
 from service.model.events import TextPart
-from service.model.ids import MessageId, OwnerId, SessionId, TaskId
+from service.model.ids import MessageId, OperationId, OwnerId, SessionId, TaskId
+from service.model.operation import (
+    Accepted,
+    Completion,
+    Delivery,
+    NewOperation,
+    Noted,
+    Operation,
+    OperationFilter,
+    Progress,
+    Succeeded,
+    Unknown,
+)
 from service.model.session import IdempotencyKey, NewMessage, SessionChange, SessionEntry, SessionSettings
 from service.model.task import Ownership, TaskFilter
 from tests.contracts.conversations import Kept, Store
@@ -113,6 +125,85 @@ async def test_a_task_is_its_sessions_owners(kept: Kept, store: Store) -> None:
     tasks = [(await store.post(EVERYONES, session.id, HI)).task_id for session in (anns, nobodys)]
     assert [await kept.queue.ownership(task_id) for task_id in tasks] == [Ownership(ANN), Ownership(None)]
     assert await kept.queue.ownership(UNKNOWN_TASK) is None
+
+
+# --- operations -------------------------------------------------------------------------------------------------------
+
+BY_BOB = Delivery("http", "key b", "name")
+OPERATION_CALLS: dict[str, Callable[[Kept, Reach, OperationId, SessionId], Awaitable[Any]]] = {
+    "read": lambda kept, reach, operation, session: kept.operations.read(reach, operation),
+    "list": lambda kept, reach, operation, session: kept.operations.newest(
+        reach, OperationFilter(session_id=session), 10, None
+    ),
+    "report": lambda kept, reach, operation, session: kept.operations.report(
+        Progress(operation, 40, BY_BOB, reach=reach)
+    ),
+    "report with its task": lambda kept, reach, operation, session: kept.operations.report(
+        Progress(operation, 40, BY_BOB, UNKNOWN_TASK, reach)
+    ),
+    "complete with its task": lambda kept, reach, operation, session: kept.operations.complete(
+        Completion(operation, Succeeded(None), BY_BOB, UNKNOWN_TASK, reach)
+    ),
+    "complete": lambda kept, reach, operation, session: kept.operations.complete(
+        Completion(operation, Succeeded(None), BY_BOB, reach=reach)
+    ),
+}
+UNKNOWN_OPERATION = OperationId("01890000-0000-7000-8000-000000000000")
+
+
+async def operation_of(kept: Kept, owner: OwnerId | None, tool: str = "render") -> Operation:
+    """A pending one."""
+    session = await kept.store.create(owner)
+    await kept.store.post(EVERYONES, session.id, HI)
+    (claim,) = await kept.queue.claim(1, 60)
+    return (await kept.operations.begin(claim, NewOperation("call", tool, "remote", {}, 3600))).operation
+
+
+@pytest.mark.parametrize(("owner", "reach"), FOREIGN.values(), ids=FOREIGN.keys())
+async def test_pitfall_52_a_foreign_operation_is_answered_as_what_does_not_exist(
+    kept: Kept, owner: OwnerId | None, reach: Reach
+) -> None:
+    operation = await operation_of(kept, owner)
+    before = await kept.everything()
+    for name, call in OPERATION_CALLS.items():
+        foreign = await call(kept, reach, operation.id, operation.session_id)
+        assert foreign == await call(kept, reach, UNKNOWN_OPERATION, UNKNOWN_SESSION), name
+        assert foreign in (None, [], Unknown()), name
+    assert await kept.everything() == before
+    assert await kept.operations.read(EVERYONES, operation.id) == operation
+    assert await kept.operations.deliveries(operation.id) == []
+
+
+@pytest.mark.parametrize(("owner", "reach"), REACHED.values(), ids=REACHED.keys())
+async def test_an_operation_within_reach_is_answered(kept: Kept, owner: OwnerId | None, reach: Reach) -> None:
+    operation = await operation_of(kept, owner)
+    for name, call in OPERATION_CALLS.items():
+        assert await call(kept, reach, operation.id, operation.session_id) not in (None, [], Unknown()), name
+    (kept_one,) = await kept.operations.deliveries(operation.id)
+    assert (kept_one.delivery, kept_one.disposition) == (BY_BOB, "accepted")
+
+
+async def test_pitfall_52_another_tool_s_operation_is_answered_as_what_does_not_exist(kept: Kept) -> None:
+    operation = await operation_of(kept, ANN)
+    for tool, answer in (("search", Unknown()), ("", Unknown()), ("render", Noted(operation.id))):
+        assert await kept.operations.report(Progress(operation.id, 1, BY_BOB, tool=tool)) == answer
+    assert await kept.operations.complete(Completion(operation.id, Succeeded(1), BY_BOB, tool="search")) == Unknown()
+    assert isinstance(
+        await kept.operations.complete(Completion(operation.id, Succeeded(1), BY_BOB, tool="render")), Accepted
+    )
+
+
+async def test_an_operation_goes_with_its_session_to_its_owner(kept: Kept, store: Store) -> None:
+    operation = await operation_of(kept, None)
+    assert await kept.operations.read(Own(ANN), operation.id) is None
+    assert await store.change(Own(None), operation.session_id, SessionChange(owner=ANN))
+    assert await kept.operations.complete(Completion(operation.id, Succeeded(1), BY_BOB, reach=Own(None))) == Unknown()
+    given = await kept.operations.read(Own(ANN), operation.id)
+    assert given is not None
+    assert given.owner == ANN
+    assert [each.id for each in await kept.operations.newest(Own(ANN), OperationFilter(), 10, None)] == [operation.id]
+    done = await kept.operations.complete(Completion(operation.id, Succeeded(1), BY_BOB, reach=Own(ANN)))
+    assert isinstance(done, Accepted)
 
 
 # --- settings and owners ----------------------------------------------------------------------------------------------

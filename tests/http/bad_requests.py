@@ -1,6 +1,7 @@
 """Bad requests, and how each is refused: bodies, nesting, headers, positions, cursors, limits, tokens, keys, ids.
 
-`{session}` and `{task}` are there, so that what is not refused would change them; what there is not is NOBODYS.
+`{session}`, `{task}` and `{operation}` are there, so that what is not refused would change them; what there is not is
+NOBODYS.
 """
 
 import json
@@ -11,6 +12,9 @@ from tests.http.wire import Header
 NOBODYS: Final = "01890000-0000-7000-8000-000000000000"
 SESSION: Final = "/sessions/{session}"
 TASK: Final = "/tasks/{task}"
+OPERATION: Final = "/operations/{operation}"
+COMPLETE: Final = f"{OPERATION}/complete"
+APPROVE: Final = f"{OPERATION}/approve"
 JSON_TYPE: Final = "application/json"
 
 
@@ -181,6 +185,78 @@ NO_CREDENTIALS: list[tuple[Header, ...]] = [
     (("X-API-Key", "x"), ("X-API-Key", "x")),
     (("X-API-Key", "x"), ("Authorization", "Bearer x")),
     (("Authorization", "Bearer x"), ("Authorization", "Bearer x")),
+]
+DONE: Final = b'{"success": true}'
+YES: Final = b'{"approved": true}'
+NOT_A_COMPLETION: list[bytes] = [
+    *(b"", b"{}", b"null", b"true", b"1", b'"x"', b"[]", b'[{"success": true}]', b'{"success": null}'),
+    *(b'{"success": 1}', b'{"success": "true"}', b'{"success": []}', b'{"Success": true}', b'{"result": 1}'),
+    *(b'{"success": true, "error": "x"}', b'{"success": true, "error_type": "x"}', b'{"success": true, "details": 1}'),
+    *(b'{"success": true, "error": null}', b'{"success": false, "result": 1}', b'{"success": false, "result": null}'),
+    *(b'{"success": false, "error": 1}', b'{"success": false, "error_type": ""}', b'{"error": "x"}'),
+    *(b'{"success": false, "error_type": "Not_so"}', b'{"success": false, "error_type": "a b"}'),
+    *(b'{"success": false, "error_type": "a\\u0000"}', b'{"success": false, "error_type": null, "x": 1}'),
+    *(b'{"progress": 1, "success": true}', b'{"progress": 1, "success": null}', b'{"progress": 1, "result": 1}'),
+    *(b'{"progress": null, "error": "x"}', b'{"success": true, "status": "succeeded"}', b'{"success": true, "": 1}'),
+    *(b'{"success": true, "operation_id": 1}', b'{"success": true, "operation_id": ""}'),
+    *(b'{"success": true, "operation_id": "x"}', b'{"success": true, "operation_id": "\\u0000"}'),
+    b'{"success": true, "operation_id": "%s"}' % NOBODYS.encode(),
+    b'{"progress": 1, "operation_id": "%s"}' % NOBODYS.encode(),
+    b'{"success": true, "task_id": "%s"}' % NOBODYS.encode(),
+    b'{"progress": 1, "task_id": "%s"}' % NOBODYS.encode(),
+    *(
+        b'{"success": true, "task_id": ""}',
+        b'{"success": true, "task_id": "\\u0000"}',
+        b'{"success": true, "task_id": 1}',
+    ),
+    *(b'{"success": true, "task_id": "a b"}', b'{"success": true, "__proto__": {}}'),
+    json.dumps({"success": False, "error": "x" * 2001}).encode(),
+    json.dumps({"success": False, "error_type": "x" * 65}).encode(),
+    json.dumps({"success": False, "details": "x" * 65_536}).encode(),
+    json.dumps({"progress": "x" * 16_384}).encode(),
+    json.dumps({"success": True, "task_id": "x" * 129}).encode(),
+    json.dumps({f"field{n}": n for n in range(50)}).encode(),
+    b'{"success": true, "result": ' + b"[" * 65 + b"]" * 65 + b"}",
+    b'{"success": true, "result": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}",
+    b'{"success": false, "details": ' + b"[" * 65 + b"]" * 65 + b"}",
+    b'{"success": true, "result": [' + b",".join([b"1"] * 50_000) + b"]}",
+]
+NOT_AN_ANSWER: list[bytes] = [
+    *(
+        b"",
+        b"{}",
+        b"null",
+        b"true",
+        b'"yes"',
+        b"[]",
+        b'{"approved": null}',
+        b'{"approved": "true"}',
+        b'{"approved": 1}',
+    ),
+    *(b'{"Approved": true}', b'{"approved": true, "answer": 1}', b'{"approved": null, "answer": null}'),
+    *(b'{"approved": true, "reason": "x"}', b'{"approved": true, "reason": null}', b'{"answer": 1, "reason": "x"}'),
+    *(b'{"approved": false, "reason": 1}', b'{"approved": false, "reason": "\\u0000"}', b'{"reason": "x"}'),
+    *(b'{"approved": false, "success": false}', b'{"answer": 1, "": 1}', b'{"approved": false, "by": "me"}'),
+    json.dumps({"approved": False, "reason": "x" * 2001}).encode(),
+    b'{"answer": ' + b"[" * 65 + b"]" * 65 + b"}",
+    b'{"answer": [' + b",".join([b"1"] * 1000) + b"]}",
+    YES,  # which nobody was asked for
+    b'{"approved": false, "reason": "x"}',
+    b'{"answer": "x"}',
+]
+NO_SIGNATURES: list[tuple[Header, ...]] = [
+    (("webhook-id", message_id), ("webhook-timestamp", seconds), ("webhook-signature", signature))
+    for message_id, seconds, signature in (
+        *(("m", "1", "v1,x"), ("", "", ""), ("m", "99999999999", "v1,x"), ("a b", "1", "v1,x"), ("m", "-1", "v1,x")),
+        *(("m", "x", "v1,x"), ("m", "1e9", "v1,x"), ("m", "1", "x" * 2049), ("m" * 256, "1", "v1,x"), ("m", "1", "\t")),
+        *((b"\xff", "1", "v1,x"), ("m", "1", b"v1,\xff"), ("m", "1700000000", "v1a,x v1,y")),
+    )
+]
+NO_SIGNATURES += [
+    (("webhook-signature", "v1,x"),),
+    (("webhook-signature", "v1,x"), ("webhook-signature", "v1,x")),
+    (("webhook-signature", "v1,x"), ("X-API-Key", "x")),
+    (("webhook-id", "m"), ("webhook-timestamp", "1"), ("webhook-signature", "v1,x"), ("Authorization", "Bearer x")),
 ]
 NO_TOKENS = ["", "x", "..", "a.b.c", "%00", "%FF", "x&token=x", "x" * 5000, "eyJhbGciOiJub25lIn0.e30.", "null"]
 NO_SETTINGS = [
@@ -383,6 +459,71 @@ TABLE: dict[str, list[Bad]] = {
             ("GET", "/stream", None),
         )
         for name in ("x", NOBODYS, "%00", "%FF", "a" * 2000, "1%2F2")
+    ],
+    "a completion that is none": [Bad(422, "POST", COMPLETE, body) for body in NOT_A_COMPLETION],
+    "nor what is no JSON (pitfall 27)": [Bad(422, "POST", COMPLETE, body) for body in NOT_JSON],
+    "an answer that is none": [Bad(422, "POST", APPROVE, body) for body in NOT_AN_ANSWER],
+    "and what is no JSON": [
+        Bad(400, "POST", f"{OPERATION}/{what}", b) for what in ("approve", "cancel") for b in NOT_JSON
+    ],
+    "nothing is to be said of the cancellation of an operation": [
+        Bad(422, "POST", f"{OPERATION}/cancel", body) for body in NOTHING_TO_SAY
+    ],
+    "nested where operations are": [
+        Bad(422, "POST", f"{OPERATION}/{what}", body) for what in ("complete", "approve", "cancel") for body in DEEP
+    ],
+    "compressed, of another type, or too large where operations are": [
+        bad
+        for what, body in (("complete", DONE), ("approve", YES), ("cancel", b"{}"))
+        for bad in (
+            *(Bad(415, "POST", f"{OPERATION}/{what}", body, (("Content-Encoding", c),)) for c in ("gzip", "x", "")),
+            *(Bad(415, "POST", f"{OPERATION}/{what}", body, (("Content-Type", kind),)) for kind in OTHER_TYPES),
+            Bad(413, "POST", f"{OPERATION}/{what}", LARGE, (), "body_too_large"),
+        )
+    ],
+    "a name for a completion that is none (pitfall 58)": [
+        Bad(422, "POST", COMPLETE, DONE, tuple((header, name) for name in names))
+        for header, most in (("Idempotency-Key", 128), ("webhook-id", 255))
+        for names in (("",), ("a b",), ("x" * (most + 1),), ("\u00e9",), ("a", "a"), (b"\xff",), (b"a\tb",))
+    ],
+    "nobody's signature": [Bad(401, "POST", COMPLETE, DONE, headers) for headers in NO_SIGNATURES],
+    "nobody's credential for an operation": [
+        Bad(401, method, path, body, headers)
+        for method, path, body in (("POST", COMPLETE, DONE), ("POST", APPROVE, YES), ("GET", OPERATION, None))
+        for headers in NO_CREDENTIALS
+    ],
+    "no stream token for an operation": [
+        Bad(401, "POST", f"{OPERATION}/{what}?token={token}", body)
+        for what, body in (("complete", DONE), ("cancel", None))
+        for token in NO_TOKENS
+    ],
+    "an operation that there is not": [
+        Bad(404, method, f"/operations/{name}{what}", body)
+        for method, what, body in (
+            ("GET", "", None),
+            ("POST", "/complete", DONE),
+            ("POST", "/approve", YES),
+            ("POST", "/cancel", None),
+        )
+        for name in NO_SUCH_TASK
+        if name not in {"..", "."}
+    ],
+    "no operation that could be": [
+        Bad(422, "GET", f"/operations?{query}")
+        for query in (
+            *(f"limit={value}" for value in (*NO_LIMITS, 101)),
+            *(f"before={value}" for value in ("", "x", "-1", "1.5", "9" * 20, "1&before=2")),
+            *("status=done", "status=", "status=pending&status=pending", "status=%00", "executor=x", "executor="),
+            *("stuck=0", "stuck=", "stuck=true", "stuck=1&stuck=1", "tool=", "tool=%00", "session=", "session=a%00"),
+            *(f"tool={'x' * 256}", "tool=a&tool=b", "session=a&session=b"),
+        )
+    ],
+    "what operations do not take": [
+        Bad(405, method, path)
+        for method, path in (
+            *(("GET", COMPLETE), ("PUT", COMPLETE), ("GET", APPROVE), ("DELETE", OPERATION), ("POST", "/operations")),
+            *(("PATCH", OPERATION), ("GET", f"{OPERATION}/cancel"), ("POST", OPERATION)),
+        )
     ],
     "an expectation": [Bad(417, "POST", "/sessions", b"{}", (("Expect", value),)) for value in ("x", "200-ok", "100")],
 }

@@ -1,5 +1,6 @@
 """A service on a real socket, over stores in memory whose every call is counted."""
 
+import base64
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -23,8 +24,11 @@ from service.adapters.memory_tasks import MemoryTasks
 from service.http.health import HealthRoutes
 from service.model.caller import EVERYONES, Caller, Scope
 from service.model.events import TextPart
-from service.model.ids import OwnerId, TaskId
+from service.model.ids import OperationId, OwnerId, TaskId
+from service.model.operation import Executor, NewOperation, Operation
+from service.model.remote import RemoteTool
 from service.model.session import NewMessage
+from service.model.task import Claim
 from service.registry.watch import StoreWatch
 from service.settings import Settings
 from service.wiring import House, StoreUrls, open_app
@@ -33,6 +37,8 @@ from tests.http.wire import Answer, Header, ask
 
 ANN = Caller("user", OwnerId("ann"), frozenset({"read", "write"}))
 HI = NewMessage((TextPart("Hi"),))
+SECRETS = {name: f"whsec_{base64.b64encode(name.encode() * 8).decode()}" for name in ("render", "search")}
+TOOLS = tuple(RemoteTool(name, "", {"type": "object"}, "http://h/", secret) for name, secret in SECRETS.items())
 
 
 class Counted:
@@ -60,6 +66,7 @@ class Doors:
     keys: MemoryKeys
     has_logs: bool = False
     """Whether its tasks have logs, since some worker works on them; else streams are told that there are none."""
+    begun: int = 0
     called: list[str] = field(default_factory=list)
     """The calls inward, but for those that look up a key."""
     asked: str = ""
@@ -70,17 +77,21 @@ class Doors:
     task_id: str = ""
     doomed_id: str = ""
     """A session to be deleted."""
+    operation_id: str = ""
+    """Of the tool `render`, begun by a turn of Ann's that runs."""
+    claim: Claim | None = None
+    """Of that turn."""
 
     def __post_init__(self) -> None:
         database = MemoryDatabase()
         hints, tasks, sessions = MemoryHints(), MemoryTasks(database), MemorySessions(database)
         messages = MemoryMessages(database)
         logs, archive, watch = MemoryLogStore(hints), MemoryArchive(), StoreWatch({}, _now, time.monotonic)
-        self.sessions, self.messages, self.archive = sessions, messages, archive
+        self.sessions, self.messages, self.archive, self.tasks = sessions, messages, archive, tasks
         self.lookups = Counted(self.keys, [])
         self.stores = [Counted(port, self.called) for port in (logs, archive, sessions, tasks, archive, messages)]
         counted_logs, counted_archive, counted_sessions, counted_tasks, directory, counted_messages = self.stores
-        operations = MemoryOperations(database)
+        operations = self.operations = MemoryOperations(database)
         counted_operations = Counted(operations, self.called)
         self.stores.append(counted_operations)
         self.house = House(
@@ -109,7 +120,17 @@ class Doors:
             token_key=self.keys,
             health=HealthRoutes(watch),
             watch=watch,
+            tools=TOOLS,
         )
+
+    async def begin(
+        self, tool: str = "render", executor: Executor = "remote", deadline_seconds: float | None = 3600
+    ) -> Operation:
+        """Another operation of Ann's."""
+        assert self.claim is not None
+        self.begun += 1
+        new = NewOperation(f"call-{self.begun}", tool, executor, {"n": self.begun}, deadline_seconds)
+        return (await self.operations.begin(self.claim, new)).operation
 
     async def key(self, *scopes: Scope, owner: str | None = "ann", lifetime_seconds: int | None = None) -> str:
         text, new = mint(None if owner is None else OwnerId(owner), scopes, "", lifetime_seconds)
@@ -123,9 +144,21 @@ class Doors:
     async def ask(self, method: str, path: str, headers: Sequence[Header] = (), **more: Any) -> Answer:
         """With a body that is taken where one is needed: nothing but the credential is to be wrong."""
         body = b'{"text": "Hi"}' if "/messages" in path and method == "POST" else None
+        body = b'{"success": true}' if path.partition("?")[0].endswith("/complete") else body
+        body = b'{"approved": true}' if path.partition("?")[0].endswith("/approve") else body
         body = NOTHING_SAID if path.partition("?")[0] == "/api/chat" else body
         self.asked = path
         return await ask(self.url, method, path, body, headers, **more)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What stands for itself in a route's path."""
+        return {
+            "session_id": self.session_id,
+            "task_id": self.task_id,
+            "chat_id": self.session_id,
+            "operation_id": self.operation_id,
+        }
 
     @property
     def guarded(self) -> list[tuple[str, str]]:
@@ -134,7 +167,7 @@ class Doors:
 
     @property
     def all_routes(self) -> list[tuple[str, str]]:
-        names = {"session_id": self.session_id, "task_id": self.task_id, "chat_id": self.session_id}
+        names = self.names
         doomed = names | {"session_id": self.doomed_id}
         listed = [(route.method, route.resource.canonical) for route in self.app.router.routes() if route.resource]
         return [(method, path.format_map(doomed if method == "DELETE" else names)) for method, path in listed]
@@ -152,6 +185,10 @@ def _now() -> datetime:
 @asynccontextmanager
 async def opened(*, has_logs: bool = False, **settings: Any) -> AsyncIterator[Doors]:
     doors = Doors(MemoryKeys(), has_logs)
+    asking = await doors.sessions.create(ANN.owner)
+    await doors.messages.post(EVERYONES, asking.id, HI)
+    (doors.claim,) = await doors.tasks.claim(1, 1e6)
+    doors.operation_id = OperationId((await doors.begin()).id)
     doors.doomed_id = (await doors.sessions.create(ANN.owner)).id
     session = await doors.sessions.create(ANN.owner)
     doors.session_id = session.id

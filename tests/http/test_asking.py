@@ -121,8 +121,8 @@ async def test_these_routes_are_public_and_no_others(by_keys: Doors) -> None:
 async def test_a_good_token_gets_through_everywhere(services: dict[str, Doors], kind: str) -> None:
     doors = services[kind]
     for method, path in doors.guarded:
-        if path == "/metrics":
-            continue  # which is the operators'
+        if path == "/metrics" or path.endswith("/complete"):
+            continue  # which are the operators', and the services'
         doors.called.clear()
         answer = await doors.ask(method, path, [bearer(SIGNERS[kind].sign(claims()))], until=until(path))
         assert answer.status not in {401, 403}, answer.body
@@ -217,13 +217,18 @@ GOOD: dict[tuple[str, str], set[str]] = {
     ("GET", "/api/chat/{chat_id}/stream"): {"read"},
     ("POST", "/api/chat/{chat_id}/stop"): {"write"},
     ("GET", "/metrics"): {"ops"},
+    ("GET", "/operations"): {"read", "ops"},
+    ("GET", "/operations/{operation_id}"): {"read", "ops"},
+    ("POST", "/operations/{operation_id}/complete"): {"complete", "ops"},
+    ("POST", "/operations/{operation_id}/cancel"): {"write", "ops"},
+    ("POST", "/operations/{operation_id}/approve"): {"write"},
 }
 
 
 @pytest.mark.parametrize("scope", ["read", "write", "ops", "complete"])
 async def test_a_key_does_what_its_scope_says_and_else_is_forbidden(doors: Doors, scope: Scope) -> None:
     headers = [bearer(await doors.key(scope))]
-    names = {"session_id": doors.session_id, "task_id": doors.task_id, "chat_id": doors.session_id}
+    names = doors.names
     doomed = names | {"session_id": doors.doomed_id}
     taken = {
         (method, path.format_map(doomed if method == "DELETE" else names)): scopes
@@ -239,11 +244,11 @@ async def test_a_key_does_what_its_scope_says_and_else_is_forbidden(doors: Doors
             assert_refused(answer, 403, "forbidden", doors)
 
 
-NOBODYS = dict.fromkeys(("session_id", "task_id", "chat_id"), "01890000-0000-7000-8000-000000000000")
+NOBODYS = dict.fromkeys(("session_id", "task_id", "chat_id", "operation_id"), "01890000-0000-7000-8000-000000000000")
 STRANGERS: dict[str, tuple[str | None, list[Scope]]] = {
     "another owner's key": ("bob", ["read", "write", "complete"]),
     "another owner's key with ops": ("bob", ["read", "write", "ops", "complete"]),
-    "pitfall 51: a key of the service's": (None, ["read", "write", "complete"]),
+    "pitfall 51: a key of the service's": (None, ["read", "write"]),
 }
 
 
@@ -253,15 +258,14 @@ async def test_pitfall_52_what_is_foreign_is_answered_as_what_does_not_exist(
 ) -> None:
     """The same status, the same body, and the same calls inward."""
     headers = [bearer(await by_keys.key(*scopes, owner=owner))]
-    there = {"session_id": by_keys.session_id, "task_id": by_keys.task_id, "chat_id": by_keys.session_id}
-    for method, template in GOOD:
-        if template in ("/sessions", "/tasks", "/metrics", "/api/chat"):
+    for (method, template), taken in GOOD.items():
+        if "{" not in template or taken.isdisjoint(scopes):
             continue
         answers = []
-        for names in (there, NOBODYS):
+        for names in (by_keys.names, NOBODYS):
             by_keys.called.clear()
             answer = await by_keys.ask(method, template.format_map(names), headers)
-            answers.append((answer.status, answer.body, list(by_keys.called)))
+            answers.append((answer.status, answer.body, answer.headers.get("retry-after"), list(by_keys.called)))
         assert answers[0] == answers[1]
         assert answers[0][0] == (204 if template.startswith("/api/chat") else 404), template
 
@@ -286,11 +290,14 @@ async def test_nobody_lists_what_is_foreign(by_keys: Doors) -> None:
         assert (await by_keys.ask("GET", "/sessions", headers)).json["sessions"] == []
         for query in ("", "?owner=ann", f"?session={by_keys.session_id}", "?status=queued"):
             assert (await by_keys.ask("GET", f"/tasks{query}", headers)).json["tasks"] == []
+        for query in ("", "?tool=render", "?status=pending", "?executor=remote&stuck=1"):
+            assert (await by_keys.ask("GET", f"/operations{query}", headers)).json["operations"] == []
     ann, ops = [bearer(await by_keys.key("read"))], [bearer(await by_keys.key("ops", owner=None))]
     for headers in (ann, ops):
-        assert [task["id"] for task in (await by_keys.ask("GET", "/tasks?owner=ann", headers)).json["tasks"]] == [
-            by_keys.task_id
-        ]
+        listed = await by_keys.ask("GET", f"/tasks?owner=ann&session={by_keys.session_id}", headers)
+        assert [task["id"] for task in listed.json["tasks"]] == [by_keys.task_id]
+        listed = await by_keys.ask("GET", "/operations?tool=render", headers)
+        assert [operation["id"] for operation in listed.json["operations"]] == [by_keys.operation_id]
 
 
 async def test_a_session_of_nobodys_gets_its_owner_once(by_keys: Doors) -> None:
@@ -577,6 +584,17 @@ async def test_an_ops_key_of_the_service_is_noted_where_it_reaches_everybody_s(b
         crossed | {"route": "/tasks/{task_id}", "asked_for": {"task_id": by_keys.task_id}},
         crossed | {"route": "/sessions/{session_id}", "asked_for": {"session_id": "no id"}},
     ]
+
+
+async def test_a_key_of_the_service_completes_anybody_s_and_is_noted(by_keys: Doors) -> None:
+    """With `complete`, or with `ops`; only here does `complete` reach across owners."""
+    keys = [await by_keys.key("complete", "read", owner=None), await by_keys.key("ops", owner=None)]
+    path = f"/operations/{(await by_keys.begin()).id}/complete"
+    with structlog.testing.capture_logs() as logs:
+        answers = [await by_keys.ask("POST", path, [bearer(key)]) for key in keys]
+    assert [answer.status for answer in answers] == [200, 200]
+    assert [line["by"] for line in logs if line["event"] == "owners_crossed"] == [f"key {key[3:15]}" for key in keys]
+    assert (await by_keys.ask("GET", path.removesuffix("/complete"), [bearer(keys[0])])).status == 404
 
 
 async def test_a_route_that_declares_nothing_lets_nobody_through(by_keys: Doors) -> None:

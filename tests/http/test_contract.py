@@ -21,12 +21,14 @@ from service.http import answers
 from service.http.auth import PUBLIC
 from service.http.health import HealthRoutes
 from service.http.openapi import refusals
+from service.http.operations import OTHER_OPERATION
 from service.http.problems import MEDIA_TYPE
 from service.http.route import Contract, Route
 from service.model.caller import EVERYONES
-from service.model.errors import LogTailLost
+from service.model.errors import LogTailLost, NotAsked
 from service.model.events import TextPart
 from service.model.ids import TaskId
+from service.model.operation import OTHER_TASK
 from service.model.session import NewMessage
 from service.registry.archive import Archivist
 from service.settings import Settings
@@ -45,10 +47,13 @@ EXAMPLES = 8
 """Of each operation, well made; and as many badly made."""
 
 SECONDS = 20.0
-FREE = {"session_id", "task_id", "chat_id", "X-Request-Id", "If-None-Match"}
+FREE = {"session_id", "task_id", "chat_id", "operation_id", "X-Request-Id", "If-None-Match"}
 """Parameters that may be anything: an operation without others, and without a body, cannot be asked for wrongly."""
 
-TIED = ("There is no such message", "idempotency_key_reused", '"error_type":"gap"')
+TIED = (
+    *("There is no such message", "idempotency_key_reused", '"error_type":"gap"'),
+    *(NotAsked().args[0], OTHER_OPERATION, OTHER_TASK, '"error_type":"conflicting"'),
+)
 """What is well made is refused so where it names what there is not."""
 
 LOOSE = "POST /api/chat"
@@ -62,6 +67,8 @@ class Living:
     doors: Doors
     key: str
     contract: dict[str, Any]
+    question_id: str
+    """Of an operation that waits for a person's answer."""
     seen: set[tuple[str, int]] = field(default_factory=set)
     """How operations were answered."""
 
@@ -78,9 +85,9 @@ async def living() -> AsyncIterator[Living]:
         asyncio.TaskGroup() as tasks,
     ):
         tasks.create_task(worker.run(stop))
-        living = Living(
-            doors, await doors.key("read", "write", "ops"), (await ask(doors.url, "GET", "/openapi.json")).json
-        )
+        contract = (await ask(doors.url, "GET", "/openapi.json")).json
+        question = await doors.begin("ask", "person", None)
+        living = Living(doors, await doors.key("read", "write", "ops"), contract, question.id)
         await living.ask("GET", f"/tasks/{doors.task_id}/stream")  # to its end
         doors.archive.know(TaskId(doors.task_id))
         await Archivist(doors.house.logs, doors.house.hot, doors.archive, hot_ttl_seconds=3600).archive_some()
@@ -122,10 +129,10 @@ def ask_one(
     living: Living, session: requests.Session, operation: schemathesis.APIOperation, mode: GenerationMode, examples: int
 ) -> None:
     doors, is_deleted = living.doors, operation.method == "delete"
-    names = {
+    names = doors.names | {
         "session_id": doors.doomed_id if is_deleted else doors.session_id,
-        "task_id": doors.task_id,
         "chat_id": "chat",
+        "operation_id": living.question_id if operation.path.endswith("/approve") else doors.operation_id,
     }
     named = {each.name: names[each.name] for each in operation.path_parameters}
 
@@ -152,6 +159,7 @@ RARE = {
     ("GET /tasks/{task_id}/stream", 204),
     ("GET /tasks/{task_id}/export", 304),
     ("POST /tasks/{task_id}/cancel", 202),
+    ("POST /operations/{operation_id}/complete", 202),
     ("GET /sessions/{session_id}/stream", 200),
     ("GET /api/chat/{chat_id}/stream", 200),
     ("GET /readyz", 503),
@@ -204,6 +212,8 @@ KEPT = {
 
 BODIES = {
     "/sessions/{session_id}/messages": b'{"text": "Hi"}',
+    "/operations/{operation_id}/complete": b'{"success": true}',
+    "/operations/{operation_id}/approve": b'{"answer": null}',
     "/api/chat": json.dumps(
         {
             "id": "chat",
@@ -221,8 +231,8 @@ async def test_of_no_answer_anything_may_be_kept_but_of_these(living: Living) ->
     for route in doors.app.router.routes():
         assert route.resource is not None
         template = route.resource.canonical
-        there = template.format(session_id=doors.session_id, task_id=doors.task_id, chat_id="chat")
-        foreign = template.format(session_id=nobodys, task_id=nobodys, chat_id=nobodys)
+        there = template.format_map(doors.names | {"chat_id": "chat"})
+        foreign = template.format_map(dict.fromkeys(doors.names, nobodys))
         body = BODIES.get(template)
         until = b"retry" if template in KEPT else None
         asked: dict[tuple[str, str], dict[str, str]] = {
@@ -315,6 +325,9 @@ async def test_the_contract_says_who_may_ask(living: Living) -> None:
     paths = living.contract["paths"]
     assert paths["/healthz"]["get"]["security"] == paths["/openapi.json"]["get"]["security"] == []
     assert paths["/tasks/{task_id}/token"]["post"]["security"] == [{"bearer": ["read"]}, {"api_key": ["read"]}]
+    complete = paths["/operations/{operation_id}/complete"]["post"]["security"]
+    assert {"signature": []} in complete
+    assert {"api_key": ["complete"]} in complete
     assert {"stream_token": []} in paths["/tasks/{task_id}/stream"]["get"]["security"]
     unguarded = {path for path, methods in paths.items() for each in methods.values() if not each["security"]}
     assert unguarded == {path for _, path in living.doors.all_routes if path in memory.PUBLIC}

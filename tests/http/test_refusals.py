@@ -3,9 +3,7 @@
 import asyncio
 import json
 import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +15,8 @@ from service.adapters.postgres import Database, postgres_pool
 from service.http import app, bodies
 from service.wiring import open_app
 from tests.http.bad_requests import NOBODYS, TABLE, USUAL_TYPES, text
-from tests.http.conftest import Doors, served
+from tests.http.conftest import Doors, begun, served
+from tests.http.stall import LONGEST_STALL_SECONDS, longest_stall
 from tests.http.wire import Answer, Header, ask, send
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -29,7 +28,18 @@ Stored = Callable[[], Awaitable[list[str | None]]]
 INSIDE = (b"Traceback", b"asyncpg", b"redis", b"pydantic", b"aiohttp", b".py", b"postgres", b"/work", b"Python")
 
 
-TABLES = ("sessions", "tasks", "messages", "pending_messages", "idempotency_keys", "api_keys", "leases", "log_archives")
+TABLES = (
+    "operations",
+    "completions",
+    "sessions",
+    "tasks",
+    "messages",
+    "pending_messages",
+    "idempotency_keys",
+    "api_keys",
+    "leases",
+    "log_archives",
+)
 SNAPSHOT = " UNION ALL ".join(
     f"SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) AS sum FROM {t} t" for t in TABLES
 )
@@ -48,10 +58,16 @@ async def stored(doors: Doors) -> AsyncIterator[Stored]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def there(doors: Doors) -> dict[str, str]:
-    """What bad requests would change: a session, and its task."""
+    """What bad requests would change: a session, and its task; and an operation."""
+    operation = await begun(doors.house)
     session_id = (await ask(doors.url, "POST", "/sessions")).json["id"]
     posted = (await ask(doors.url, "POST", f"/sessions/{session_id}/messages", text("Hi"))).json
-    return {"{session}": session_id, "{task}": posted["task_id"], "HOST": doors.url.removeprefix("http://")}
+    return {
+        "{session}": session_id,
+        "{task}": posted["task_id"],
+        "{operation}": operation.id,
+        "HOST": doors.url.removeprefix("http://"),
+    }
 
 
 async def test_there_are_enough_of_them() -> None:
@@ -166,8 +182,6 @@ MANY: dict[str, bytes] = {
     "a long text in the wrong place": b'{"parts":"' + b"hush" * 250_000 + b'"}',
 }
 LARGEST_REFUSAL = 4096
-LONGEST_STALL_SECONDS = 0.1
-"""Of this process's own time, in one turn of its loop. It is to be half of that, on a machine that has little to do."""
 
 
 @pytest.mark.alone
@@ -180,23 +194,6 @@ async def test_no_body_holds_everybody_up_and_little_of_it_comes_back(doors: Doo
     assert max(stall) < LONGEST_STALL_SECONDS
     assert len(answer.body) < LARGEST_REFUSAL
     assert b"hush" * 100 not in answer.body
-
-
-@asynccontextmanager
-async def longest_stall() -> AsyncIterator[list[float]]:
-    """How much time of the processor each turn of the loop takes while the block runs."""
-    loop, took = asyncio.get_running_loop(), [0.0]
-    began = time.thread_time()
-
-    def turn() -> None:
-        nonlocal began, handle
-        now = time.thread_time()
-        took.append(now - began)
-        began, handle = now, loop.call_soon(turn)
-
-    handle = loop.call_soon(turn)
-    yield took
-    handle.cancel()
 
 
 WRONG = {
