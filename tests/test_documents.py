@@ -24,8 +24,9 @@ from service.model.ids import TaskId
 from service.model.verdict import FindingType
 from service.settings import PREFIX, Settings
 from service.wiring import StoreUrls
+from tests.acceptance.render import render
 from tests.conftest import REPOSITORY
-from tests.processes import serve
+from tests.processes import Service, free_port, serve
 from tests.sessions.databases import SERVERS, own_database, server_url
 
 BLOCK = re.compile(r"^```(sh|text)?\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
@@ -113,10 +114,9 @@ def test_the_constraints_name_no_place_to_download_from() -> None:
     assert "://" not in (REPOSITORY / "deploy" / "constraints.txt").read_text()
 
 
-def tour() -> list[tuple[str, str]]:
-    """The README's tour: each block of commands, and what it is to print."""
-    text = (REPOSITORY / "README.md").read_text().partition("## A tour")[2].partition("\n## ")[0]
-    blocks = [(kind, body) for kind, body in BLOCK.findall(text)]
+def commands_in(section: str) -> list[tuple[str, str]]:
+    """Each block of commands in a section of the README, and what it is to print."""
+    blocks = [(kind, body) for kind, body in BLOCK.findall(readme(section))]
     steps: list[tuple[str, str]] = []
     for kind, body in blocks:
         if kind == "sh":
@@ -181,14 +181,32 @@ async def remove_logs(urls: StoreUrls) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the tour needs curl")
 async def test_the_tour_is_as_it_is_told(tour_stores: StoreUrls, tmp_path: Path) -> None:
-    steps = tour()
+    steps = commands_in("A tour in five minutes")
     assert len(steps) >= 8
     settings = {"REDIS_URL": tour_stores.redis, "POSTGRES_URL": tour_stores.postgres}
     async with serve(tmp_path / "log", settings) as service:
-        script = "".join(f"{commands}\necho '{END}'\n" for commands, _ in steps)
-        script = script.replace("http://127.0.0.1:8080", service.url).replace("/tmp/playhead-", f"{tmp_path}/")
-        bash = await asyncio.create_subprocess_exec("bash", "-c", script, stdout=PIPE, stderr=PIPE)
-        stdout, stderr = await bash.communicate()
+        await assert_told(steps, service, tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="it needs curl")
+async def test_waiting_for_the_outside_is_as_it_is_told(tmp_path: Path, redis_url: str, postgres_url: str) -> None:
+    (begun, _), *steps = commands_in("Waiting for the outside")
+    assert "render.py &" in begun
+    assert len(steps) >= 3
+    port = free_port()
+    async with render(tmp_path) as tools:
+        settings = {"REDIS_URL": redis_url, "POSTGRES_URL": postgres_url, "TOOLS_FILE": str(tools)}
+        settings |= {"HTTP_PORT": str(port), "PUBLIC_URL": f"http://127.0.0.1:{port}"}
+        async with serve(tmp_path / "log", settings) as service:
+            await assert_told(steps, service, tmp_path)
+
+
+async def assert_told(steps: list[tuple[str, str]], service: Service, tmp_path: Path) -> None:
+    """The commands print what is said of them."""
+    script = "".join(f"{commands}\necho '{END}'\n" for commands, _ in steps)
+    script = script.replace("http://127.0.0.1:8080", service.url).replace("/tmp/playhead-", f"{tmp_path}/")
+    bash = await asyncio.create_subprocess_exec("bash", "-c", script, stdout=PIPE, stderr=PIPE)
+    stdout, stderr = await bash.communicate()
     printed = stdout.decode().split(f"{END}\n")
     assert len(printed) == len(steps) + 1, stderr.decode()
     for (commands, expected), shown in zip(steps, printed, strict=False):

@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +14,12 @@ from service.adapters.rabbit import Names
 from service.model.failures import MESSAGES
 from tests.acceptance.client import assert_whole, client_of, frames
 from tests.acceptance.readers import RawReader
-from tests.conftest import REPOSITORY
+from tests.acceptance.render import render
 from tests.processes import free_port, http_to, serve
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-EXAMPLES = REPOSITORY / "deploy" / "examples"
 DONE = {"scene": 1, "frames": 3}
-
-
-@asynccontextmanager
-async def render(folder: Path, *arguments: str) -> AsyncIterator[Path]:
-    """The example service; yields the file that describes it to Playhead."""
-    port = free_port()
-    (tool,) = json.loads((EXAMPLES / "tools.json").read_text())
-    tools = folder / "tools.json"
-    tools.write_text(json.dumps([tool | {"url": f"http://127.0.0.1:{port}/"}]))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, EXAMPLES / "render.py", "--port", str(port), *arguments, stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        assert process.stdout is not None
-        assert b"listens" in await process.stdout.readline()
-        yield tools
-    finally:
-        process.kill()
-        await process.wait()
 
 
 async def until(look: Callable[[], Awaitable[Any]], what: str) -> Any:
