@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import orjson
 
 from service.client import Event, Gap
-from service.http import bodies
+from service.http import bodies, operation_bodies
 from service.model.caller import EVERYONES
 from service.model.encoding import unframed
 from service.model.events import TextPart
@@ -98,16 +98,18 @@ class StoreDoor:
         return dict(bodies.task_body(await self._tasks.cancel(EVERYONES, task_id)))
 
     def operations(self, wanted: OperationFilter, limit: int | None) -> AsyncGenerator[dict[str, Any]]:
-        return _listed(partial(self._operations.newest, EVERYONES, wanted), bodies.listed_operation_body, limit)
+        return _listed(partial(self._operations.newest, EVERYONES, wanted), operation_bodies.listed_body, limit)
 
     async def operation(self, operation_id: OperationId) -> dict[str, Any]:
-        return dict(bodies.operation_body(*await self._operations.life(EVERYONES, operation_id)))
+        return dict(operation_bodies.operation_body(*await self._operations.life(EVERYONES, operation_id)))
 
     async def complete(self, operation_id: OperationId, outcome: Succeeded | Failed) -> dict[str, Any]:
-        return dict(bodies.taken_body(await self._operations.take(Completion(operation_id, outcome, BY_COMMAND))))
+        return dict(
+            operation_bodies.taken_body(await self._operations.take(Completion(operation_id, outcome, BY_COMMAND)))
+        )
 
     async def cancel_operation(self, operation_id: OperationId) -> dict[str, Any]:
-        return dict(bodies.whole_operation_body(await self._operations.cancel(EVERYONES, operation_id, BY_COMMAND)))
+        return dict(operation_bodies.whole_body(await self._operations.cancel(EVERYONES, operation_id, BY_COMMAND)))
 
     async def create_session(self, settings: SessionSettings = UNSET) -> SessionId:
         return (await self._conversations.create(None, settings)).id

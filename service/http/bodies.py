@@ -1,9 +1,9 @@
 """What may be posted, and what is answered."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal, TypeVar, assert_never, get_args, overload
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, overload
 
 import orjson
 from aiohttp import web
@@ -13,29 +13,10 @@ from service.access.owners import MAX_CHARACTERS, owner_id
 from service.access.stream_tokens import StreamToken
 from service.http import answers
 from service.http.problems import Problem, invalid
-from service.model.completion import MAX_NESTING, is_too_deep
 from service.model.encoding import plain
 from service.model.encoding import rfc3339 as told
-from service.model.errors import InvalidInput, NotFound, OperationEnded
 from service.model.events import TextPart
 from service.model.ids import OwnerId
-from service.model.operation import (
-    Accepted,
-    Approval,
-    Conflicting,
-    Disposition,
-    Duplicate,
-    Failed,
-    KeptDelivery,
-    Noted,
-    Operation,
-    PersonsAnswer,
-    Receipt,
-    Refused,
-    Reply,
-    Unknown,
-    plain_outcome,
-)
 from service.model.position import Position
 from service.model.session import (
     MAX_GRANTED_TOOLS,
@@ -62,11 +43,6 @@ BODY_SECONDS: Final = 30.0
 
 MAX_VALUES: Final = 1000
 """A body has no more values than this, counted before any is made: half a million of them would hold everybody up."""
-
-MAX_SHOWN_BYTES: Final = 16 * 1024
-"""Of each outcome that is shown beside an operation's own, as JSON."""
-
-MAX_REASON_CHARACTERS: Final = 2000
 
 
 class Body(BaseModel):
@@ -110,10 +86,11 @@ def _an_owner(text: str) -> str:
     return text
 
 
-_Text = Annotated[str, AfterValidator(_without_nul), Field(json_schema_extra={"pattern": NO_NUL})]
-_Title = Annotated[_Text, Field(min_length=1, max_length=MAX_TITLE_CHARACTERS)]
-_ModelName = Annotated[_Text, Field(min_length=1, max_length=MAX_MODEL_CHARACTERS)]
-_SystemPrompt = Annotated[_Text, Field(min_length=1), AfterValidator(_fits)]
+Text = Annotated[str, AfterValidator(_without_nul), Field(json_schema_extra={"pattern": NO_NUL})]
+"""That a store can keep."""
+_Title = Annotated[Text, Field(min_length=1, max_length=MAX_TITLE_CHARACTERS)]
+_ModelName = Annotated[Text, Field(min_length=1, max_length=MAX_MODEL_CHARACTERS)]
+_SystemPrompt = Annotated[Text, Field(min_length=1), AfterValidator(_fits)]
 _Owner = Annotated[
     str,
     Field(min_length=1, max_length=MAX_CHARACTERS, json_schema_extra={"pattern": NO_CONTROLS}),
@@ -153,50 +130,6 @@ class ChangeSession(CreateSession):
 
 class CancelTask(Body):
     """A cancellation has nothing to say."""
-
-
-class CancelOperation(Body):
-    """A cancellation has nothing to say."""
-
-
-def _shallow(value: object) -> object:
-    if is_too_deep(value):
-        raise ValueError(f"This has {MAX_NESTING} levels at most.")
-    return value
-
-
-class AnswerOperation(Body):
-    """A person's yes or no to what is to be done, or what they answer to a question: any JSON."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "oneOf": [
-                {
-                    "required": ["approved"],
-                    "properties": {"approved": {"const": True}, "reason": False, "answer": False},
-                },
-                {"required": ["approved"], "properties": {"approved": {"const": False}, "answer": False}},
-                {"required": ["answer"], "properties": {"approved": False, "reason": False}},
-            ]
-        }
-    )
-
-    approved: bool | None = None
-    reason: Annotated[_Text, Field(max_length=MAX_REASON_CHARACTERS)] | None = None
-    answer: Annotated[Any, AfterValidator(_shallow)] = None
-
-    @model_validator(mode="after")
-    def _says_one_thing(self) -> "AnswerOperation":
-        said = self.model_fields_set
-        if ("answer" in said) == ("approved" in said) or ("approved" in said and self.approved is None):
-            raise ValueError("Give approved, true or false, or an answer; one of the two.")
-        if "reason" in said and self.approved is not False:
-            raise ValueError("Only a no has a reason.")
-        return self
-
-    def said(self) -> PersonsAnswer:
-        """As the house knows it."""
-        return Reply(self.answer) if self.approved is None else Approval(self.approved, self.reason)
 
 
 class MintToken(Body):
@@ -406,89 +339,6 @@ def task_body(task: Task) -> answers.Task:
         "finished_at": rfc3339(task.finished_at),
         "cancel_requested_at": rfc3339(task.cancel_requested_at),
         "stream": stream_path(task.id),
-    }
-
-
-def listed_operation_body(operation: Operation) -> answers.ListedOperation:
-    """An operation as lists show it."""
-    outcome = operation.outcome
-    return {
-        "id": operation.id,
-        "session_id": operation.session_id,
-        "owner": operation.owner,
-        "task_id": operation.task_id,
-        "turn_id": operation.turn_id,
-        "call_id": operation.call_id,
-        "tool": operation.tool,
-        "executor": operation.executor,
-        "status": operation.status,
-        "error_type": outcome.error_type if isinstance(outcome, Failed) else None,
-        "created_at": rfc3339(operation.created_at),
-        "deadline": rfc3339(operation.deadline),
-        "ended_at": rfc3339(operation.ended_at),
-        "progress": operation.progress,
-        "has_follow_up": operation.has_follow_up,
-        "delivered": operation.deliveries,
-        "stream": stream_path(operation.task_id),
-    }
-
-
-def whole_operation_body(operation: Operation) -> answers.WholeOperation:
-    """An operation as it stands."""
-    return {
-        **listed_operation_body(operation),
-        "arguments": operation.arguments,
-        "outcome": None if operation.outcome is None else plain_outcome(operation.outcome),
-    }
-
-
-def operation_body(operation: Operation, deliveries: Sequence[KeptDelivery]) -> answers.Operation:
-    """An operation, and what came about its end."""
-    return {**whole_operation_body(operation), "deliveries": [_delivery_body(each) for each in deliveries]}
-
-
-def _delivery_body(kept: KeptDelivery) -> answers.Delivery:
-    data = orjson.dumps(kept.outcome)
-    shown: Any = orjson.Fragment(data) if len(data) <= MAX_SHOWN_BYTES else None
-    return {
-        "id": kept.id,
-        "at": rfc3339(kept.at),
-        "door": kept.delivery.door,
-        "by": kept.delivery.by,
-        "delivery_id": kept.delivery.id,
-        "disposition": kept.disposition,
-        "status": kept.status,
-        "outcome": shown,
-        "outcome_bytes": len(data),
-        "times": kept.times,
-    }
-
-
-def taken_body(became: Disposition | Noted) -> answers.Receipt | answers.Noted:
-    """What a message about an operation is answered with. Raises NotFound, OperationEnded, InvalidInput."""
-    match became:
-        case Accepted(receipt):
-            return _receipt_body(receipt)
-        case Duplicate(receipt):
-            return {**_receipt_body(receipt), "duplicate": True}
-        case Noted(operation_id):
-            return {"status": "pending", "operation_id": operation_id}
-        case Unknown():
-            raise NotFound
-        case Conflicting():
-            raise OperationEnded
-        case Refused(reason):
-            raise InvalidInput(reason)
-        case other:
-            assert_never(other)
-
-
-def _receipt_body(receipt: Receipt) -> answers.Receipt:
-    return {
-        "status": receipt.status,
-        "operation_id": receipt.operation_id,
-        "task_id": receipt.task_id,
-        "completion_id": receipt.completion_id,
     }
 
 

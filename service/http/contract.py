@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
-from service.http import answers, bodies, paths
+from service.http import answers, bodies, operation_bodies, paths
 from service.http.chat_bodies import Chat
 from service.http.route import JSONL, SSE, TEXT, Answer, Contract, Parameter
 from service.model.completion import CompletionBody
@@ -206,13 +206,13 @@ CANCEL_OPERATION: Final = Contract(
     "cancel_operation",
     "End an operation as cancelled, unless it has ended; the agent is told",
     (Answer(200, "The operation as it stands then", answers.WholeOperation),),
-    body=bodies.CancelOperation,
+    body=operation_bodies.CancelOperation,
 )
 ANSWER_OPERATION: Final = Contract(
     "answer_operation",
     "A person's answer: whether something may be done, or to a question of the tool `ask`",
     (Answer(200, "It is taken", answers.Receipt),),
-    body=bodies.AnswerOperation,
+    body=operation_bodies.AnswerOperation,
     raises=(OperationEnded, NotAsked),
 )
 POST_CHAT: Final = Contract(

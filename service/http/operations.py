@@ -4,7 +4,7 @@ from typing import Final, get_args
 
 from aiohttp import web
 
-from service.http import answers, auth, bodies, paths
+from service.http import answers, auth, bodies, operation_bodies, paths
 from service.http.problems import problem
 from service.model.completion import read_completion
 from service.model.errors import InvalidInput, NotFound
@@ -36,19 +36,19 @@ class OperationRoutes:
         if len(operations) == limit:
             earlier = str(request.rel_url.update_query(limit=str(limit), before=str(operations[-1].number)))
         listed: answers.OperationList = {
-            "operations": [bodies.listed_operation_body(operation) for operation in operations],
+            "operations": [operation_bodies.listed_body(operation) for operation in operations],
             "earlier": earlier,
         }
         return bodies.answer(listed)
 
     async def read(self, request: web.Request) -> web.Response:
         operation, deliveries = await self._operations.life(auth.reach(request), paths.operation_id(request))
-        return bodies.answer(bodies.operation_body(operation, deliveries))
+        return bodies.answer(operation_bodies.operation_body(operation, deliveries))
 
     async def complete(self, request: web.Request) -> web.Response:
         became = await self._operations.take(await _report(request))
         try:
-            body = bodies.taken_body(became)
+            body = operation_bodies.taken_body(became)
         except NotFound as error:
             answer = problem(404, error.error_type, str(error))
             answer.headers["Retry-After"] = str(UNKNOWN_RETRY_SECONDS)
@@ -57,15 +57,15 @@ class OperationRoutes:
 
     async def cancel(self, request: web.Request) -> web.Response:
         operation_id = paths.operation_id(request)
-        await bodies.parse_body(request, bodies.CancelOperation)
+        await bodies.parse_body(request, operation_bodies.CancelOperation)
         operation = await self._operations.cancel(auth.reach(request), operation_id, _delivery(request))
-        return bodies.answer(bodies.whole_operation_body(operation))
+        return bodies.answer(operation_bodies.whole_body(operation))
 
     async def answer(self, request: web.Request) -> web.Response:
         operation_id = paths.operation_id(request)
-        said = (await bodies.parse_body(request, bodies.AnswerOperation)).said()
+        said = (await bodies.parse_body(request, operation_bodies.AnswerOperation)).said()
         became = await self._operations.answer(auth.reach(request), operation_id, said, _delivery(request))
-        return bodies.answer(bodies.taken_body(became))
+        return bodies.answer(operation_bodies.taken_body(became))
 
 
 def _delivery(request: web.Request) -> Delivery:

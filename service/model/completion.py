@@ -25,7 +25,7 @@ MAX_ERROR_CHARACTERS: Final = 2000
 
 _NESTS: Final = (dict, list)
 
-Id = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
+_Id = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
 
 
 def _only(*names: str, **fixed: Any) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class CompletionBody(BaseModel):
         },
     )
 
-    operation_id: Id | None = None
+    operation_id: _Id | None = None
     """Not needed where the address has it; then it must be the same."""
     success: bool | None = None
     result: Any = None
@@ -64,7 +64,7 @@ class CompletionBody(BaseModel):
     """Of a failure: whatever helps to understand it."""
     progress: Any = None
     """Instead of an end: how far it is."""
-    task_id: Id | None = None
+    task_id: _Id | None = None
     """The operation's own task, where the sender wants that checked."""
 
     @model_validator(mode="after")

@@ -93,8 +93,13 @@ class Operations:
         return await self._store.newest(reach, wanted, limit, before)
 
     async def cancel(self, reach: Reach, operation_id: OperationId, delivery: Delivery) -> Operation:
-        """End it as cancelled, unless it has ended, with a follow-up; answers it as it stands then. Raises NotFound."""
-        await self.read(reach, operation_id)
+        """End it as cancelled, with a follow-up; where it has ended nothing changes. Answers it as it stands then.
+
+        Raises NotFound.
+        """
+        operation = await self.read(reach, operation_id)
+        if operation.status != "pending":
+            return operation
         await self.take(Completion(operation_id, Cancelled("cancelled by owner"), delivery, reach=reach))
         return await self.read(reach, operation_id)
 

@@ -389,7 +389,8 @@ async def test_an_operation_is_cancelled_as_often_as_it_is_asked_for_and_the_age
     assert {answer.json["status"] for answer in answers} == {"cancelled"}
     shown = await service.shown(operation)
     assert (shown["outcome"], shown["has_follow_up"]) == ({"reason": "cancelled by owner"}, True)
-    assert shown["deliveries"][0]["by"].startswith("key ")
+    (delivery,) = shown["deliveries"]  # a repeat is not kept: what comes from services would have less room
+    assert delivery["by"].startswith("key ")
     assert await service.follow_ups(operation) == 1
     late = await service.complete(operation.id, {"success": True}, await service.key("complete"))
     assert_problem(late, 409, "conflicting")
@@ -400,6 +401,7 @@ async def test_what_has_ended_is_not_cancelled_any_more(service: Service) -> Non
     await service.complete(operation.id, {"success": True}, await service.key("complete"))
     answer = await service.post(f"{operation.id}/cancel", b"", await service.key("ops"))
     assert (answer.status, answer.json["status"], answer.json["outcome"]) == (200, "succeeded", {"result": None})
+    assert (await service.shown(operation))["delivered"] == 1
 
 
 YES, NO, OTHER_NO = {"approved": True}, {"approved": False}, {"approved": False, "reason": "Too dear."}
