@@ -7,11 +7,10 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import aio_pika
 import pytest
 
-from service.adapters.rabbit import Names
 from service.model.failures import MESSAGES
+from tests.acceptance.brokers import empty_broker, until
 from tests.acceptance.client import assert_whole, client_of, frames
 from tests.acceptance.readers import RawReader
 from tests.acceptance.render import render
@@ -22,36 +21,17 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 DONE = {"scene": 1, "frames": 3}
 
 
-async def until(look: Callable[[], Awaitable[Any]], what: str) -> Any:
-    """What is looked for, as soon as it is there."""
-    async with asyncio.timeout(30):
-        while not (found := await look()):  # noqa: ASYNC110 - other processes work on it
-            await asyncio.sleep(0.02)
-    return found
-
-
-@pytest.fixture
-async def emptied_broker(amqp_url: str) -> str:
-    """A broker whose queues of ours are empty: earlier tests that were cut short may have left something."""
-    names = Names()
-    connection = await aio_pika.connect(amqp_url)
-    async with connection:
-        for name in (names.queue, names.parked, names.dead):
-            channel = await connection.channel()
-            await channel.queue_delete(name)
-    return amqp_url
-
-
 async def test_a_service_completes_over_two_doors_and_the_user_hears_of_it_once(
-    tmp_path: Path, store_settings: dict[str, str], emptied_broker: str
+    tmp_path: Path, store_settings: dict[str, str], amqp_url: str
 ) -> None:
     """Two completions, one outcome, and one follow-up behind the turn that runs then, read over two cuts."""
     port = free_port()
+    await empty_broker(amqp_url)
     async with AsyncExitStack() as stack:
-        tools = await stack.enter_async_context(render(tmp_path, "--amqp", emptied_broker))
+        tools = await stack.enter_async_context(render(tmp_path, "--amqp", amqp_url))
         settings = store_settings | {
             "TOOLS_FILE": str(tools),
-            "AMQP_URL": emptied_broker,
+            "AMQP_URL": amqp_url,
             "HTTP_PORT": str(port),
             "PUBLIC_URL": f"http://127.0.0.1:{port}",
         }
