@@ -221,7 +221,7 @@ NOT_A_COMPLETION: list[bytes] = [
     b'{"success": false, "details": ' + b"[" * 65 + b"]" * 65 + b"}",
     b'{"success": true, "result": [' + b",".join([b"1"] * 50_000) + b"]}",
 ]
-NOT_AN_ANSWER: list[bytes] = [
+NO_ANSWER_TO_ANYTHING: list[bytes] = [
     *(
         b"",
         b"{}",
@@ -240,10 +240,8 @@ NOT_AN_ANSWER: list[bytes] = [
     json.dumps({"approved": False, "reason": "x" * 2001}).encode(),
     b'{"answer": ' + b"[" * 65 + b"]" * 65 + b"}",
     b'{"answer": [' + b",".join([b"1"] * 1000) + b"]}",
-    YES,  # which nobody was asked for
-    b'{"approved": false, "reason": "x"}',
-    b'{"answer": "x"}',
 ]
+UNASKED_ANSWERS: list[bytes] = [YES, b'{"approved": false, "reason": "x"}', b'{"answer": "x"}']
 NO_SIGNATURES: list[tuple[Header, ...]] = [
     (("webhook-id", message_id), ("webhook-timestamp", seconds), ("webhook-signature", signature))
     for message_id, seconds, signature in (
@@ -462,7 +460,7 @@ TABLE: dict[str, list[Bad]] = {
     ],
     "a completion that is none": [Bad(422, "POST", COMPLETE, body) for body in NOT_A_COMPLETION],
     "nor what is no JSON (pitfall 27)": [Bad(422, "POST", COMPLETE, body) for body in NOT_JSON],
-    "an answer that is none": [Bad(422, "POST", APPROVE, body) for body in NOT_AN_ANSWER],
+    "an answer that is none": [Bad(422, "POST", APPROVE, body) for body in (*NO_ANSWER_TO_ANYTHING, *UNASKED_ANSWERS)],
     "and what is no JSON": [
         Bad(400, "POST", f"{OPERATION}/{what}", b) for what in ("approve", "cancel") for b in NOT_JSON
     ],

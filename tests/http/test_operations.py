@@ -22,6 +22,7 @@ from service.model.ids import OwnerId
 from service.model.operation import MAX_DELIVERIES, Executor, Operation
 from service.settings import Settings
 from service.wiring import House, StoreUrls, make_operations, open_app, open_house
+from tests.http.bad_requests import NO_ANSWER_TO_ANYTHING
 from tests.http.conftest import Doors, begun, claimed, running, served, settings_for
 from tests.http.memory import SECRETS, TOOLS, bearer, opened
 from tests.http.stall import LONGEST_STALL_SECONDS, longest_stall
@@ -99,7 +100,8 @@ def signed(
 
 
 def assert_problem(answer: Answer, status: int, error_type: str) -> None:
-    assert (answer.status, answer.json["error_type"]) == (status, error_type), answer.body
+    assert answer.status == status, answer.body
+    assert answer.json["error_type"] == error_type
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["cache-control"] == "no-store, private"
     assert answer.headers["x-request-id"]
@@ -455,6 +457,15 @@ async def test_a_question_is_replied_to_and_what_is_to_be_done_is_approved(servi
     assert (first.status, first.json["status"]) == (200, "succeeded")
     other = await service.post(f"{question.id}/approve", {"answer": "green"}, key)
     assert_problem(other, 409, "conflicting")
+
+
+async def test_what_is_no_answer_ends_nothing(service: Service) -> None:
+    key = await service.key("write")
+    asked = [await service.begin("ask", "person", None), await service.begin("delete_all", "person", None)]
+    for operation in asked:
+        for body in NO_ANSWER_TO_ANYTHING:
+            assert_problem(await service.post(f"{operation.id}/approve", body, key), 422, "validation_error")
+        assert (await service.shown(operation))["delivered"] == 0
 
 
 async def test_what_was_deleted_is_conflicting_to_services_and_not_there_for_people(service: Service) -> None:
