@@ -130,6 +130,8 @@ async def _open_parts(
         tell(f"archiver  hot copies stay {settings.hot_ttl_seconds} s")
     if Part.TASKS in parts:
         consumers.append(await stack.enter_async_context(open_worker(house, settings, tracing)))
+        if settings.workspace_dir is not None:
+            tell(f"jobs      in {settings.workspace_dir.absolute()}")
         tell(f"model     {settings.model or 'demo'}")
     return house, consumers
 
