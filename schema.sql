@@ -179,6 +179,7 @@ CREATE TABLE operations (
     outcome_sha256 bytea    CHECK (octet_length(outcome_sha256) = 32),  -- of status and outcome as canonical JSON
     completion_id uuid,                -- the delivery that ended it
     has_follow_up boolean   NOT NULL DEFAULT false,
+    begun_by    bigint,                -- of a background job: the epoch of the holder that runs it; no other one may
     progress    json,
     progress_number integer NOT NULL DEFAULT 0,
     deliveries  integer     NOT NULL DEFAULT 0,  -- messages about its end, kept or not

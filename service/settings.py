@@ -87,6 +87,12 @@ class Settings(BaseSettings):
     """A client that takes nothing of an answer for so long is disconnected; a reader of a stream may come back."""
     tools_file: Path | None = None
     """A JSON file with the remote tools that models may ask; see `deploy/env.example`."""
+    workspace_dir: Path | None = None
+    """Where background jobs run, each session's in a folder of its own; without it there are none.
+
+    Their commands run as the user of this process, and may do what that one may: read a `.env` file, reach the stores
+    and the network. Whoever may talk to an agent may have them run. Linux only.
+    """
     public_url: str | None = None
     """Under which external services reach the doors, without a slash at its end; without it they are told nowhere."""
     otlp_url: str | None = Field(default=None, repr=False)

@@ -4,13 +4,14 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 from redis.asyncio import Redis
@@ -25,6 +26,7 @@ from service.access.keys import Keys
 from service.access.ports import KeyStore, TokenKey
 from service.access.signatures import Signatures
 from service.access.stream_tokens import StreamTokens
+from service.adapters.commands import GRACE_SECONDS, Commands, hide_memory
 from service.adapters.demo_model import DemoModel
 from service.adapters.embedded import embedded_stores
 from service.adapters.jwks_document import is_url, jwks_document
@@ -47,7 +49,9 @@ from service.adapters.redis_log import RedisLogStore
 from service.adapters.remote_tool import RemoteTools
 from service.adapters.tools_file import read_tools
 from service.adapters.traced import TracedLogs, TracedModel, TracedTurns
-from service.agent.ports import Model
+from service.agent.job_tools import SessionJobs, StartJob
+from service.agent.jobs import AT_ONCE, Jobs
+from service.agent.ports import Model, Tool
 from service.agent.runner import TaskRunner
 from service.agent.step import Clock, Steps
 from service.agent.tools import THINK, Toolbox
@@ -62,6 +66,7 @@ from service.http.streams import Streams
 from service.http.tasks import TaskRoutes
 from service.model.arguments import ArgumentSchema
 from service.model.errors import ConfigurationError, IssuerUnavailable
+from service.model.ids import SessionId
 from service.model.remote import RemoteTool, callback_url
 from service.model.trace import CurrentTrace, untraced
 from service.operations.asking import ask, timer
@@ -369,8 +374,8 @@ async def open_worker(house: House, settings: Settings, tracing: "Tracing | None
             model = TracedModel(model, tracing)
         clock = Clock(now=_now, monotonic=time.monotonic, sleep=asyncio.sleep)
         services = await stack.enter_async_context(RemoteTools(_now, current_trace))
-        patiently = Patience(asyncio.sleep)
         remote = [_remote_operations(house, settings, services, tool) for tool in house.tools]
+        commands = None if settings.workspace_dir is None else await _commands(stack, settings, settings.workspace_dir)
         turns = TaskRunner(
             writer=writer,
             logs=logs,
@@ -379,8 +384,9 @@ async def open_worker(house: House, settings: Settings, tracing: "Tracing | None
             messages=house.messages,
             step_store=house.step_store,
             steps=Steps(model, clock, random.random),
-            tools=Toolbox([THINK], [ask(house.desk, patiently), timer(house.desk, patiently), *remote]),
+            tools=_toolbox(house, remote, has_jobs=commands is not None),
             clock=clock,
+            jobs=Jobs(commands, house.desk, make_operations(house), Patience(asyncio.sleep), clock),
         )
         yield Worker(
             queue,
@@ -390,6 +396,26 @@ async def open_worker(house: House, settings: Settings, tracing: "Tracing | None
             partial(house.watch.away_seconds, "redis"),
             lease_seconds=settings.lease_seconds,
         )
+
+
+async def _commands(stack: AsyncExitStack, settings: Settings, workspace: Path) -> Commands:
+    """Where background jobs run. One whose worker was lost is gone before another worker can have its lease."""
+    grace_seconds = min(GRACE_SECONDS, settings.lease_seconds / 3)
+    commands = Commands(workspace, open_at_once=AT_ONCE, grace_seconds=grace_seconds)
+    hide_memory()
+    return await stack.enter_async_context(commands)
+
+
+def _toolbox(house: House, remote: Sequence[RemoteOperations], *, has_jobs: bool) -> Toolbox:
+    patiently = Patience(asyncio.sleep)
+    operations = [ask(house.desk, patiently), timer(house.desk, patiently), *remote]
+    if not has_jobs:
+        return Toolbox([THINK], operations)
+
+    def jobs_of(session_id: SessionId) -> Tool[Any]:
+        return SessionJobs(make_operations(house), house.doorbell, session_id).tool
+
+    return Toolbox([THINK], [*operations, StartJob(house.desk, patiently)], [jobs_of])
 
 
 def _remote_operations(house: House, settings: Settings, services: ServiceCalls, tool: RemoteTool) -> RemoteOperations:

@@ -10,7 +10,16 @@ from typing import Final
 
 from service.model.events import TextPart, Usage
 from service.model.failures import ModelCallFailed
-from service.model.generation import CallEnded, Piece, Prompt, ReasoningPiece, TextPiece, ToolCallPiece, Utterance
+from service.model.generation import (
+    GO_ON,
+    CallEnded,
+    Piece,
+    Prompt,
+    ReasoningPiece,
+    TextPiece,
+    ToolCallPiece,
+    Utterance,
+)
 from service.model.ids import TaskId
 
 MAX_COUNT: Final = 1_000_000
@@ -271,6 +280,9 @@ def _words(text: str) -> Iterator[str]:
 
 
 def _introduction(told: str) -> str:
+    outcome, goes_on, _ = told.partition(GO_ON)
+    if goes_on:
+        return f"I have been told how it ended. {outcome.strip()}"
     said = f"You said: {told}" if told.strip() else "You said nothing that I can read."
     return (
         "Hello! I am the demo model: a small program, no AI. I do what lines that begin with a slash tell me:\n"

@@ -106,6 +106,14 @@ class MemoryOperations:
             return None
         return self._database.operations[task.task.operation_id].operation
 
+    async def begin_job(self, claim: Claim) -> bool:
+        row, operation = self._held(claim), await self.of_task(claim.task.id)
+        if row is None or row.task.status != "waiting" or operation is None or operation.status != "pending":
+            raise TakenOver
+        if operation.begun_by is None:
+            self._database.operations[operation.id].operation = replace(operation, begun_by=claim.epoch)
+        return operation.begun_by in (None, claim.epoch)
+
     async def told(self, claim: Claim, told: Told) -> None:
         row = self._held(claim)
         if row is None or row.task.status != "waiting":
@@ -114,7 +122,10 @@ class MemoryOperations:
         operation = await self.of_task(claim.task.id)
         if operation is not None and operation.status == "pending":
             row.told_at = now = self._database.now()
-            row.tell_at = now + _TELLING_EVERY if operation.progress_number > told.progress_number else None
+            is_behind = operation.progress_number > told.progress_number
+            row.tell_at = now + _TELLING_EVERY if is_behind else None
+            if told.again_seconds is not None:
+                row.tell_at = now + timedelta(seconds=told.again_seconds)
 
     async def postpone(self, claim: Claim, postponed: Postponed) -> bool:
         row = self._running(claim)

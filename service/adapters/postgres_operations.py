@@ -8,7 +8,7 @@ import asyncpg
 from service.adapters.postgres import Database, reached, statements
 from service.model.caller import EVERYONES, Reach
 from service.model.errors import TakenOver, TooManyOperations
-from service.model.ids import OperationId, OwnerId, SessionId, TaskId
+from service.model.ids import Epoch, OperationId, OwnerId, SessionId, TaskId
 from service.model.operation import (
     MAX_DELIVERIES,
     MAX_PENDING,
@@ -73,8 +73,15 @@ class PostgresOperations:
         row = await self._database.fetchrow(_SQL["of_task"], task_id)
         return None if row is None else _operation_from(row)
 
+    async def begin_job(self, claim: Claim) -> bool:
+        row = await self._database.fetchrow(_SQL["begin_job"], claim.task.id, claim.epoch)
+        if row is None:
+            raise TakenOver
+        return bool(row["begun_by"] == claim.epoch)
+
     async def told(self, claim: Claim, told: Told) -> None:
-        await self._database.fetch(_SQL["told"], claim.task.id, claim.epoch, told.progress_number)
+        how_far = told.progress_number, told.again_seconds
+        await self._database.fetch(_SQL["told"], claim.task.id, claim.epoch, *how_far)
 
     async def postpone(self, claim: Claim, postponed: Postponed) -> bool:
         row = await self._database.fetchrow(_SQL["postpone"], claim.task.id, claim.epoch, postponed.seconds)
@@ -183,4 +190,5 @@ def _operation_from(row: asyncpg.Record) -> Operation:
         row["progress_number"],
         row["has_follow_up"],
         row["deliveries"],
+        None if row["begun_by"] is None else Epoch(row["begun_by"]),
     )

@@ -13,7 +13,7 @@ import orjson
 from service.model import events as e
 from service.model.failures import NO_RESULT
 from service.model.fold import LogFold, Part
-from service.model.generation import SpokenPart, ToolUse, Utterance
+from service.model.generation import GO_ON, SpokenPart, ToolUse, Utterance
 from service.model.ids import MessageId
 from service.model.session import History, Message, SessionSettings
 from service.model.task import Task
@@ -23,10 +23,6 @@ MAX_STEPS: Final = 25
 
 MAX_FOLLOW_UP_STEPS: Final = 12
 """Of a follow-up, and fewer where its session is set so."""
-
-GO_ON: Final = (
-    "Continue the task with this result. Do not repeat what is done. If the task is complete, give the final answer."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +92,24 @@ def _by_step(parts: Sequence[Part]) -> Iterator[Utterance]:
     """
     begins = [i for i, part in enumerate(parts) if part["type"] == "step-start"]
     before = parts[: begins[0]] if begins else parts
-    if any(part["type"] == "data-operation" for part in before):
-        yield from (Utterance("user", (e.TextPart(_outcome(part)),)) for part in before if "toolCallId" in part)
+    told = next((part["data"] for part in before if part["type"] == "data-operation"), None)
+    if told is not None:
+        yield from (Utterance("user", (e.TextPart(_outcome(part, told)),)) for part in before if "toolCallId" in part)
     else:
         yield Utterance("assistant", tuple(_spoken(before)))
     for begin, end in pairwise([*begins, len(parts)]):
         yield Utterance("assistant", tuple(_spoken(parts[begin:end])))
 
 
-def _outcome(call: Part) -> str:
-    """An operation's end as a model is told of it. A result that is a text is told as it is."""
+def _outcome(call: Part, told: Part) -> str:
+    """An operation's end as a model is told of it, with the details of a failure. A text is told as it is."""
     name, result = call["type"].removeprefix("tool-"), _result(call)
     arguments = orjson.dumps(call.get("input")).decode()
     said = result if isinstance(result, str) else orjson.dumps(result).decode()
     how = {"output-available": "has succeeded", "output-denied": "was not allowed"}.get(call["state"], "has failed")
+    outcome = told.get("outcome")
+    if told.get("status") == "failed" and isinstance(outcome, dict) and "details" in outcome:
+        said += f"\n{orjson.dumps(outcome['details']).decode()}"
     return f"The operation `{name}` that you began with {arguments} {how}:\n{said}\n\n{GO_ON}"
 
 

@@ -91,7 +91,7 @@ class Loop:
             untold = frozenset()
         limit = context.max_steps
         calls = self.calls(claim)
-        granted = self._tools.granted(context.settings.tools)
+        granted = self._tools.granted(context.settings.tools, claim.task.session_id)
         while True:
             is_full = len(orjson.dumps(fold.finished_parts)) >= MAX_TURN_BYTES
             is_beyond = fold.steps + (not fold.step_is_open) > limit
@@ -119,7 +119,7 @@ class Loop:
         self, claim: Claim, recorder: Recorder, context: Context, call: Part, cancellation: Cancellation
     ) -> None:
         """Run a call that a person has allowed, and put its result into the log. Raises Cancelled."""
-        granted = self._tools.granted(context.settings.tools)
+        granted = self._tools.granted(context.settings.tools, claim.task.session_id)
         async with cancellation.scope():
             result = await run_tool(call, granted, self.calls(claim))
         await recorder.put(result)

@@ -14,6 +14,7 @@ import structlog
 from service.agent.cancellation import Cancellation
 from service.agent.ending import as_told, closing, failed
 from service.agent.follow_up import FollowUps
+from service.agent.jobs import Jobs
 from service.agent.loop import Loop
 from service.agent.recorder import Recorder, settle
 from service.agent.step import Clock, Steps
@@ -55,6 +56,7 @@ class TaskRunner:
         steps: Steps,
         tools: Toolbox,
         clock: Clock,
+        jobs: Jobs | None = None,
     ) -> None:
         self._writer = writer
         self._logs = logs
@@ -64,7 +66,7 @@ class TaskRunner:
         self._patiently = Patience(clock.sleep)
         loop = Loop(steps, tools, step_store, desk, self._patiently, clock)
         self._turns = Turns(loop, messages, self._patiently, clock, provider=steps.provider)
-        self._waiting = Waiting(desk, self._patiently, clock)
+        self._waiting = Waiting(desk, jobs, self._patiently, clock)
         self._follow_ups = FollowUps(loop, desk, messages, self._patiently, clock)
 
     async def run(self, claim: Claim, retake: Callable[[Claim], Awaitable[Claim]], cancellation: Cancellation) -> bool:

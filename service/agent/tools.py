@@ -1,7 +1,7 @@
 """The tools that a model may ask for. Whatever is asked has one result; none of it is a failure of the turn."""
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from service.model.encoding import plain
 from service.model.errors import PlayheadError
 from service.model.events import Json
 from service.model.generation import ToolDescription
+from service.model.ids import SessionId
 
 log = structlog.get_logger()
 
@@ -55,11 +56,17 @@ class Output:
 
 
 class Toolbox:
-    """Tools by their names."""
+    """Tools by their names. `of_session` makes those that do something else in each session; see `granted`."""
 
-    def __init__(self, tools: Iterable[Tool[Any]] = (), operations: Iterable[OperationTool] = ()) -> None:
+    def __init__(
+        self,
+        tools: Iterable[Tool[Any]] = (),
+        operations: Iterable[OperationTool] = (),
+        of_session: Iterable[Callable[[SessionId], Tool[Any]]] = (),
+    ) -> None:
         self._tools = {tool.name: tool for tool in tools}
         self._operations = {tool.description.name: tool for tool in operations}
+        self._of_session = tuple(of_session)
         own = (
             ToolDescription(tool.name, tool.description, tool.input.model_json_schema())
             for tool in self._tools.values()
@@ -67,12 +74,15 @@ class Toolbox:
         self.described = (*own, *(tool.description for tool in self._operations.values()))
         """What a model is told of them."""
 
-    def granted(self, names: Collection[str] | None) -> "Toolbox":
-        """Those of these names, and those that are always granted; None: all of them."""
+    def granted(self, names: Collection[str] | None, session_id: SessionId) -> "Toolbox":
+        """What this session has: those of these names, and those that are always granted; None: all of them."""
+        own = (*self._tools.values(), *(make(session_id) for make in self._of_session))
         if names is None:
-            return self
-        own = (tool for tool in self._tools.values() if tool.is_always_granted or tool.name in names)
-        return Toolbox(own, (tool for name, tool in self._operations.items() if name in names))
+            return Toolbox(own, self._operations.values())
+        return Toolbox(
+            (tool for tool in own if tool.is_always_granted or tool.name in names),
+            (tool for name, tool in self._operations.items() if name in names),
+        )
 
     def check(self, name: str, value: Json) -> None:
         """Raises CallRefused where there is no such tool, or these are no arguments for it."""
@@ -123,7 +133,7 @@ class Toolbox:
         try:
             return tool, tool.input.model_validate(value)
         except ValidationError as error:
-            raise CallRefused("invalid_arguments", _reason(error)) from error
+            raise CallRefused("invalid_arguments", reason_of(error)) from error
 
 
 def capped(output: Json) -> Output:
@@ -142,8 +152,8 @@ def _ends_of(text: str, half: int) -> str:
     return f"{text[:half]}\n[{len(text) - 2 * half} characters are left out.]\n{text[-half:]}"
 
 
-def _reason(error: ValidationError) -> str:
-    """What is the matter with which argument."""
+def reason_of(error: ValidationError) -> str:
+    """What is the matter with which argument; 500 characters at most."""
     wrong = (f"{'.'.join(map(str, each['loc'])) or 'arguments'}: {each['msg']}" for each in error.errors())
     return f"The arguments do not fit. {'; '.join(wrong)}"[:MAX_REASON_CHARACTERS]
 

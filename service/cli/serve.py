@@ -151,6 +151,8 @@ async def _open_parts(stack: AsyncExitStack, settings: Settings, parts: set[Part
         consumers.append(Deadlines(make_operations(house)))
     if Part.TASKS in parts:
         consumers.append(await stack.enter_async_context(open_worker(house, settings, tracing)))
+        if settings.workspace_dir is not None:
+            tell(f"jobs      in {settings.workspace_dir.absolute()}")
         tell(f"model     {settings.model or 'demo'}")
     return house, consumers
 

@@ -1,9 +1,15 @@
 """What goes into a model call and what comes out of it."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from service.model.events import FilePart, FinishReason, Json, TextPart, Usage
 from service.model.session import Role
+
+GO_ON: Final = (
+    "Continue the task with this result. Do not repeat what is done. If the task is complete, give the final answer."
+)
+"""What a model is told behind the outcome of an operation."""
 
 
 @dataclass(frozen=True, slots=True)

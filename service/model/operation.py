@@ -9,7 +9,7 @@ import orjson
 
 from service.model.caller import EVERYONES, Reach
 from service.model.events import Json, OperationStatus
-from service.model.ids import OperationId, OwnerId, SessionId, TaskId
+from service.model.ids import Epoch, OperationId, OwnerId, SessionId, TaskId
 
 Executor = Literal["remote", "job", "person", "timer"]
 """Who ends it: an external service, the worker that runs a background job, a person who is asked, the clock."""
@@ -145,6 +145,8 @@ class Operation:
     """Whether its end is told to its session by the agent."""
     deliveries: int = 0
     """How many messages about its end came."""
+    begun_by: Epoch | None = None
+    """Of a background job: with which epoch its task's holder began to run it; None while nobody has."""
 
 
 @dataclass(frozen=True, slots=True)

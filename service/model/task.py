@@ -160,6 +160,8 @@ class Told:
     """A task that still waits, and whose log tells so much of its operation's progress now."""
 
     progress_number: int
+    again_seconds: float | None = None
+    """After so long another look is due, whatever is reported; None: none is."""
 
 
 @dataclass(frozen=True, slots=True)

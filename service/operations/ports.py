@@ -40,6 +40,12 @@ class OperationDesk(Protocol):
     async def of_task(self, task_id: TaskId) -> Operation | None:
         """The operation whose work a task is, as it stands."""
 
+    async def begin_job(self, claim: Claim) -> bool:
+        """Note that the holder of a waiting task begins its background job: true for the first one, repeats included.
+
+        False for every later holder: the first one is lost. Raises TakenOver, also where the operation has ended.
+        """
+
     async def told(self, claim: Claim, told: Told) -> None:
         """The log of a waiting task is up to date so far: let go of it. A repeat, or by another, changes nothing."""
 

@@ -1,6 +1,7 @@
 """Background commands, with real processes."""
 
 import asyncio
+import hashlib
 import os
 import signal
 import stat
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from service.adapters.commands import Commands, Running
+from service.adapters.commands import Commands, Running, session_folder
 from service.adapters.commands.excerpt import MAX_CHARACTERS, Excerpt
+from service.adapters.commands.folders import checked_name
 from service.adapters.commands.runner import MAX_COMMAND_BYTES
 from service.model.errors import CommandNotStarted, InvalidInput, TooManyCommands
 from service.model.job import Exited, Lost, Signalled
@@ -99,12 +101,23 @@ async def test_it_has_nothing_of_the_service_s(commands: Commands, monkeypatch: 
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../up", "/etc", "a/b", "-rf", ".x", "a\0b", "a\n", "é", "x" * 129])
-async def test_an_id_that_leads_elsewhere_is_refused(commands: Commands, tmp_path: Path, name: str) -> None:
-    with pytest.raises(InvalidInput):
-        await commands.start(name, "j", "true")
+async def test_an_id_that_leads_elsewhere_leads_nowhere(commands: Commands, tmp_path: Path, name: str) -> None:
+    """A job of it is refused; a session of it has a folder that no other has."""
     with pytest.raises(InvalidInput):
         await commands.start("s", name, "true")
     assert list(tmp_path.iterdir()) == []
+    running = await commands.start(name, "j", "pwd")
+    assert await running.wait() == Exited(0)
+    (folder,) = (tmp_path / "work").iterdir()
+    assert folder.name == "_" + hashlib.sha256(name.encode()).hexdigest()
+    assert running.output() == f"{folder}\n"
+
+
+def test_a_session_whose_id_no_unicode_has_has_a_folder_too(tmp_path: Path) -> None:
+    folder = session_folder(tmp_path, "\ud800")
+    assert folder.is_dir()
+    with pytest.raises(InvalidInput):
+        checked_name(folder.name)  # so no other session is called so
 
 
 async def test_a_folder_that_is_a_link_is_refused(commands: Commands, tmp_path: Path) -> None:
@@ -387,3 +400,31 @@ async def test_a_command_goes_with_its_worker_and_its_warden(tmp_path: Path) -> 
         process.kill()
         os.kill(warden, signal.SIGKILL)
         await eventually(lambda: not is_running(main), "the command is gone", seconds=5)
+
+
+PEEK = """if True:
+    import ctypes, os
+    from service.adapters.commands import hide_memory
+    if os.getuid() == 0:
+        os.setuid(65534)
+        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # as in a process that was never root
+    def peek():
+        reader = os.fork()
+        if reader == 0:
+            try:
+                os._exit(0 if open(f"/proc/{os.getppid()}/environ", "rb").read() else 1)
+            except OSError:
+                os._exit(2)
+        return os.waitstatus_to_exitcode(os.waitpid(reader, 0)[1])
+    before = peek()
+    hide_memory()
+    print(before, peek())
+"""
+
+
+async def test_who_hides_its_memory_has_an_environment_that_others_of_its_user_cannot_read() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", PEEK, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    printed, errors = await process.communicate()
+    assert (printed.split(), errors) == ([b"0", b"2"], b"")

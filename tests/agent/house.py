@@ -21,6 +21,7 @@ from service.adapters.postgres_operations import PostgresOperations
 from service.adapters.postgres_sessions import PostgresSessions
 from service.adapters.postgres_tasks import PostgresTasks
 from service.agent.cancellation import Cancellation
+from service.agent.jobs import Jobs
 from service.agent.ports import Model
 from service.agent.runner import TaskRunner
 from service.agent.step import Clock, Steps
@@ -114,6 +115,7 @@ class House:
         self.tasks: TaskStore = PostgresTasks(self.database)
         self.directory: TaskDirectory = PostgresTasks(self.database)
         self.tools = Toolbox([THINK])
+        self.jobs: Jobs | None = None
         self.waits: list[float] = []
         """For how long turns wanted to wait; none did."""
         self.sleep: Callable[[float], Awaitable[None]] = self._no_time
@@ -153,6 +155,7 @@ class House:
                 steps=Steps(model or DemoModel(), clock, lambda: 0.5),
                 tools=self.tools,
                 clock=clock,
+                jobs=self.jobs,
             )
 
     async def run(self, claim: Claim, model: Model | None = None, **ports: Any) -> None:

@@ -143,7 +143,7 @@ async def test_the_outcome_is_told_in_the_operations_log_and_the_agent_goes_on(p
         "tool-output-available call_1: {'frames': 3}",
         "start-step",
     ]
-    assert log[-1].startswith("finish stop, succeeded: Hello!")
+    assert log[-1].startswith("finish stop, succeeded: I have been told how it ended. The operation `render`")
     assert '{"frames":3}' in log[-1]
     fold = await place.assert_ended_well(operation.task_id)
     assert fold.operation(operation.id)["data"]["status"] == "succeeded"  # type: ignore[index]

@@ -511,3 +511,78 @@ async def test_pitfall_36_a_result_is_kept_as_it_came(kept: Kept, result: Json) 
     assert isinstance(outcome, Succeeded)
     assert outcome.result == result
     assert type(outcome.result) is type(result)
+
+
+# --- background jobs --------------------------------------------------------------------------------------------------
+
+BUILD = NewOperation("c1", "start_job", "job", {"command": "make"}, 3600)
+
+
+async def claimed(kept: Kept, lease_seconds: float = LEASE) -> Claim:
+    """The one task that waits and is due."""
+    (claim,) = [each for each in await kept.queue.claim(10, lease_seconds) if each.task.status == "waiting"]
+    return claim
+
+
+async def test_a_job_is_begun_by_its_first_holder_alone_however_often_it_says_so(kept: Kept) -> None:
+    operation = await pending(kept, BUILD)
+    assert operation.begun_by is None
+    first = await claimed(kept, LAPSED)
+    assert await kept.operations.begin_job(first)
+    assert await kept.operations.begin_job(first)
+    assert (await now(kept, operation)).begun_by == first.epoch
+    second = await claimed(kept)  # though nobody has reported anything
+    assert not await kept.operations.begin_job(second)
+    assert (await now(kept, operation)).begun_by == first.epoch
+    with pytest.raises(TakenOver):
+        await kept.operations.begin_job(first)
+
+
+async def test_a_job_that_has_ended_is_not_begun(kept: Kept) -> None:
+    operation = await pending(kept, BUILD)
+    holder = await claimed(kept)
+    await kept.operations.complete(said(operation, Cancelled("killed"), follow_up=False))
+    with pytest.raises(TakenOver):
+        await kept.operations.begin_job(holder)
+    ending = await claimed(kept)
+    with pytest.raises(TakenOver):
+        await kept.operations.begin_job(ending)
+    assert (await now(kept, operation)).begun_by is None
+
+
+async def test_who_works_on_a_job_is_followed_by_another_when_the_lease_lapses(kept: Kept) -> None:
+    operation = await pending(kept, BUILD)
+    holder = await claimed(kept)
+    await kept.operations.begin_job(holder)
+    await kept.operations.report(Progress(operation.id, {"output": "so far"}, BY))
+    assert [each for each in await kept.queue.claim(10, LEASE) if each.task.status == "waiting"] == []
+    assert await kept.queue.renew([holder], 0) != []
+    assert (await claimed(kept)).epoch > holder.epoch
+
+
+async def test_another_look_may_be_wanted_after_some_time(kept: Kept) -> None:
+    await pending(kept, BUILD)
+    holder = await claimed(kept)
+    await kept.operations.told(holder, Told(0, again_seconds=3600))
+    assert [each for each in await kept.queue.claim(10, LEASE) if each.task.status == "waiting"] == []
+    await kept.operations.told(holder, Told(0, again_seconds=0))
+    holder = await claimed(kept)
+    await kept.operations.told(holder, Told(0))
+    assert [each for each in await kept.queue.claim(10, LEASE) if each.task.status == "waiting"] == []
+
+
+async def test_a_job_that_begins_as_it_ends_is_one_or_the_other(dsn: str) -> None:
+    """Over databases: whoever comes second sees what the first one did, and neither is given up for the other."""
+    async with AsyncExitStack() as stack:
+        pools = [await stack.enter_async_context(postgres_pool(dsn)) for _ in range(2)]
+        kept = InPostgres(Database(pools[0]))
+        other = PostgresOperations(Database(pools[1]))
+        for _ in range(20):
+            operation = await pending(kept, BUILD)
+            holder = await claimed(kept)
+            began, became = await asyncio.gather(
+                kept.operations.begin_job(holder), other.complete(said(operation)), return_exceptions=True
+            )
+            assert isinstance(became, Accepted)
+            assert began is True or isinstance(began, TakenOver)
+            assert ((await now(kept, operation)).begun_by == holder.epoch) == (began is True)

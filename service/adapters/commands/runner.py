@@ -171,8 +171,8 @@ class Commands:
     async def start(self, session_id: str, job_id: str, command: str) -> Running:
         """Run `command` with bash, or sh where there is none; returns when the shell runs. Cancelled, it is killed.
 
-        Raises InvalidInput for ids that cannot be a file's name, for the id of a job that runs, and for a command that
-        is too long or has a NUL; TooManyCommands; CommandNotStarted.
+        Raises InvalidInput for a job's id that is odd or of one that runs, and for a command that is too long or has a
+        NUL; TooManyCommands; CommandNotStarted.
         """
         self._check(job_id, command)
         with translate({OSError: CommandNotStarted}):  # a time-out is one

@@ -14,27 +14,45 @@ SELECT playhead_progress($1, $2, $3, $4, $5, $6, $7, $8, $9) AS became;
 -- A follow-up that failed is tried again later.
 SELECT was_held, next_task FROM playhead_postpone($1, $2, $3);
 
+-- :begin_job
+-- A background job begins, by the holder of the task that waits for it alone; the answer is whose it is, which is another's
+-- where it was begun before. The operation is locked first and then the lease, as by a completion.
+WITH wanted AS MATERIALIZED (
+    SELECT id, task_id FROM operations WHERE task_id = $1 AND status = 'pending' FOR UPDATE
+), held AS MATERIALIZED (
+    SELECT w.id
+    FROM wanted w JOIN leases l ON l.task_id = w.task_id JOIN tasks t ON t.id = w.task_id
+    WHERE l.epoch = $2 AND t.status = 'waiting'
+    FOR UPDATE OF l
+)
+UPDATE operations o SET begun_by = coalesce(o.begun_by, $2) FROM held WHERE o.id = held.id RETURNING o.begun_by;
+
 -- :told
 -- The log of a waiting task has this much of the progress ($3); what has come since is told a second later. By its holder
--- alone, who lets go of it.
+-- alone, who lets go of it; it may want another look after so many seconds ($4).
 WITH lease AS (
     UPDATE leases SET lease_until = '-infinity' WHERE task_id = $1 AND epoch = $2 RETURNING task_id
 )
-UPDATE tasks t SET told_at = now(), tell_at = CASE WHEN o.progress_number > $3 THEN now() + interval '1 second' END
+UPDATE tasks t SET told_at = now(), tell_at = coalesce(
+    now() + make_interval(secs => $4::double precision),
+    CASE WHEN o.progress_number > $3 THEN now() + interval '1 second' END
+)
 FROM lease, operations o
 WHERE t.id = lease.task_id AND t.status = 'waiting' AND o.task_id = t.id AND o.status = 'pending';
 
 -- :of_task
 -- The operation whose work a task is.
 SELECT o.id::text, o.seq, o.session_id, o.owner, o.task_id::text, o.turn_id::text, o.call_id, o.tool, o.executor, o.arguments,
-       o.status, o.outcome, o.created_at, o.deadline, o.ended_at, o.progress, o.progress_number, o.has_follow_up, o.deliveries
+       o.status, o.outcome, o.created_at, o.deadline, o.ended_at, o.progress, o.progress_number, o.has_follow_up, o.deliveries,
+       o.begun_by
 FROM operations o JOIN tasks t ON t.operation_id = o.id
 WHERE t.id = $1;
 
 -- :read
 -- An operation within reach ($2: everything, $3: one owner's) of a session that is not deleted.
 SELECT o.id::text, o.seq, o.session_id, o.owner, o.task_id::text, o.turn_id::text, o.call_id, o.tool, o.executor, o.arguments,
-       o.status, o.outcome, o.created_at, o.deadline, o.ended_at, o.progress, o.progress_number, o.has_follow_up, o.deliveries
+       o.status, o.outcome, o.created_at, o.deadline, o.ended_at, o.progress, o.progress_number, o.has_follow_up, o.deliveries,
+       o.begun_by
 FROM operations o JOIN sessions s ON s.id = o.session_id
 WHERE o.id = $1 AND s.deleted_at IS NULL AND ($2::boolean OR s.owner IS NOT DISTINCT FROM $3::text);
 
@@ -42,7 +60,8 @@ WHERE o.id = $1 AND s.deleted_at IS NULL AND ($2::boolean OR s.owner IS NOT DIST
 -- The newest operations within reach ($3, $4) that are wanted, before $2. Stuck ($9) is what is pending past its deadline,
 -- and whose follow-up has failed, or is to be tried again.
 SELECT o.id::text, o.seq, o.session_id, o.owner, o.task_id::text, o.turn_id::text, o.call_id, o.tool, o.executor, o.arguments,
-       o.status, o.outcome, o.created_at, o.deadline, o.ended_at, o.progress, o.progress_number, o.has_follow_up, o.deliveries
+       o.status, o.outcome, o.created_at, o.deadline, o.ended_at, o.progress, o.progress_number, o.has_follow_up, o.deliveries,
+       o.begun_by
 FROM operations o JOIN sessions s ON s.id = o.session_id
 WHERE o.seq < coalesce($2::bigint, 9223372036854775807) AND s.deleted_at IS NULL
   AND ($3::boolean OR o.owner IS NOT DISTINCT FROM $4::text)
