@@ -51,7 +51,7 @@ from service.adapters.tools_file import read_tools
 from service.adapters.traced import TracedLogs, TracedModel, TracedTurns
 from service.agent.job_tools import SessionJobs, StartJob
 from service.agent.jobs import AT_ONCE, Jobs
-from service.agent.ports import Model, Tool
+from service.agent.ports import Model, OperationTool, Tool
 from service.agent.runner import TaskRunner
 from service.agent.step import Clock, Steps
 from service.agent.tools import THINK, Toolbox
@@ -408,7 +408,7 @@ async def _commands(stack: AsyncExitStack, settings: Settings, workspace: Path) 
 
 def _toolbox(house: House, remote: Sequence[RemoteOperations], *, has_jobs: bool) -> Toolbox:
     patiently = Patience(asyncio.sleep)
-    operations = [ask(house.desk, patiently), timer(house.desk, patiently), *remote]
+    operations: list[OperationTool] = [ask(house.desk, patiently), timer(house.desk, patiently), *remote]
     if not has_jobs:
         return Toolbox([THINK], operations)
 
