@@ -38,6 +38,9 @@ log = structlog.get_logger()
 _Decision: TypeAlias = Callable[[Claim, Recorder, Cancellation], Awaitable[End | Postponed | Told]]
 """What is done with a task that has not ended, as far as it goes now."""
 
+PUT_OFF_SECONDS: Final = 60.0
+"""Before a log that a mistake of ours keeps from being told is tried again."""
+
 _ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -155,11 +158,18 @@ class TaskRunner:
         await self._patiently(claim.task.id, self._queue.close, claim)
         return how, next_is_due
 
-    async def _give_up(self, claim: Claim, recorder: Recorder, cancellation: Cancellation) -> End:
-        """A task that cannot be run has failed."""
+    async def _give_up(self, claim: Claim, recorder: Recorder, cancellation: Cancellation) -> End | Told:
+        """A task that cannot be run has failed. One that waits goes on waiting: its operation has an end to come."""
+        if claim.task.status == "waiting":
+            operation = await self._patiently(claim.task.id, self._desk.of_task, claim.task.id)
+            if operation is not None and operation.outcome is None:
+                return Told(operation.progress_number, again_seconds=PUT_OFF_SECONDS)
+        return await self._fail(claim, recorder)
+
+    async def _fail(self, claim: Claim, recorder: Recorder) -> End:
         await settle(recorder)
         return failed(claim, recorder.fold, "unexpected_error", self._clock.now())
 
     async def _abandon(self, claim: Claim, recorder: Recorder, cancellation: Cancellation) -> End:
         """The same without its answer, which may be what cannot be stored: no holder would ever be done with it."""
-        return replace(await self._give_up(claim, recorder, cancellation), answer=None)
+        return replace(await self._fail(claim, recorder), answer=None)

@@ -132,7 +132,7 @@ class Shop:
         assert known.has_follow_up
         await self.run_all()
         log = await self.house.told(operation.task_id)
-        assert log[-1].startswith("finish stop, succeeded: Hello!")
+        assert log[-1].startswith("finish stop, succeeded: I have been told how it ended. ")
         fold = await self.house.assert_ended_well(operation.task_id)
         assert fold.operation(operation.id)["data"]["status"] == known.status  # type: ignore[index]
         messages = (await self.house.session(operation.task_id)).messages
@@ -438,7 +438,7 @@ async def test_a_kill_is_told_to_its_holder_and_counts_at_once(shop: Shop) -> No
         assert not work.done()
         cancellation.request()
     await shop.assert_ended_alone(operation, Cancelled(KILLED))
-    assert len(await shop.operations.deliveries(EVERYONES, operation.id)) == 1
+    assert len((await shop.operations.life(EVERYONES, operation.id))[1]) == 1
 
 
 async def test_a_cancellation_of_what_is_pending_ends_it(shop: Shop) -> None:

@@ -421,3 +421,26 @@ async def test_a_question_that_is_none_begins_nothing(place: House, arguments: s
     await run_all(place)
     assert any("[code:invalid_arguments]" in line for line in await place.told(task_id))
     assert await place.operations.newest(EVERYONES, EVERY_OPERATION, 10, None) == []
+
+
+async def test_a_mistake_of_ours_in_a_log_that_waits_leaves_the_operation_its_end(place: House) -> None:
+    """The task is put off, and not ended: else nobody would hear of the outcome."""
+    with_render(place, Services())
+    await place.post(ASKED)
+    await place.run(await place.claim())
+    broken = replace(await only(place), tool="no name \ud800")  # no event can say that
+    desk = place.desk
+
+    class Broken:
+        told, begin, postpone, begin_job = desk.told, desk.begin, desk.postpone, desk.begin_job
+
+        async def of_task(self, task_id: Any) -> Operation | None:
+            return broken
+
+    (claim,) = await place.queue.claim(10, 60)
+    await place.run(claim, desk=Broken())
+    assert (await place.task(claim.task.id)).status == "waiting"
+    assert await place.queue.claim(10, 60) == []  # not at once
+    await complete(place)
+    await run_all(place)
+    await place.assert_ended_well(claim.task.id)

@@ -12,6 +12,7 @@ from typing import Final
 from tests.bench import (
     appending,
     archiving,
+    completing,
     crowded,
     fanout,
     idle,
@@ -38,6 +39,7 @@ WORKLOADS: Final[dict[str, Callable[[Ground], Awaitable[list[Row]]]]] = {
     "M6": storm.run,
     "M7": crowded.run,
     "M8": resident.run,
+    "M10": completing.run,
     "M11": archiving.run,
     "M13": turns.run,
     "M14": starting.run,
