@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from service.model.arguments import ArgumentSchema, InvalidSchema
 from service.model.errors import ConfigurationError
-from service.model.remote import RemoteTool
+from service.model.remote import OWN_TOOLS, RemoteTool
 
 SETTING: Final = "PLAYHEAD_TOOLS_FILE"
 
@@ -140,6 +140,8 @@ def _repeated(entries: list[_Entry]) -> Iterator[str]:
     """A name says which tool is called, a secret which tool completes: neither may say two."""
     names, keys = set[str](), set[bytes]()
     for number, entry in enumerate(entries, 1):
+        if entry.name in OWN_TOOLS:
+            yield f"tool {number}: name: a tool of the service's own has it"
         if entry.name in names:
             yield f"tool {number}: name: another tool has the same"
         if (key := _key_of(entry.secret)) in keys:

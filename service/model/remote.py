@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from service.model.events import Json
 from service.model.ids import OperationId, SessionId, TaskId
+
+OWN_TOOLS: Final = frozenset({"think", "ask", "timer", "start_job", "jobs"})
+"""What the service's own tools are called; no remote one may be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.adapters.tools_file import MAX_FILE_BYTES, MAX_SCHEMA_BYTES, MAX_TOOLS, read_tools
+from service.agent.job_tools import SessionJobs, StartJob
+from service.agent.tools import THINK
 from service.model.errors import ConfigurationError
-from service.model.remote import RemoteTool
+from service.model.ids import SessionId
+from service.model.remote import OWN_TOOLS, RemoteTool
+from service.operations.asking import ask, timer
 from service.settings import Settings
 from service.wiring import open_house
 
@@ -133,6 +137,18 @@ def test_a_name_and_a_secret_mean_one_tool(tmp_path: Path) -> None:
     assert (
         complaint(tmp_path, [RENDER, other, RENDER | {"name": "third"}]) == "tool 3: secret: another tool has the same"
     )
+
+
+@pytest.mark.parametrize("name", sorted(OWN_TOOLS))
+def test_the_names_of_the_house_are_taken(tmp_path: Path, name: str) -> None:
+    assert complaint(tmp_path, [RENDER | {"name": name}]) == "tool 1: name: a tool of the service's own has it"
+
+
+def test_they_are_the_names_of_the_tools_that_there_are() -> None:
+    desk: Any = None
+    operations = (ask(desk, desk), timer(desk, desk), StartJob(desk, desk))
+    jobs = SessionJobs(desk, desk, SessionId("s")).tool
+    assert {THINK.name, jobs.name, *(each.description.name for each in operations)} == OWN_TOOLS
 
 
 @pytest.mark.parametrize("content", [{"render": RENDER}, None, 5, "x", RENDER], ids=repr)

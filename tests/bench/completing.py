@@ -1,5 +1,5 @@
 """M10: completions a second, from the broker's queue to the committed outcome with its follow-up queued; against a
-consumer of the same prefetch that acknowledges and does nothing else. And how long the webhook takes, against one commit.
+consumer of the same prefetch that acknowledges and does nothing else. And how long the webhook takes, against a commit.
 """
 
 import asyncio
