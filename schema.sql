@@ -457,7 +457,8 @@ $$;
 
 -- Begin an operation, by a call of a turn whose holder alone may: the operation, its task, and a note that the call has
 -- begun. What this call has begun before, or another of this session under the same key, is answered instead. `outcome`
--- is lost (another holds the turn, or it does not run), full (too many are pending), begun or known.
+-- is lost (another holds the turn, it does not run, or its conversation is deleted), full (too many are pending), begun
+-- or known.
 CREATE FUNCTION playhead_begin_operation(
     asking uuid, holder bigint, call text, named text, executed_by text, given json, key_name text,
     deadline_seconds double precision, most bigint, OUT outcome text, OUT operation uuid
@@ -467,10 +468,10 @@ DECLARE
     own uuid;
 BEGIN
     SELECT s.id, s.owner INTO conversation
-    FROM sessions s JOIN tasks t ON t.session_id = s.id WHERE t.id = asking FOR UPDATE OF s;
+    FROM sessions s JOIN tasks t ON t.session_id = s.id WHERE t.id = asking AND s.deleted_at IS NULL FOR UPDATE OF s;
     PERFORM FROM leases l JOIN tasks t ON t.id = l.task_id
     WHERE l.task_id = asking AND l.epoch = holder AND t.status = 'running' FOR UPDATE OF l;
-    IF NOT FOUND THEN
+    IF NOT FOUND OR conversation.id IS NULL THEN
         outcome := 'lost';
         RETURN;
     END IF;

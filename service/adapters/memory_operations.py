@@ -48,6 +48,8 @@ class MemoryOperations:
     async def begin(self, claim: Claim, new: NewOperation) -> Begun:
         asking = self._running(claim)
         session_id = asking.task.session_id
+        if self._database.sessions[session_id].deleted_at is not None:
+            raise TakenOver
         own = [row for row in self._database.operations.values() if row.operation.session_id == session_id]
         calls = (row for row in own if (row.operation.turn_id, row.operation.call_id) == (claim.task.id, new.call_id))
         works = (row for row in own if new.key is not None and (row.operation.tool, row.key) == (new.tool, new.key))

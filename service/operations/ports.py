@@ -34,7 +34,8 @@ class OperationDesk(Protocol):
         """The operation and its task, which waits, in one transaction with a note that the call has begun.
 
         What this call has begun before is answered as it stands, or else what has the same key in this session. Raises
-        TakenOver, also where the task does not run, and TooManyOperations: nothing has changed.
+        TakenOver, also where the task does not run or its session is deleted, and TooManyOperations: nothing has
+        changed.
         """
 
     async def of_task(self, task_id: TaskId) -> Operation | None:

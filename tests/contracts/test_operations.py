@@ -125,6 +125,10 @@ async def test_only_the_holder_of_a_turn_that_runs_begins(kept: Kept) -> None:
     await ended(kept, claim)
     with pytest.raises(TakenOver):
         await kept.operations.begin(claim, RENDER)
+    deleted = await turn(kept)
+    await kept.store.delete(EVERYONES, deleted.task.session_id)
+    with pytest.raises(TakenOver):
+        await kept.operations.begin(deleted, RENDER)
     assert await kept.operations.newest(EVERYONES, EVERY_OPERATION, 10, None) == []
 
 
