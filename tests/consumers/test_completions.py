@@ -92,7 +92,7 @@ DEAD: list[tuple[bytes, DeadReason]] = [
     (success(new_id(), "x" * MAX_COMPLETION_BYTES), "too_large"),
     (b'{"success": true}', "no_operation_id"),
     (success("no-such-name"), "unknown"),
-    (success("\x00"), "unknown"),
+    (success("\x00"), "unreadable"),
     (success(new_id(), task_id="\x00"), "refused"),
 ]
 
