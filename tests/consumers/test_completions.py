@@ -93,7 +93,7 @@ DEAD: list[tuple[bytes, DeadReason]] = [
     (b'{"success": true}', "no_operation_id"),
     (success("no-such-name"), "unknown"),
     (success("\x00"), "unreadable"),
-    (success(new_id(), task_id="\x00"), "refused"),
+    (success(new_id(), task_id="\x00"), "unreadable"),
 ]
 
 
