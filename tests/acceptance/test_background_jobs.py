@@ -1,6 +1,5 @@
 """Background jobs in real processes: a worker is killed amid one, and another one says so."""
 
-import asyncio
 import os
 import signal
 from contextlib import AsyncExitStack
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.client import Client, assert_whole, client_of
+from tests.acceptance.waiting import until
 from tests.adapters.embedded.foreign import eventually, is_running, needs_linux, parent_of
 from tests.processes import Service, http_to, serve
 
@@ -26,18 +26,14 @@ async def start_job(client: Client, service: Service, command: str) -> tuple[str
         text = f'/tool start_job {{"command": "{command}"}}\n/say Asked for.'
         posted = await http.post(f"/sessions/{session}/messages", json={"text": text})
         turn = posted.raise_for_status().json()["task_id"]
-        async with asyncio.timeout(15):
-            while await client.status(turn) != "succeeded":
-                pass
+        await until(lambda: client.is_closed(turn), "the turn's end")
     (started,) = [each.chunk for each in await client.stored(turn) if each.type == "tool-output-available"]
     return session, started["output"]["task_id"]
 
 
 async def ended(client: Client, task_id: str) -> list[dict[str, Any]]:
     """The whole log, when it is closed."""
-    async with asyncio.timeout(30):
-        while not await client.is_closed(task_id):
-            pass
+    await until(lambda: client.is_closed(task_id), "the end")
     log = await client.stored(task_id)
     assert_whole(log)
     return [each.chunk for each in log]

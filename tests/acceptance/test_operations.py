@@ -16,10 +16,10 @@ import pytest
 
 from service.adapters.rabbit import Names
 from service.model.failures import MESSAGES
-from tests.acceptance.brokers import empty_broker, messages_left, until
 from tests.acceptance.client import assert_whole, client_of, frames
 from tests.acceptance.readers import RawReader
 from tests.acceptance.render import render
+from tests.acceptance.waiting import empty_broker, messages_left, until
 from tests.faults.link import link_to
 from tests.faults.wire import BlackHole
 from tests.processes import Service, free_port, http_to, serve
@@ -27,7 +27,7 @@ from tests.processes import Service, free_port, http_to, serve
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 DONE = {"scene": 1, "frames": 3}
-OPERATIONS = 300
+OPERATIONS = 200
 AWAY_SECONDS = 4.0
 
 

@@ -33,7 +33,7 @@ from tests.races.scenarios import SCENARIOS, run_seed
 from tests.races.seeds import begin, fails
 
 FIRST_SEED = int(os.environ.get("TEST_PLAYHEAD_SEED", "0"))
-SEEDS = int(os.environ.get("TEST_PLAYHEAD_SEEDS", "600"))
+SEEDS = int(os.environ.get("TEST_PLAYHEAD_SEEDS", "400"))
 
 
 @pytest.fixture(scope="module")

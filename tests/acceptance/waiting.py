@@ -1,4 +1,4 @@
-"""A broker whose queues have the names that services use: what earlier tests left there is removed first."""
+"""What acceptance tests wait for in other processes, and a broker that is empty: earlier tests may have left something."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
