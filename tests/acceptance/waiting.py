@@ -1,4 +1,4 @@
-"""What acceptance tests wait for in other processes, and a broker that is empty: earlier tests may have left something."""
+"""What acceptance tests wait for in other processes, and a broker that has nothing left of earlier tests."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
