@@ -191,6 +191,7 @@ CREATE TABLE operations (
 );
 CREATE UNIQUE INDEX operations_keyed ON operations (session_id, tool, key) WHERE key IS NOT NULL;
 CREATE INDEX operations_overdue ON operations (deadline) WHERE status = 'pending';
+CREATE INDEX operations_pending ON operations (session_id) WHERE status = 'pending';
 CREATE INDEX operations_of_session ON operations (session_id, seq);
 CREATE INDEX operations_of_owner ON operations (owner, seq);
 CREATE INDEX operations_by_status ON operations (status, seq);
@@ -518,12 +519,14 @@ END
 $$;
 
 -- Take a message that an operation has ended: one transaction, whichever door it came through. `became` is unknown,
--- refused (it names another task), accepted (the operation has this outcome now, and its follow-up is due, where it is to
--- have one), duplicate (it had this very outcome before) or conflicting (it has another one). Whoever held its task does
--- not any more. `most` bounds what is kept of deliveries.
+-- refused (it names another task), not the person (only whoever is asked answers, or somebody cancels), accepted (the
+-- operation has this outcome now, and its follow-up is due, where it is to have one), duplicate (it had this very outcome
+-- before) or conflicting (it has another one). Whoever held its task does not any more. Without a follow-up is told only
+-- the holder of the turn that asked (`asking`, `holder`), where it is its holder still. `most` bounds what is kept of
+-- deliveries.
 CREATE FUNCTION playhead_complete(
     wanted uuid, everyones boolean, whose text, of_tool text, named_task text, how text, said json, said_sha256 bytea,
-    came_by text, sent_by text, called text, follows boolean, most bigint,
+    came_by text, sent_by text, called text, follows boolean, asking uuid, holder bigint, answers boolean, most bigint,
     OUT became text, OUT task text, OUT completion text, OUT ended_as text
 ) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
@@ -539,10 +542,19 @@ BEGIN
         became := 'refused';
         RETURN;
     END IF;
+    IF known.executor = 'person' AND came_by <> 'service' AND how <> 'cancelled' AND NOT answers THEN
+        became := 'not the person';
+        RETURN;
+    END IF;
+    IF asking IS NOT NULL THEN  -- who asked is told by this only while the turn is theirs
+        PERFORM FROM leases l JOIN tasks t ON t.id = l.task_id
+        WHERE l.task_id = asking AND l.epoch = holder AND t.status = 'running';
+        follows := follows OR NOT FOUND;
+    END IF;
     became := CASE WHEN known.status = 'pending' THEN 'accepted'
                         WHEN known.outcome_sha256 = said_sha256 THEN 'duplicate' ELSE 'conflicting' END;
     UPDATE completions c SET times = times + 1
-    WHERE c.operation_id = known.id AND c.delivery = called AND became <> 'accepted';
+    WHERE c.operation_id = known.id AND c.delivery = called AND c.disposition <> 'progress' AND became <> 'accepted';
     IF NOT FOUND AND (became = 'accepted' OR known.deliveries < most) THEN
         INSERT INTO completions (id, operation_id, door, by, delivery, disposition, status, outcome)
         VALUES (delivered, known.id, came_by, sent_by, called, became, how, said)
@@ -645,7 +657,7 @@ BEGIN
     FROM sessions s JOIN tasks t ON t.session_id = s.id WHERE t.id = postponed FOR UPDATE OF s;
     UPDATE leases l SET lease_until = '-infinity', lost_attempts = 0 WHERE l.task_id = postponed AND l.epoch = holder;
     IF FOUND THEN
-        UPDATE tasks t SET status = 'queued', due_at = now() + make_interval(secs => seconds),
+        UPDATE tasks t SET status = 'queued', due_at = now() + make_interval(secs => seconds), started_at = NULL,
                            failed_tries = t.failed_tries + 1
         WHERE t.id = postponed AND t.status = 'running';
     END IF;

@@ -12,9 +12,11 @@ from service.model.ids import MessageId, OperationId, TaskId
 from service.model.operation import (
     MAX_DELIVERIES,
     MAX_PENDING,
+    NOT_THE_PERSON,
     OTHER_TASK,
     Accepted,
     Begun,
+    Cancelled,
     Completion,
     Conflicting,
     Disposition,
@@ -132,7 +134,7 @@ class MemoryOperations:
     async def postpone(self, claim: Claim, postponed: Postponed) -> bool:
         row = self._running(claim)
         row.due_at = self._database.now() + timedelta(seconds=postponed.seconds)
-        row.task = replace(row.task, status="queued")
+        row.task = replace(row.task, status="queued", started_at=None)
         row.failed_tries += 1
         row.lease_until, row.lost_attempts = LAPSED, 0
         return self._database.begin_next_turn(row.task.session_id) is not None
@@ -144,10 +146,15 @@ class MemoryOperations:
         known = row.operation
         if completion.task_id not in (None, known.task_id):
             return Refused(OTHER_TASK)
+        if _is_of_another(known, completion):
+            return Refused(NOT_THE_PERSON)
         if known.status == "pending":
             kept = self._keep(row, completion, Accepted)
             row.completion_id = kept.id
-            self._database.end_operation(row, completion.outcome, has_follow_up=completion.follow_up)
+            asked = None if completion.asked_by is None else self._held(completion.asked_by)
+            is_told = completion.asked_by is None or (asked is not None and asked.task.status == "running")
+            has_follow_up = completion.follow_up or not is_told
+            self._database.end_operation(row, completion.outcome, has_follow_up=has_follow_up)
             return Accepted(self._receipt(row))
         if row.outcome_sha256 == outcome_sha256(completion.outcome):
             self._keep(row, completion, Duplicate)
@@ -252,6 +259,12 @@ class MemoryOperations:
         if row is None or row.task.status != "running":
             raise TakenOver
         return row
+
+
+def _is_of_another(operation: Operation, completion: Completion) -> bool:
+    """Whether somebody answers for the person who is asked."""
+    is_from_outside = completion.delivery.door != "service" and not completion.is_answer
+    return operation.executor == "person" and is_from_outside and not isinstance(completion.outcome, Cancelled)
 
 
 def _later(now: datetime, told_at: datetime | None) -> datetime:

@@ -12,6 +12,7 @@ from service.model.ids import Epoch, OperationId, OwnerId, SessionId, TaskId
 from service.model.operation import (
     MAX_DELIVERIES,
     MAX_PENDING,
+    NOT_THE_PERSON,
     OTHER_TASK,
     Accepted,
     Begun,
@@ -104,12 +105,17 @@ class PostgresOperations:
             delivery.by,
             delivery.id,
             completion.follow_up,
+            None if completion.asked_by is None else completion.asked_by.task.id,
+            None if completion.asked_by is None else completion.asked_by.epoch,
+            completion.is_answer,
             MAX_DELIVERIES,
         )
         if row is None or row["became"] == "unknown":
             return Unknown()
         if row["became"] == "refused":
             return Refused(OTHER_TASK)
+        if row["became"] == "not the person":
+            return Refused(NOT_THE_PERSON)
         if row["became"] == "conflicting":
             return Conflicting(completion.operation_id)
         receipt = Receipt(completion.operation_id, TaskId(row["task"]), row["completion"], row["ended_as"])

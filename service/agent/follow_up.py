@@ -30,6 +30,9 @@ log = structlog.get_logger()
 RETRY_SECONDS: Final = (30.0, 60.0, 120.0, 240.0)
 """How long a follow-up that failed rests before each next try; then its outcome is told in plain words."""
 
+YES: Final = Succeeded({"approved": True})
+"""What runs a tool that needed an approval."""
+
 MAX_TOLD_CHARACTERS: Final = 2000
 """Of a result in plain words."""
 
@@ -58,11 +61,7 @@ class FollowUps:
             await self._begin(claim, recorder, operation, operation.outcome)
             call = recorder.fold.call(operation.call_id)
             if call is not None and not has_result(recorder, operation):
-                if (
-                    operation.executor == "person"
-                    and isinstance(operation.outcome, Succeeded)
-                    and operation.tool != ASK
-                ):
+                if operation.executor == "person" and operation.tool != ASK and operation.outcome == YES:
                     await self._loop.run_approved(claim, recorder, context, call, cancellation)
                 else:
                     await tell_result(recorder, operation, operation.outcome)
@@ -81,7 +80,8 @@ class FollowUps:
             error_type = error.error_type if isinstance(error, ModelCallFailed) else "unexpected_error"
             if not isinstance(error, ModelCallFailed):
                 log.exception("follow_up_crashed", task_id=claim.task.id, epoch=claim.epoch)
-            if claim.failed_tries < len(RETRY_SECONDS):
+            # Whoever has said something meanwhile is not left without an answer for minutes.
+            if claim.failed_tries < len(RETRY_SECONDS) and not recorder.fold.promoted:
                 seconds = RETRY_SECONDS[claim.failed_tries]
                 log.info("follow_up_postponed", task_id=claim.task.id, error_type=error_type, seconds=seconds)
                 await recorder.flush()

@@ -21,6 +21,7 @@ from service.model import events as e
 from service.model.failures import ModelCallFailed
 from service.model.fold import Part
 from service.model.generation import Prompt
+from service.model.ids import TaskId
 from service.model.operation import NewOperation, Operation
 from service.model.session import Promoted
 from service.model.step import CompletedStep
@@ -44,6 +45,10 @@ class HoldersCalls:
         self._step_store = step_store
         self._desk = desk
         self._patiently = patiently
+
+    @property
+    def task_id(self) -> TaskId:
+        return self._claim.task.id
 
     async def begin(self, call_id: str) -> bool:
         return await self._patiently(self._claim.task.id, self._step_store.begin_call, self._claim, call_id)

@@ -21,6 +21,7 @@ from service.model.errors import TooManyOperations
 from service.model.failures import NO_RESULT, ModelCallFailed, coded
 from service.model.fold import Part
 from service.model.generation import CallEnded, Prompt, ReasoningPiece, TextPiece, ToolCallPiece
+from service.model.ids import TaskId
 from service.model.operation import Operation
 from service.model.step import CompletedStep
 from service.model.task import Claim
@@ -35,6 +36,10 @@ Result: TypeAlias = e.ToolOutputAvailable | e.ToolOutputError | e.ToolApprovalRe
 
 class Calls(Protocol):
     """What the calls of a step do to what is owed."""
+
+    @property
+    def task_id(self) -> TaskId:
+        """The task whose step it is."""
 
     async def begin(self, call_id: str) -> bool:
         """Note that a call begins that must not run twice; False where it has begun before."""
@@ -191,7 +196,8 @@ async def _results_of(call: Part, tools: Toolbox, room: asyncio.Semaphore, calls
             return [e.ToolOutputError(call_id, coded(error.error_type, str(error)))]
     if operation.executor == "person":
         return _asked(operation)
-    if operation.outcome is not None and not operation.has_follow_up:
+    is_ours = (operation.turn_id, operation.call_id) == (calls.task_id, call_id)
+    if operation.outcome is not None and not (is_ours and operation.has_follow_up):  # else the follow-up tells it
         return [result_of(call_id, operation.outcome)]
     started = {"status": "started", "operation_id": operation.id, "task_id": operation.task_id}
     return [e.ToolOutputAvailable(call_id, started, preliminary=True)]

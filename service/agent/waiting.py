@@ -11,6 +11,7 @@ from service.agent.jobs import Jobs
 from service.agent.operation_log import tell_beginning, tell_end, tell_progress, tell_result
 from service.agent.recorder import Recorder
 from service.agent.step import Clock
+from service.model.errors import TakenOver
 from service.model.operation import Cancelled, Failed, Outcome, Succeeded
 from service.model.task import Claim, End, Told
 from service.operations.patience import Patience
@@ -34,6 +35,8 @@ class Waiting:
         operation = await self._patiently(claim.task.id, self._desk.of_task, claim.task.id)
         if operation is None:
             raise RuntimeError("a task that waits has an operation")
+        if operation.outcome is not None and operation.has_follow_up:
+            raise TakenOver  # since the claim: what came of it is for the follow-up to tell
         await tell_beginning(recorder, claim.task, operation)
         await tell_progress(recorder, operation)
         if operation.outcome is None:

@@ -10,6 +10,7 @@ import orjson
 from service.model.caller import EVERYONES, Reach
 from service.model.events import Json, OperationStatus
 from service.model.ids import Epoch, OperationId, OwnerId, SessionId, TaskId
+from service.model.task import Claim
 
 Executor = Literal["remote", "job", "person", "timer"]
 """Who ends it: an external service, the worker that runs a background job, a person who is asked, the clock."""
@@ -17,6 +18,7 @@ Executor = Literal["remote", "job", "person", "timer"]
 Door = Literal["http", "amqp", "service"]
 """Over which a completion came: a webhook or a command, RabbitMQ, or from within the house."""
 
+NOT_THE_PERSON: Final = "A person is asked, and answers for themselves."
 OTHER_TASK: Final = "The message names a task that is not the operation's own."
 
 MAX_PENDING: Final = 1000
@@ -183,6 +185,10 @@ class Completion:
     """The one tool whose operations the sender may complete, where it is known by that tool's secret."""
     follow_up: bool = True
     """Whether the agent goes on with the outcome; not where whoever ends it is told already."""
+    asked_by: Claim | None = None
+    """The holder of the turn that is told by that; where it is its holder no more, there is a follow-up."""
+    is_answer: bool = False
+    """Whether it is the answer of the person who was asked: nobody else answers for them."""
 
 
 @dataclass(frozen=True, slots=True)

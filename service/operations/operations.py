@@ -112,7 +112,7 @@ class Operations:
         Raises NotFound; NotAsked where nobody was asked, or for the other kind of answer.
         """
         outcome = _outcome_of(said, await self.read(reach, operation_id))
-        return await self.take(Completion(operation_id, outcome, delivery, reach=reach))
+        return await self.take(Completion(operation_id, outcome, delivery, reach=reach, is_answer=True))
 
     async def end_overdue(self, limit: int) -> int:
         """End what is past its deadline: timers as they should, all else as failed. Answers how many were looked at."""

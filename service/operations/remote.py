@@ -80,7 +80,9 @@ class RemoteOperations:
         outcome = _outcome(answer)
         if outcome is None:
             return operation
-        at_once = Completion(operation.id, outcome, Delivery("service", f"tool {tool.name}"), follow_up=False)
+        at_once = Completion(
+            operation.id, outcome, Delivery("service", f"tool {tool.name}"), follow_up=False, asked_by=claim
+        )
         disposition = await self._patiently(task_id, self._inbox.complete, at_once)
         if not isinstance(disposition, Accepted):  # its completion was faster than its answer, or it was cancelled
             log.info("service_answer_late", operation_id=operation.id, disposition=type(disposition).__name__)

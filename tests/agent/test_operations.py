@@ -1,22 +1,27 @@
 """What an agent does with operations: begin them, wait, and go on with their outcome, told in a log of their own."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from service.adapters.demo_model import DemoModel
 from service.adapters.memory_doorbell import MemoryDoorbell
 from service.agent.cancellation import Cancellation
 from service.agent.follow_up import RETRY_SECONDS
+from service.agent.ports import Tool
 from service.agent.tools import THINK, Toolbox
 from service.model import events as e
 from service.model.caller import EVERYONES
 from service.model.events import Json
-from service.model.generation import CallEnded, TextPiece
+from service.model.failures import ModelCallFailed
+from service.model.generation import CallEnded, Piece, TextPiece, ToolCallPiece
 from service.model.operation import (
     EVERY_OPERATION,
+    NOT_THE_PERSON,
     Accepted,
     Cancelled,
     Completion,
@@ -25,10 +30,11 @@ from service.model.operation import (
     Operation,
     Outcome,
     Progress,
+    Refused,
     Succeeded,
 )
 from service.model.remote import Answered, NotTaken, RemoteAnswer, RemoteCall, RemoteTool, Taken
-from service.model.session import SessionSettings
+from service.model.session import NewMessage, SessionChange, SessionSettings
 from service.operations.asking import ask, timer
 from service.operations.operations import Operations
 from service.operations.patience import Patience
@@ -86,7 +92,8 @@ async def only(house: House) -> Operation:
 
 async def complete(house: House, outcome: Outcome = DONE) -> Operation:
     operation = await only(house)
-    assert isinstance(await house.inbox.complete(Completion(operation.id, outcome, BY)), Accepted)
+    said = Completion(operation.id, outcome, BY, is_answer=operation.executor == "person")
+    assert isinstance(await house.inbox.complete(said), Accepted)
     return await only(house)
 
 
@@ -444,3 +451,117 @@ async def test_a_mistake_of_ours_in_a_log_that_waits_leaves_the_operation_its_en
     await complete(place)
     await run_all(place)
     await place.assert_ended_well(claim.task.id)
+
+
+# --- what only shows where two do it at once --------------------------------------------------------------------------
+
+
+class Wiped(BaseModel):
+    """What `wipe` is given."""
+
+    x: int = 0
+
+
+def with_wipe(house: House) -> list[int]:
+    """The house with a tool that needs an approval; answers what it was run with."""
+    ran: list[int] = []
+
+    async def wipe(given: Wiped) -> Json:
+        ran.append(given.x)
+        return "wiped"
+
+    house.tools = Toolbox([THINK, Tool("wipe", "Wipes.", Wiped, wipe, needs_approval=True)])
+    return ran
+
+
+async def test_an_approval_that_comes_while_the_log_is_begun_runs_the_tool(place: House) -> None:
+    """Whoever has the waiting task is its holder no more, though its log is not opened by another yet."""
+    ran = with_wipe(place)
+    await place.post('/tool wipe {"x": 1}')
+    await place.run(await place.claim())
+    (waiting,) = await place.queue.claim(10, 60)
+    await complete(place, Succeeded({"approved": True}))
+    await place.run(waiting)
+    await run_all(place)
+    assert ran == [1]
+    await place.assert_ended_well(waiting.task.id)
+
+
+async def test_nobody_else_answers_for_a_person(place: House) -> None:
+    ran = with_wipe(place)
+    await place.post('/tool wipe {"x": 1}')
+    await run_all(place)
+    operation = await only(place)
+    for outcome in (Succeeded({"approved": True}), Succeeded(None), Failed("patch_error", "No.")):
+        for door in ("amqp", "http"):
+            said = Completion(operation.id, outcome, Delivery(door, "anybody"))  # type: ignore[arg-type]
+            assert await place.inbox.complete(said) == Refused(NOT_THE_PERSON)
+    assert (await only(place)).deliveries == 0
+    await complete(place, Succeeded({"approved": False}))  # from within, and no yes
+    await run_all(place)
+    assert ran == []
+
+
+async def test_a_result_at_once_for_a_holder_that_was_lost_has_a_follow_up(place: House) -> None:
+    services = Services([Answered({"frames": 1})])
+    with_render(place, services)
+    task_id = await place.post(ASKED)
+    claim = await place.claim(0)
+
+    async def taken_over(call: RemoteCall) -> None:
+        services.before = None
+        for each in await place.queue.claim(10, 60):
+            await place.run(each)
+
+    services.before = taken_over
+    await place.run(claim)
+    await run_all(place)
+    operation = await only(place)
+    assert (operation.outcome, operation.has_follow_up) == (Succeeded({"frames": 1}), True)
+    await place.assert_ended_well(task_id)
+    await place.assert_ended_well(operation.task_id)
+
+
+async def test_work_that_has_ended_is_the_result_of_another_call_for_it(place: House) -> None:
+    with_render(place, Services(), replace(RENDER, key_argument="scene"))
+    first = await place.post('/tool render {"scene": "a"}')
+    await run_all(place)
+    operation = await complete(place)
+    await run_all(place)
+    second = await place.post('/tool render {"scene": "a"}', operation.session_id)
+    await run_all(place)
+    assert "tool-output-available call_0: {'frames': 3}" in await place.told(second)
+    assert await only(place) == operation
+    await place.assert_ended_well(first)
+
+
+async def test_rests_are_not_counted_as_time_that_a_follow_up_took(place: House) -> None:
+    operation = await started(place)
+    await place.sessions.change(EVERYONES, operation.session_id, SessionChange(SessionSettings(max_seconds=30)))
+    await complete(place)
+    await run_all(place, Script(ModelCallFailed("rate_limit", is_retryable=False)))
+    task = await place.task(operation.task_id)
+    assert (task.status, task.started_at) == ("queued", None)
+
+
+async def test_who_said_something_amid_a_follow_up_that_fails_is_not_left_alone(place: House) -> None:
+    operation = await started(place)
+    await complete(place)
+    place.tools = Toolbox([THINK])
+
+    class Fails:
+        provider = "it"
+        calls = 0
+
+        async def stream(self, task_id: Any, prompt: Any) -> AsyncGenerator[Piece]:
+            self.calls += 1
+            if self.calls > 1:
+                raise ModelCallFailed("rate_limit", is_retryable=False)
+            await place.messages.post(EVERYONES, operation.session_id, NewMessage((e.TextPart("And?"),)))
+            yield ToolCallPiece("c9", "think", '{"thought": "x"}')
+            yield CallEnded("tool-calls", e.Usage(1, 1))
+
+    await run_all(place, Fails())
+    assert (await place.task(operation.task_id)).status == "failed"
+    fold = await place.assert_ended_well(operation.task_id)
+    assert fold.output().startswith("render is done.")

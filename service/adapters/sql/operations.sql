@@ -4,7 +4,9 @@ SELECT outcome, operation::text FROM playhead_begin_operation($1, $2, $3, $4, $5
 
 -- :complete
 -- A message that an operation has ended.
-SELECT became, task, completion, ended_as FROM playhead_complete($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13);
+SELECT became, task, completion, ended_as FROM playhead_complete(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16
+);
 
 -- :progress
 -- A message about how far an operation is.
