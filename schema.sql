@@ -670,8 +670,8 @@ $$;
 
 -- The end of a task and all that hangs on it, by its holder alone: the status, what its log is owed, the assistant's
 -- message or the return of the input, in whose place what was set aside for it is said again, the end of the operations
--- that a cancelled one has begun, and the next turn, where the mailbox has a message. The session is locked first, then the lease. What ends without having been run has started when
--- it finished.
+-- that a cancelled one has begun, and the next turn, where the mailbox has a message. The session is locked first, then
+-- the lease. What ends without having been run has started when it finished.
 CREATE FUNCTION playhead_end(
     ending_task uuid, holder bigint, how text, owed json, used json, why text, ended_at timestamptz, said json, bounced boolean,
     OUT has_ended boolean, OUT next_task text
