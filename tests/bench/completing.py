@@ -36,14 +36,14 @@ GROWTH_MIB: Final = Target(32, at_least=False)
 """Of a consumer that drains a queue of any length: its prefetch, and what the allocator keeps."""
 
 _BEGIN: Final = """
-    WITH given AS (SELECT playhead_uuid7() AS id, playhead_uuid7() AS task FROM generate_series(1, $1::int)),
-         made AS (INSERT INTO sessions (owner) VALUES ('bench') RETURNING id),
-         task AS (INSERT INTO tasks (id, session_id, owner, kind, status, operation_id)
-                  SELECT g.task, m.id, 'bench', 'operation', 'waiting', g.id FROM given g, made m
-                  RETURNING id, operation_id),
-         lease AS (INSERT INTO leases (task_id) SELECT id FROM task)
+    WITH given AS (SELECT playhead_uuid7() AS id, playhead_uuid7() AS task, playhead_uuid7()::text AS session
+                   FROM generate_series(1, $1::int)),
+         made AS (INSERT INTO sessions (id, owner) SELECT session, 'bench' FROM given),
+         begun AS (INSERT INTO tasks (id, session_id, owner, kind, status, operation_id)
+                   SELECT task, session, 'bench', 'operation', 'waiting', id FROM given RETURNING id),
+         lease AS (INSERT INTO leases (task_id) SELECT id FROM begun)
     INSERT INTO operations (id, session_id, owner, task_id, turn_id, call_id, tool, executor)
-    SELECT t.operation_id, m.id, 'bench', t.id, t.id, 'c', 'render', 'remote' FROM task t, made m
+    SELECT id, session, 'bench', task, task, 'c', 'render', 'remote' FROM given
     RETURNING id::text
 """
 
