@@ -49,7 +49,7 @@ from service.adapters.redis_log import RedisLogStore
 from service.adapters.remote_tool import RemoteTools
 from service.adapters.tools_file import read_tools
 from service.adapters.traced import TracedLogs, TracedModel, TracedTurns
-from service.agent.job_tools import SessionJobs, StartJob
+from service.agent.job_tools import SessionJobs, start_job
 from service.agent.jobs import AT_ONCE, Jobs
 from service.agent.ports import Model, OperationTool, Tool
 from service.agent.runner import TaskRunner
@@ -415,7 +415,7 @@ def _toolbox(house: House, remote: Sequence[RemoteOperations], *, has_jobs: bool
     def jobs_of(session_id: SessionId) -> Tool[Any]:
         return SessionJobs(make_operations(house), house.doorbell, session_id).tool
 
-    return Toolbox([THINK], [*operations, StartJob(house.desk, patiently)], [jobs_of])
+    return Toolbox([THINK], [*operations, start_job(house.desk, patiently)], [jobs_of])
 
 
 def _remote_operations(house: House, settings: Settings, services: ServiceCalls, tool: RemoteTool) -> RemoteOperations:

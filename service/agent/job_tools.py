@@ -2,26 +2,25 @@
 
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from service.agent.ports import Tool
-from service.agent.tools import CallRefused, reason_of
+from service.agent.tools import CallRefused
 from service.model.caller import EVERYONES
 from service.model.encoding import rfc3339
 from service.model.errors import NotFound
 from service.model.events import Json
-from service.model.generation import ToolDescription
 from service.model.ids import OperationId, SessionId
 from service.model.operation import (
     Cancelled,
     Completion,
     Delivery,
-    NewOperation,
     Operation,
     OperationFilter,
     plain_outcome,
 )
-from service.model.task import CancelRequested, Claim
+from service.model.task import CancelRequested
+from service.operations.asking import BeginsOnly
 from service.operations.operations import Operations
 from service.operations.patience import Patience
 from service.operations.ports import OperationDesk
@@ -63,36 +62,13 @@ class JobWanted(BaseModel):
         return command
 
 
-class StartJob:
-    """Begins background jobs; an `OperationTool`. A worker that has room runs them."""
-
-    def __init__(self, desk: OperationDesk, patiently: Patience) -> None:
-        self._desk = desk
-        self._patiently = patiently
-
-    @property
-    def description(self) -> ToolDescription:
-        """For the model."""
-        return ToolDescription(
-            START_JOB,
-            "Starts a shell command in the background and returns at once. When it has ended, you are told how, "
-            "with its output. It is killed at its deadline. Use `jobs` to look at it meanwhile.",
-            JobWanted.model_json_schema(),
-        )
-
-    def why_not(self, arguments: Json) -> str | None:
-        """What is the matter with these arguments."""
-        try:
-            JobWanted.model_validate(arguments)
-        except ValidationError as error:
-            return reason_of(error)
-        return None
-
-    async def start(self, claim: Claim, call_id: str, arguments: Json) -> Operation:
-        """Begin the operation; that is all, since its task is due at once, and whoever claims it runs the command."""
-        wanted = JobWanted.model_validate(arguments)
-        new = NewOperation(call_id, START_JOB, "job", arguments, wanted.deadline_seconds)
-        return (await self._patiently(claim.task.id, self._desk.begin, claim, new)).operation
+def start_job(desk: OperationDesk, patiently: Patience) -> BeginsOnly[JobWanted]:
+    """The tool `start_job`: its task is due at once, and whoever claims it, and has room, runs the command."""
+    says = (
+        "Starts a shell command in the background and returns at once. When it has ended, you are told how, "
+        "with its output. It is killed at its deadline. Use `jobs` to look at it meanwhile."
+    )
+    return BeginsOnly(START_JOB, says, JobWanted, "job", lambda wanted: wanted.deadline_seconds, desk, patiently)
 
 
 class JobsAsked(BaseModel):

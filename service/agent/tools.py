@@ -15,6 +15,8 @@ from service.model.errors import PlayheadError
 from service.model.events import Json
 from service.model.generation import ToolDescription
 from service.model.ids import SessionId
+from service.model.nesting import MAX_NESTING, is_too_deep
+from service.operations.asking import reason_of
 
 log = structlog.get_logger()
 
@@ -27,14 +29,6 @@ MAX_OUTPUT_BYTES: Final = 192 * 1024
 
 TOOLS_AT_ONCE: Final = 8
 """Of one step."""
-
-MAX_NESTING: Final = 64
-"""Levels of an input or an output: what is written around it, in an event, a message or an answer, adds some, and each
-reader of JSON has a limit of its own, of which the least is 200."""
-
-MAX_REASON_CHARACTERS: Final = 500
-
-_NESTS: Final = (dict, list, tuple)
 
 TOO_LARGE: Final = f"The arguments have more than {MAX_INPUT_BYTES} bytes."
 
@@ -113,7 +107,7 @@ class Toolbox:
         try:
             async with patience:
                 output = plain(await tool.run(arguments))
-            if _is_deeper(output):
+            if is_too_deep(output):
                 raise CallRefused("output_too_large", f"The tool's output has more than {MAX_NESTING} levels.")
             return capped(output)
         except CallRefused:
@@ -152,12 +146,6 @@ def _ends_of(text: str, half: int) -> str:
     return f"{text[:half]}\n[{len(text) - 2 * half} characters are left out.]\n{text[-half:]}"
 
 
-def reason_of(error: ValidationError) -> str:
-    """What is the matter with which argument; 500 characters at most."""
-    wrong = (f"{'.'.join(map(str, each['loc'])) or 'arguments'}: {each['msg']}" for each in error.errors())
-    return f"The arguments do not fit. {'; '.join(wrong)}"[:MAX_REASON_CHARACTERS]
-
-
 def parsed(arguments: str) -> Json:
     """The arguments that a model gave as text; no text is none. Raises CallRefused."""
     if len(arguments.encode()) > MAX_INPUT_BYTES:
@@ -166,19 +154,11 @@ def parsed(arguments: str) -> Json:
         value: Json = orjson.loads(arguments) if arguments.strip() else {}
     except orjson.JSONDecodeError as error:
         raise CallRefused("invalid_arguments", "The arguments are no JSON.") from error
-    if _is_deeper(value):
+    if is_too_deep(value):
         raise CallRefused("invalid_arguments", f"The arguments have more than {MAX_NESTING} levels.")
     if len(orjson.dumps(value)) > MAX_INPUT_BYTES:
         raise CallRefused("arguments_too_large", TOO_LARGE)
     return value
-
-
-def _is_deeper(value: Json, levels: int = MAX_NESTING) -> bool:
-    """Whether a value has more levels than these."""
-    inner = value.values() if isinstance(value, dict) else value
-    return isinstance(value, _NESTS) and (
-        levels == 0 or any(_is_deeper(each, levels - 1) for each in inner if isinstance(each, _NESTS))
-    )
 
 
 class Thought(BaseModel):

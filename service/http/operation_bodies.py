@@ -8,8 +8,8 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from service.http import answers
 from service.http.bodies import Body, Text, rfc3339, stream_path
-from service.model.completion import MAX_NESTING, is_too_deep
 from service.model.errors import InvalidInput, NotFound, OperationEnded
+from service.model.nesting import MAX_NESTING, is_too_deep
 from service.model.operation import (
     Accepted,
     Approval,

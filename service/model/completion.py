@@ -6,8 +6,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from service.model.errors import InvalidInput
-from service.model.events import Json
 from service.model.failures import message_for
+from service.model.nesting import MAX_NESTING, is_too_deep
 from service.model.operation import Failed, Outcome, Succeeded
 
 MAX_COMPLETION_BYTES: Final = 1024 * 1024
@@ -18,12 +18,7 @@ MAX_PROGRESS_BYTES: Final = 16 * 1024
 
 MAX_DETAILS_BYTES: Final = 64 * 1024
 
-MAX_NESTING: Final = 64
-"""Levels of a result, of details and of progress."""
-
 MAX_ERROR_CHARACTERS: Final = 2000
-
-_NESTS: Final = (dict, list)
 
 _Id = Annotated[str, Field(pattern=r"^[!-~]{1,128}$")]
 
@@ -122,14 +117,3 @@ def _reason(error: ValidationError) -> str:
     place = ".".join(str(part) for part in first["loc"])[:64]
     said = first["msg"].removeprefix("Value error, ")
     return f"{place}: {said}"[:300] if place else said[:300]
-
-
-def is_too_deep(value: Json) -> bool:
-    """Whether it has more than MAX_NESTING levels."""
-    level: list[Any] = [value] if isinstance(value, _NESTS) else []
-    for _ in range(MAX_NESTING):
-        inner = (each.values() if isinstance(each, dict) else each for each in level)
-        level = [each for values in inner for each in values if isinstance(each, _NESTS)]
-        if not level:
-            return False
-    return True

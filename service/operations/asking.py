@@ -1,4 +1,4 @@
-"""Tools whose operations nobody has to be told of: a question to a person, and a timer."""
+"""Tools that only begin their operations: a question to a person, a timer, and the shape of others like them."""
 
 from collections.abc import Callable
 from typing import Annotated, Final, Generic, TypeVar
@@ -21,6 +21,12 @@ MAX_TIMER_SECONDS: Final = 366 * 24 * 3600
 MAX_REASON_CHARACTERS: Final = 500
 
 Input = TypeVar("Input", bound=BaseModel)
+
+
+def reason_of(error: ValidationError) -> str:
+    """What is the matter with which argument; 500 characters at most."""
+    wrong = (f"{'.'.join(map(str, each['loc'])) or 'arguments'}: {each['msg']}" for each in error.errors())
+    return f"The arguments do not fit. {'; '.join(wrong)}"[:MAX_REASON_CHARACTERS]
 
 
 class Question(BaseModel):
@@ -72,8 +78,7 @@ class BeginsOnly(Generic[Input]):
         try:
             self._arguments.model_validate(arguments)
         except ValidationError as error:
-            wrong = (f"{'.'.join(map(str, each['loc'])) or 'arguments'}: {each['msg']}" for each in error.errors())
-            return f"The arguments do not fit. {'; '.join(wrong)}"[:MAX_REASON_CHARACTERS]
+            return reason_of(error)
         return None
 
     async def start(self, claim: Claim, call_id: str, arguments: Json) -> Operation:

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.adapters.tools_file import MAX_FILE_BYTES, MAX_SCHEMA_BYTES, MAX_TOOLS, read_tools
-from service.agent.job_tools import SessionJobs, StartJob
+from service.agent.job_tools import SessionJobs, start_job
 from service.agent.tools import THINK
 from service.model.errors import ConfigurationError
 from service.model.ids import SessionId
@@ -146,7 +146,7 @@ def test_the_names_of_the_house_are_taken(tmp_path: Path, name: str) -> None:
 
 def test_they_are_the_names_of_the_tools_that_there_are() -> None:
     desk: Any = None
-    operations = (ask(desk, desk), timer(desk, desk), StartJob(desk, desk))
+    operations = (ask(desk, desk), timer(desk, desk), start_job(desk, desk))
     jobs = SessionJobs(desk, desk, SessionId("s")).tool
     assert {THINK.name, jobs.name, *(each.description.name for each in operations)} == OWN_TOOLS
 

@@ -14,7 +14,7 @@ from service.adapters.demo_model import DemoModel
 from service.adapters.memory_commands import MemoryCommands
 from service.adapters.memory_doorbell import MemoryDoorbell
 from service.agent.cancellation import Cancellation
-from service.agent.job_tools import KILLED, SessionJobs, StartJob
+from service.agent.job_tools import KILLED, SessionJobs, start_job
 from service.agent.jobs import Jobs
 from service.agent.step import Clock
 from service.agent.tools import THINK, Toolbox
@@ -65,7 +65,7 @@ class Shop:
         self.operations = Operations(house.inbox, house.operations, self.bell)
         house.tools = Toolbox(
             [THINK],
-            [StartJob(house.desk, patiently)],
+            [start_job(house.desk, patiently)],
             [lambda session_id: SessionJobs(self.operations, self.bell, session_id).tool],
         )
         self.jobs = self.worker()
@@ -537,7 +537,7 @@ async def test_what_asks_for_nothing_that_there_is_is_refused(asked: dict[str, A
 )
 async def test_what_may_be_started(arguments: Any, fits: bool) -> None:
     shop = Shop(MemoryHouse())
-    reason = StartJob(shop.house.desk, Patience(shop.house.sleep)).why_not(arguments)
+    reason = start_job(shop.house.desk, Patience(shop.house.sleep)).why_not(arguments)
     assert (reason is None) == fits
     assert reason is None or "#####" not in reason
 
