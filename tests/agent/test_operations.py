@@ -282,7 +282,9 @@ async def test_pitfall_48_a_follow_up_that_fails_rests_and_is_tried_again_and_no
     assert fold.output() == "At last."
 
 
-async def test_a_follow_up_that_always_fails_ends_in_plain_words_with_the_outcome(place: House) -> None:
+async def test_pitfall_37_a_follow_up_that_always_fails_has_failed_and_ends_in_plain_words_with_the_outcome(
+    place: House,
+) -> None:
     await started(place)
     operation = await complete(place, Succeeded("/fail authentication_error"))
     model = DemoModel()
