@@ -61,9 +61,9 @@ CREATE TABLE tasks (
     status      text        NOT NULL DEFAULT 'queued'
                             CHECK (status IN ('queued', 'waiting', 'running', 'succeeded', 'failed', 'cancelled')),
     input_id    text,                  -- the message that is answered; it may have been taken back since
-    operation_id uuid,                 -- whose work it is; its follow-up is queued when the operation has its outcome
+    operation_id uuid,                 -- whose work it is; the newest of an operation's is its follow-up
     answer_id   text        NOT NULL DEFAULT playhead_uuid7()::text,  -- the assistant's message, as soon as there is one
-    error_type  text,
+    error_type  text,                  -- why it failed; of a follow-up that rests, its last try
     usage       json        NOT NULL DEFAULT '{"input_tokens":0,"output_tokens":0}',
     ending      json,                  -- the closing chunks that the log is owed, from the moment the task has ended
     log_closed  boolean     NOT NULL DEFAULT false,  -- the log has them
@@ -102,6 +102,10 @@ CREATE INDEX tasks_of_session ON tasks (session_id, seq);
 CREATE INDEX tasks_in_order ON tasks (seq);
 CREATE INDEX tasks_by_status ON tasks (status, seq);
 CREATE INDEX tasks_of_owner ON tasks (owner, seq);
+CREATE INDEX tasks_of_operation ON tasks (operation_id, seq) WHERE operation_id IS NOT NULL;
+-- What an operator looks for: follow-ups that failed, or are to be tried again.
+CREATE INDEX tasks_stuck ON tasks (operation_id)
+    WHERE operation_id IS NOT NULL AND (status = 'failed' OR (status = 'queued' AND failed_tries > 0));
 
 -- Who may write a task's log, and until when by this server's clock. Narrow, since it is written all the time.
 CREATE TABLE leases (
@@ -167,7 +171,7 @@ CREATE TABLE operations (
     seq         bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,
     session_id  text        NOT NULL,
     owner       text,                  -- the session's
-    task_id     uuid        NOT NULL UNIQUE,  -- its own
+    task_id     uuid        NOT NULL UNIQUE,  -- its own; a follow-up that is redriven is another one
     turn_id     uuid        NOT NULL,  -- the task that asked for it
     call_id     text        NOT NULL,
     tool        text        NOT NULL,
@@ -197,21 +201,23 @@ CREATE INDEX operations_of_owner ON operations (owner, seq);
 CREATE INDEX operations_by_status ON operations (status, seq);
 CREATE INDEX operations_in_order ON operations (seq);
 
--- The inbox: every message about the end of an operation, and what became of it, up to a bound for each operation. A
--- delivery that has a name comes once, however often it is sent. Of progress there are names alone, for ten minutes.
+-- The inbox: every message about the end of an operation, and what became of it, and who had its follow-up tried again, up
+-- to a bound for each operation. A delivery that has a name comes once, however often it is sent. Of progress there are names alone, for ten minutes.
 CREATE TABLE completions (
     id          uuid        PRIMARY KEY DEFAULT playhead_uuid7(),
+    seq         bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,  -- of one operation's, in the order of their arrival
     operation_id uuid       NOT NULL REFERENCES operations ON DELETE CASCADE,
     at          timestamptz NOT NULL DEFAULT now(),
     door        text        NOT NULL CHECK (door IN ('http', 'amqp', 'service')),
     by          text        NOT NULL,
     delivery    text,
-    disposition text        NOT NULL CHECK (disposition IN ('accepted', 'duplicate', 'conflicting', 'progress')),
+    disposition text        NOT NULL CHECK (disposition IN ('accepted', 'duplicate', 'conflicting', 'redriven', 'progress')),
     status      text        NOT NULL,  -- what the operation was to be
     outcome     json,
     times       integer     NOT NULL DEFAULT 1
 );
-CREATE INDEX completions_of_operation ON completions (operation_id, id);
+CREATE INDEX completions_of_operation ON completions (operation_id, seq);
+CREATE INDEX completions_of_progress ON completions (operation_id, at) WHERE disposition = 'progress';
 CREATE UNIQUE INDEX completions_named ON completions (operation_id, delivery) WHERE delivery IS NOT NULL;
 
 -- What was answered to a request that named itself by a key, for a day: its repeat changes nothing and is answered alike.
@@ -510,7 +516,10 @@ LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     found operations;
 BEGIN
-    PERFORM FROM sessions WHERE id = (SELECT o.session_id FROM operations o WHERE o.id = wanted) FOR UPDATE;
+    PERFORM FROM sessions WHERE id = (  -- what is not theirs is not waited for: how long that takes would tell of it
+        SELECT o.session_id FROM operations o
+        WHERE o.id = wanted AND (everyones OR o.owner IS NOT DISTINCT FROM whose) AND (of_tool IS NULL OR o.tool = of_tool)
+    ) FOR UPDATE;
     SELECT o.* INTO found FROM operations o
     WHERE o.id = wanted AND (everyones OR o.owner IS NOT DISTINCT FROM whose) AND (of_tool IS NULL OR o.tool = of_tool)
     FOR UPDATE;
@@ -559,7 +568,7 @@ BEGIN
         INSERT INTO completions (id, operation_id, door, by, delivery, disposition, status, outcome)
         VALUES (delivered, known.id, came_by, sent_by, called, became, how, said)
         ON CONFLICT (operation_id, delivery) WHERE delivery IS NOT NULL  -- progress of this name came before
-        DO UPDATE SET id = excluded.id, at = excluded.at, disposition = excluded.disposition, status = excluded.status,
+        DO UPDATE SET id = excluded.id, seq = DEFAULT, at = excluded.at, disposition = excluded.disposition, status = excluded.status,
                       outcome = excluded.outcome;
     END IF;
     UPDATE operations o SET deliveries = o.deliveries + 1 WHERE o.id = known.id;
@@ -576,6 +585,49 @@ BEGIN
         ended_as := known.status;
     END IF;
     completion := coalesce(known.completion_id, delivered);
+END
+$$;
+
+-- Have the follow-up of an operation tried again: one that failed by another task with a log of its own, one that rests at
+-- once. `became` is unknown, nothing (none has failed) or due; `task` is the follow-up, the same one while it is under way.
+CREATE FUNCTION playhead_redrive(
+    wanted uuid, everyones boolean, whose text, came_by text, sent_by text, most bigint, OUT became text, OUT task text
+) LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    known operations := playhead_lock_operation(wanted, everyones, whose, NULL);
+    latest tasks;
+    begun uuid;
+BEGIN
+    PERFORM FROM sessions s WHERE s.id = known.session_id AND s.deleted_at IS NULL;
+    IF NOT FOUND THEN
+        became := 'unknown';
+        RETURN;
+    END IF;
+    SELECT t.* INTO latest FROM tasks t WHERE t.operation_id = wanted ORDER BY t.seq DESC LIMIT 1;
+    IF NOT known.has_follow_up OR latest.status IN ('succeeded', 'cancelled') OR latest.cancel_requested_at IS NOT NULL THEN
+        became := 'nothing';
+        RETURN;
+    END IF;
+    became := 'due';
+    IF latest.status = 'failed' THEN
+        INSERT INTO tasks (session_id, owner, kind, operation_id, traceparent)
+        VALUES (latest.session_id, latest.owner, 'operation', wanted, latest.traceparent)
+        RETURNING id INTO begun;
+        INSERT INTO leases (task_id) VALUES (begun);
+        task := begun;
+    ELSE
+        task := latest.id;
+        UPDATE tasks t SET due_at = now(), failed_tries = 0, error_type = NULL
+        WHERE t.id = latest.id AND t.status = 'queued' AND t.failed_tries > 0;
+        IF NOT FOUND THEN
+            RETURN;
+        END IF;
+    END IF;
+    UPDATE operations o SET deliveries = o.deliveries + 1 WHERE o.id = wanted;
+    IF known.deliveries < most THEN
+        INSERT INTO completions (operation_id, door, by, disposition, status)
+        VALUES (wanted, came_by, sent_by, 'redriven', known.status);
+    END IF;
 END
 $$;
 
@@ -648,7 +700,7 @@ $$;
 -- A follow-up failed, and is tried again later, by its holder alone: until then its conversation is free, and the next
 -- turn begins, where the mailbox has a message. The session is locked first, then the lease.
 CREATE FUNCTION playhead_postpone(
-    postponed uuid, holder bigint, seconds double precision, OUT was_held boolean, OUT next_task text
+    postponed uuid, holder bigint, seconds double precision, why text, OUT was_held boolean, OUT next_task text
 ) LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     conversation text;
@@ -658,7 +710,7 @@ BEGIN
     UPDATE leases l SET lease_until = '-infinity', lost_attempts = 0 WHERE l.task_id = postponed AND l.epoch = holder;
     IF FOUND THEN
         UPDATE tasks t SET status = 'queued', due_at = now() + make_interval(secs => seconds), started_at = NULL,
-                           failed_tries = t.failed_tries + 1
+                           failed_tries = t.failed_tries + 1, error_type = why
         WHERE t.id = postponed AND t.status = 'running';
     END IF;
     was_held := FOUND;
@@ -842,4 +894,4 @@ BEGIN
 END
 $$;
 
-INSERT INTO schema_version (version) VALUES (6);
+INSERT INTO schema_version (version) VALUES (7);

@@ -168,7 +168,6 @@ class Worker:
 
         try:
             if await self._turns.run(holding.claim, retake, holding.cancellation):
-                self._wake.set()
                 await self._doorbell.ring(TaskDue())
         except Exception:
             # The edge of the worker's loop: the task is left to its next holder, and the others here go on.
@@ -176,9 +175,8 @@ class Worker:
 
     def _forget(self, work: asyncio.Task[None]) -> None:
         """When it is done; a callback, since a task that is cancelled before its first step never runs a `finally`."""
-        if len(self._held) >= self._capacity:
-            self._wake.set()  # what is due may have been waiting for room
         del self._held[work]
+        self._wake.set()  # what is due may have been waiting for its session, or for room
 
     async def _rest(self) -> None:
         """Until something may be due."""

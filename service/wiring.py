@@ -32,6 +32,7 @@ from service.adapters.embedded import embedded_stores
 from service.adapters.jwks_document import is_url, jwks_document
 from service.adapters.metered import MeteredHints, MeteredLogs, MeteredModel, MeteredQueue
 from service.adapters.metrics import CONTENT_TYPE, Metrics
+from service.adapters.no_broker import NoDeadLetters
 from service.adapters.postgres import Database, postgres_pool
 from service.adapters.postgres_archive import PostgresArchive
 from service.adapters.postgres_keys import PostgresKeys
@@ -60,7 +61,7 @@ from service.http.chat import ChatRoutes
 from service.http.health import HealthRoutes
 from service.http.logs import LogRoutes
 from service.http.metrics import MetricsRoutes
-from service.http.operations import OperationRoutes
+from service.http.operations import DeadLetterRoutes, OperationRoutes
 from service.http.sessions import SessionRoutes
 from service.http.streams import Streams
 from service.http.tasks import TaskRoutes
@@ -70,9 +71,10 @@ from service.model.ids import SessionId
 from service.model.remote import RemoteTool, callback_url
 from service.model.trace import CurrentTrace, untraced
 from service.operations.asking import ask, timer
+from service.operations.gathering import Gathering
 from service.operations.operations import Operations
 from service.operations.patience import Patience
-from service.operations.ports import OperationDesk, OperationInbox, OperationStore, ServiceCalls
+from service.operations.ports import DeadLetterBox, OperationDesk, OperationInbox, OperationStore, ServiceCalls
 from service.operations.remote import RemoteOperations
 from service.registry.archive import Archivist
 from service.registry.export import Exporter
@@ -104,6 +106,7 @@ if TYPE_CHECKING:
     from service.adapters.openai_model import OpenAIModel
     from service.adapters.rabbit import Outlet
     from service.adapters.rabbit_intake import Intake
+    from service.adapters.rabbit_letters import DeadLetters
     from service.adapters.tracing import Tracing
 
 
@@ -154,6 +157,7 @@ class House:
     watch: StoreWatch
     health: HealthRoutes
     tools: tuple[RemoteTool, ...] = ()
+    letters: DeadLetterBox = field(default_factory=NoDeadLetters)
     metrics: Metrics = field(default_factory=Metrics)
 
 
@@ -216,7 +220,17 @@ async def open_house(settings: Settings) -> AsyncGenerator[House]:
             watch=watch,
             health=HealthRoutes(watch),
             tools=tools,
+            letters=_dead_letters(settings),
         )
+
+
+def _dead_letters(settings: Settings) -> DeadLetterBox:
+    if settings.amqp_url is None:
+        return NoDeadLetters()
+    # Loaded only where it is used: its library takes a fifth of a second to import.
+    rabbit, letters = import_module("service.adapters.rabbit"), import_module("service.adapters.rabbit_letters")
+    box: DeadLetters = letters.DeadLetters(settings.amqp_url, rabbit.Names(), rabbit.Patience())
+    return box
 
 
 async def _check_stores(settings: Settings) -> None:
@@ -290,7 +304,8 @@ async def open_app(
             SessionRoutes(conversations, tasks, streams),
             TaskRoutes(tasks, streams, callers),
             OperationRoutes(make_operations(house)),
-            ChatRoutes(conversations, tasks, streams),
+            DeadLetterRoutes(house.letters),
+            ChatRoutes(conversations, tasks, make_operations(house), streams),
             LogRoutes(tasks, follower, prover, exporter, write_timeout_seconds=write_timeout_seconds),
             streams,
             house.health,
@@ -450,15 +465,16 @@ async def open_completions(house: House, amqp_url: str) -> AsyncGenerator[Comple
     names, patience = rabbit.Names(), rabbit.Patience()
     outlet: Outlet = rabbit.Outlet(amqp_url, names, patience)
     intake: Intake = intakes.Intake(amqp_url, names, outlet, _clock_ms, patience)
-    metrics = house.metrics
+    metrics, gathering = house.metrics, Gathering(make_operations(house))
     completions = Completions(
-        intake, make_operations(house), _now, time.monotonic, lambda label: metrics.amqp_deliveries.labels(label).inc()
+        intake, gathering, _now, time.monotonic, lambda label: metrics.amqp_deliveries.labels(label).inc()
     )
     house.health.show_intake("amqp", completions.state)
     metrics.watch_intake(completions.state)
     try:
         yield completions
     finally:
+        await gathering.close()
         await intake.close()
         await outlet.close()
 

@@ -23,6 +23,11 @@ from typing import Any, ClassVar
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
+try:
+    import pika  # needed for RabbitMQ only
+except ImportError:
+    pika = None
+
 SECRET = os.environ.get("RENDER_SECRET") or json.loads((Path(__file__).parent / "tools.json").read_text())[0]["secret"]
 TRIES = 10
 """Of each completion. Playhead takes the same one any number of times: a repeat is answered like the first."""
@@ -112,8 +117,6 @@ def post(url: str, message: dict[str, object], name: str) -> None:
 
 def publish(url: str, message: dict[str, object], name: str) -> None:
     """Over RabbitMQ: persistent, and confirmed by the broker. Raises where it was not."""
-    import pika  # needed for this way only
-
     connection = pika.BlockingConnection(pika.URLParameters(url))
     try:
         channel = connection.channel()
@@ -135,6 +138,8 @@ def main() -> None:
     parser.add_argument("--amqp", metavar="URL", help="complete over this RabbitMQ, and not over HTTP")
     arguments = parser.parse_args()
     Render.amqp_url = arguments.amqp
+    if arguments.amqp and pika is None:
+        parser.error("--amqp needs the package pika")
     server = ThreadingHTTPServer(("127.0.0.1", arguments.port), Render)
     print(f"render listens on http://127.0.0.1:{server.server_port}/", flush=True)
     server.serve_forever()

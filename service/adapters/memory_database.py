@@ -16,10 +16,11 @@ import orjson
 from service.model.caller import Own, Reach
 from service.model.encoding import plain
 from service.model.errors import SessionBusy
-from service.model.events import Chunk, InputPart, Usage
+from service.model.events import Chunk, InputPart, Json, Usage
 from service.model.fold import Part
 from service.model.ids import Epoch, MessageId, OperationId, OwnerId, SessionId, TaskId
 from service.model.operation import (
+    MAX_SHOWN_BYTES,
     Cancelled,
     Delivery,
     KeptDelivery,
@@ -243,9 +244,9 @@ class MemoryDatabase:
             if row.operation.task_id == task_id and row.operation.status == "pending":
                 outcome = Cancelled(why)
                 row.completion_id = self.new_id()
-                delivery, said = Delivery("service", "playhead"), plain_outcome(outcome)
+                by, shown = Delivery("service", "playhead"), shown_of(plain_outcome(outcome))
                 row.inbox.append(
-                    KeptDelivery(row.completion_id, self.now(), delivery, "accepted", "cancelled", said, times=1)
+                    KeptDelivery(row.completion_id, self.now(), by, "accepted", "cancelled", *shown, times=1)
                 )
                 row.operation = replace(row.operation, deliveries=row.operation.deliveries + 1)
                 self.end_operation(row, outcome, has_follow_up=False)
@@ -289,6 +290,12 @@ class MemoryDatabase:
         """All of the session's tasks that have not ended."""
         tasks = [row.task for row in self.unclosed.values() if row.task.session_id == session_id]
         return [task for task in tasks if not task.has_ended]
+
+
+def shown_of(outcome: Json) -> tuple[Json, int]:
+    """As much of an outcome as is shown of a delivery, and its bytes."""
+    size = len(orjson.dumps(outcome))
+    return outcome if size <= MAX_SHOWN_BYTES else None, size
 
 
 def stored(parts: Iterable[InputPart | Part]) -> bytes:

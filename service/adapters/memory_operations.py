@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from service.adapters.memory_database import LAPSED, MemoryDatabase, OperationRow, TaskRow
+from service.adapters.memory_database import LAPSED, MemoryDatabase, OperationRow, TaskRow, shown_of
 from service.model.caller import Reach
-from service.model.errors import TakenOver, TooManyOperations
+from service.model.errors import NotFound, NothingFailed, TakenOver, TooManyOperations
 from service.model.events import Usage
 from service.model.ids import MessageId, OperationId, TaskId
 from service.model.operation import (
     MAX_DELIVERIES,
+    MAX_FOLLOW_UPS,
     MAX_PENDING,
     NOT_THE_PERSON,
     OTHER_TASK,
@@ -19,9 +20,12 @@ from service.model.operation import (
     Cancelled,
     Completion,
     Conflicting,
+    Delivery,
     Disposition,
     Duplicate,
     Executor,
+    Failed,
+    FollowUp,
     KeptDelivery,
     NewOperation,
     Noted,
@@ -35,7 +39,7 @@ from service.model.operation import (
     plain_outcome,
     status_of,
 )
-from service.model.task import Claim, Postponed, Task, Told
+from service.model.task import Claim, Postponed, Task, TaskStatus, Told
 
 _TELLING_EVERY = timedelta(seconds=1)
 _NAMES_KEPT = timedelta(minutes=10)
@@ -66,23 +70,8 @@ class MemoryOperations:
     def _add(self, asking: TaskRow, new: NewOperation) -> OperationRow:
         database, now = self._database, self._database.now()
         operation_id = OperationId(database.new_id())
-        task = Task(
-            TaskId(database.new_id()),
-            asking.task.session_id,
-            kind="operation",
-            status="waiting",
-            input_id=None,
-            operation_id=operation_id,
-            answer_id=MessageId(database.new_id()),
-            created_at=now,
-            started_at=None,
-            finished_at=None,
-            error_type=None,
-            usage=Usage(0, 0),
-            cancel_requested_at=None,
-            number=database.number(),
-        )
-        database.add_task(task, asking.trace).tell_at = now
+        work = self._add_task(asking, operation_id, "waiting")
+        task, work.tell_at = work.task, now
         deadline = None if new.deadline_seconds is None else now + timedelta(seconds=new.deadline_seconds)
         operation = Operation(
             operation_id,
@@ -103,6 +92,26 @@ class MemoryOperations:
         )
         row = database.operations[operation_id] = OperationRow(operation, new.key)
         return row
+
+    def _add_task(self, behind: TaskRow, operation_id: OperationId, status: TaskStatus) -> TaskRow:
+        """Work on an operation, in the session of another task."""
+        task = Task(
+            TaskId(self._database.new_id()),
+            behind.task.session_id,
+            kind="operation",
+            status=status,
+            input_id=None,
+            operation_id=operation_id,
+            answer_id=MessageId(self._database.new_id()),
+            created_at=self._database.now(),
+            started_at=None,
+            finished_at=None,
+            error_type=None,
+            usage=Usage(0, 0),
+            cancel_requested_at=None,
+            number=self._database.number(),
+        )
+        return self._database.add_task(task, behind.trace)
 
     async def of_task(self, task_id: TaskId) -> Operation | None:
         task = self._database.tasks.get(task_id)
@@ -135,6 +144,7 @@ class MemoryOperations:
         row = self._running(claim)
         row.due_at = self._database.now() + timedelta(seconds=postponed.seconds)
         row.task = replace(row.task, status="queued", started_at=None)
+        row.task = replace(row.task, error_type=postponed.error_type)
         row.failed_tries += 1
         row.lease_until, row.lost_attempts = LAPSED, 0
         return self._database.begin_next_turn(row.task.session_id) is not None
@@ -162,6 +172,9 @@ class MemoryOperations:
         self._keep(row, completion, Conflicting)
         return Conflicting(known.id)
 
+    async def complete_all(self, completions: Sequence[Completion]) -> Sequence[Disposition | None]:
+        return [await self.complete(each) for each in completions]
+
     def _receipt(self, row: OperationRow) -> Receipt:
         operation = row.operation
         return Receipt(operation.id, operation.task_id, row.completion_id, operation.status)
@@ -174,7 +187,7 @@ class MemoryOperations:
             delivery,
             "accepted" if became is Accepted else "duplicate" if became is Duplicate else "conflicting",
             status_of(outcome),
-            plain_outcome(outcome),
+            *shown_of(plain_outcome(outcome)),
             times=1,
         )
         named = (i for i, each in enumerate(row.inbox) if delivery.id is not None and each.delivery.id == delivery.id)
@@ -205,6 +218,31 @@ class MemoryOperations:
             task.tell_at = task.tell_at or _later(now, task.told_at)
         return Noted(operation.id)
 
+    async def redrive(self, reach: Reach, operation_id: OperationId, delivery: Delivery) -> TaskId:
+        row = self._database.operations.get(operation_id)
+        if row is None or self._database.session(reach, row.operation.session_id) is None:
+            raise NotFound
+        latest = self._latest(row.operation)
+        task = latest.task
+        if not row.operation.has_follow_up or task.status in ("succeeded", "cancelled") or task.cancel_requested_at:
+            raise NothingFailed
+        if task.status == "failed":
+            latest = self._add_task(latest, operation_id, "queued")
+        elif task.status == "queued" and latest.failed_tries:
+            latest.due_at, latest.failed_tries = self._database.now(), 0
+            latest.task = replace(task, error_type=None)
+        else:
+            return task.id
+        if row.operation.deliveries < MAX_DELIVERIES:
+            now, status = self._database.now(), row.operation.status
+            row.inbox.append(KeptDelivery(self._database.new_id(), now, delivery, "redriven", status, None, 0, times=1))
+        row.operation = replace(row.operation, deliveries=row.operation.deliveries + 1)
+        return latest.task.id
+
+    def _latest(self, operation: Operation) -> TaskRow:
+        """Its own task, or the last one by which its follow-up was redriven."""
+        return next(row for row in reversed(self._database.tasks.values()) if row.task.operation_id == operation.id)
+
     async def overdue(self, limit: int) -> Sequence[tuple[OperationId, Executor]]:
         now = self._database.now()
         pending = [row.operation for row in self._database.operations.values() if row.operation.status == "pending"]
@@ -227,7 +265,10 @@ class MemoryOperations:
             and (before is None or row.operation.number < before)
             and self._is_wanted(row.operation, wanted)
         ]
-        return found[:limit]
+        return [
+            replace(each, arguments=None, outcome=each.outcome if isinstance(each.outcome, Failed) else None)
+            for each in found[:limit]
+        ]
 
     def _is_wanted(self, operation: Operation, wanted: OperationFilter) -> bool:
         is_so = (operation.status, operation.executor, operation.tool, operation.session_id)
@@ -237,7 +278,7 @@ class MemoryOperations:
         return not wanted.is_stuck or self._is_stuck(operation)
 
     def _is_stuck(self, operation: Operation) -> bool:
-        now, task = self._database.now(), self._database.tasks[operation.task_id]
+        now, task = self._database.now(), self._latest(operation)
         is_late = operation.status == "pending" and operation.deadline is not None and operation.deadline < now
         fails = task.task.status == "failed" or (task.task.status == "queued" and task.failed_tries > 0)
         return is_late or (operation.has_follow_up and fails)
@@ -245,6 +286,22 @@ class MemoryOperations:
     async def deliveries(self, operation_id: OperationId) -> Sequence[KeptDelivery]:
         row = self._database.operations.get(operation_id)
         return [] if row is None else list(row.inbox)
+
+    async def follow_ups(self, operation_id: OperationId) -> Sequence[FollowUp]:
+        row = self._database.operations.get(operation_id)
+        if row is None or not row.operation.has_follow_up:
+            return []
+        tasks = [each for each in self._database.tasks.values() if each.task.operation_id == operation_id]
+        return [
+            FollowUp(
+                each.task.id,
+                each.task.status,
+                each.task.error_type,
+                each.failed_tries,
+                each.due_at or each.task.created_at,
+            )
+            for each in tasks[-MAX_FOLLOW_UPS:]
+        ]
 
     def _found(self, said: Completion | Progress) -> OperationRow | None:
         row = self._database.operations.get(said.operation_id)

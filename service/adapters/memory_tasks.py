@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain, cycle, islice
 
 from service.adapters.memory_database import LAPSED, MemoryDatabase, MessageRow, TaskRow, stored
 from service.model.caller import EVERYONES, Reach
@@ -22,6 +22,7 @@ class MemoryTasks:
 
     def __init__(self, database: MemoryDatabase) -> None:
         self._database = database
+        self._odd = cycle((0, 1))
 
     async def read(self, reach: Reach, task_id: TaskId) -> Task | None:
         row = self._database.task(reach, task_id)
@@ -86,9 +87,7 @@ class MemoryTasks:
         )
 
     async def claim(self, limit: int, lease_seconds: float, *, counts_lost: bool = True) -> Sequence[Claim]:
-        waiting = sum(
-            1 for _ in islice((row for row in self._database.unclosed.values() if self._is_due(row)), limit // 2)
-        )
+        waiting = sum(1 for _ in islice(self._queued(), (limit + next(self._odd)) // 2))
         due = list(islice(chain(islice(self._lapsed(), limit - waiting), self._queued()), limit))
         return [self._take(row, lease_seconds, counts_lost=counts_lost) for row in due]
 
@@ -117,7 +116,8 @@ class MemoryTasks:
         task = row.task
         row.lost_attempts += counts_lost and task.status == "running" and row.lease_until > LAPSED
         if _is_to_run(row):
-            row.task = replace(task, status="running", started_at=task.started_at or self._database.now())
+            started_at = task.started_at or self._database.now()
+            row.task = replace(task, status="running", started_at=started_at, error_type=None)
         self._hold(row, lease_seconds)
         return row.claim
 

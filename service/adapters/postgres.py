@@ -40,13 +40,20 @@ FOREIGN: Final[dict[type[BaseException], type[PlayheadError]]] = {
 }
 """What says that the database is away. What says that a statement of ours is wrong is not here."""
 
-_TITLE: Final = re.compile(r"^-- :(\w+)\n", re.MULTILINE)
+_TITLE: Final = re.compile(r"^-- :(\w+)(?: is (\w+) where (.+))?\n", re.MULTILINE)
 
 
 def statements(name: str) -> Mapping[str, str]:
-    """The statements of one .sql file by their titles, which are lines of the form `-- :title`."""
+    """The statements of one .sql file by their titles, which are lines of the form `-- :title`.
+
+    `-- :title is other where condition` is the other one, above it, with this in the place of its `true`: it decides
+    with which index the plan begins.
+    """
     _, *parts = _TITLE.split((files("service.adapters") / "sql" / f"{name}.sql").read_text())
-    return dict(zip(parts[::2], parts[1::2], strict=True))
+    found: dict[str, str] = {}
+    for title, other, condition, text in zip(*(parts[place::4] for place in range(4)), strict=True):
+        found[title] = text if other is None else found[other].replace("WHERE true\n", f"WHERE {condition}\n", 1)
+    return found
 
 
 def reached(reach: Reach) -> tuple[bool, str | None]:

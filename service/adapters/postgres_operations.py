@@ -1,17 +1,19 @@
 """Operations in PostgreSQL: what is waited for, how it ended, and what was said of it."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
 from service.adapters.postgres import Database, reached, statements
-from service.model.caller import EVERYONES, Reach
-from service.model.errors import TakenOver, TooManyOperations
+from service.model.caller import EVERYONES, Own, Reach
+from service.model.errors import NotFound, NothingFailed, TakenOver, TooManyOperations
 from service.model.ids import Epoch, OperationId, OwnerId, SessionId, TaskId
 from service.model.operation import (
     MAX_DELIVERIES,
+    MAX_FOLLOW_UPS,
     MAX_PENDING,
+    MAX_SHOWN_BYTES,
     NOT_THE_PERSON,
     OTHER_TASK,
     Accepted,
@@ -22,6 +24,7 @@ from service.model.operation import (
     Disposition,
     Duplicate,
     Executor,
+    FollowUp,
     KeptDelivery,
     NewOperation,
     Noted,
@@ -85,41 +88,22 @@ class PostgresOperations:
         await self._database.fetch(_SQL["told"], claim.task.id, claim.epoch, *how_far)
 
     async def postpone(self, claim: Claim, postponed: Postponed) -> bool:
-        row = await self._database.fetchrow(_SQL["postpone"], claim.task.id, claim.epoch, postponed.seconds)
+        row = await self._database.fetchrow(
+            _SQL["postpone"], claim.task.id, claim.epoch, postponed.seconds, postponed.error_type
+        )
         if row is None or not row["was_held"]:
             raise TakenOver
         return row["next_task"] is not None
 
     async def complete(self, completion: Completion) -> Disposition:
-        outcome, delivery = completion.outcome, completion.delivery
-        row = await self._database.fetchrow(
-            _SQL["complete"],
-            completion.operation_id,
-            *reached(completion.reach),
-            completion.tool,
-            completion.task_id,
-            status_of(outcome),
-            plain_outcome(outcome),
-            outcome_sha256(outcome),
-            delivery.door,
-            delivery.by,
-            delivery.id,
-            completion.follow_up,
-            None if completion.asked_by is None else completion.asked_by.task.id,
-            None if completion.asked_by is None else completion.asked_by.epoch,
-            completion.is_answer,
-            MAX_DELIVERIES,
-        )
-        if row is None or row["became"] == "unknown":
-            return Unknown()
-        if row["became"] == "refused":
-            return Refused(OTHER_TASK)
-        if row["became"] == "not the person":
-            return Refused(NOT_THE_PERSON)
-        if row["became"] == "conflicting":
-            return Conflicting(completion.operation_id)
-        receipt = Receipt(completion.operation_id, TaskId(row["task"]), row["completion"], row["ended_as"])
-        return Accepted(receipt) if row["became"] == "accepted" else Duplicate(receipt)
+        row = await self._database.fetchrow(_SQL["complete"], *_said(completion), MAX_DELIVERIES)
+        return Unknown() if row is None else _disposition(row, completion)
+
+    async def complete_all(self, completions: Sequence[Completion]) -> Sequence[Disposition | None]:
+        columns = zip(*map(_said, completions), strict=True)
+        rows = await self._database.fetch(_SQL["complete_all"], *map(list, columns), MAX_DELIVERIES)
+        became = {row["place"] - 1: row for row in rows}
+        return [_disposition(became[n], each) if n in became else None for n, each in enumerate(completions)]
 
     async def report(self, progress: Progress) -> Noted | Conflicting | Unknown | Refused:
         delivery = progress.delivery
@@ -144,6 +128,16 @@ class PostgresOperations:
             case _:
                 return Unknown()
 
+    async def redrive(self, reach: Reach, operation_id: OperationId, delivery: Delivery) -> TaskId:
+        row = await self._database.fetchrow(
+            _SQL["redrive"], operation_id, *reached(reach), delivery.door, delivery.by, MAX_DELIVERIES
+        )
+        if row is None or row["became"] == "unknown":
+            raise NotFound
+        if row["became"] == "nothing":
+            raise NothingFailed
+        return TaskId(row["task"])
+
     async def overdue(self, limit: int) -> Sequence[tuple[OperationId, Executor]]:
         rows = await self._database.fetch(_SQL["overdue"], limit)
         return [(OperationId(row["id"]), row["executor"]) for row in rows]
@@ -155,12 +149,12 @@ class PostgresOperations:
     async def newest(
         self, reach: Reach, wanted: OperationFilter, limit: int, before: int | None
     ) -> Sequence[Operation]:
-        only = wanted.status, wanted.executor, wanted.tool, wanted.session_id, wanted.is_stuck
-        rows = await self._database.fetch(_SQL["newest"], limit, before, *reached(reach), *only)
+        only = wanted.status, wanted.executor, wanted.tool, wanted.session_id
+        rows = await self._database.fetch(_SQL[_narrowest(wanted, reach)], limit, before, *reached(reach), *only)
         return [_operation_from(row) for row in rows]
 
     async def deliveries(self, operation_id: OperationId) -> Sequence[KeptDelivery]:
-        rows = await self._database.fetch(_SQL["deliveries"], operation_id)
+        rows = await self._database.fetch(_SQL["deliveries"], operation_id, MAX_SHOWN_BYTES)
         return [
             KeptDelivery(
                 row["id"],
@@ -169,10 +163,67 @@ class PostgresOperations:
                 row["disposition"],
                 row["status"],
                 row["outcome"],
+                row["outcome_bytes"] or 0,
                 row["times"],
             )
             for row in rows
         ]
+
+    async def follow_ups(self, operation_id: OperationId) -> Sequence[FollowUp]:
+        rows = await self._database.fetch(_SQL["follow_ups"], operation_id, MAX_FOLLOW_UPS)
+        return [
+            FollowUp(TaskId(row["id"]), row["status"], row["error_type"], row["failed_tries"], row["due_at"])
+            for row in rows
+        ]
+
+
+def _said(completion: Completion) -> tuple[Any, ...]:
+    """A message as statements take it."""
+    outcome, delivery, asked_by = completion.outcome, completion.delivery, completion.asked_by
+    return (
+        completion.operation_id,
+        *reached(completion.reach),
+        completion.tool,
+        completion.task_id,
+        status_of(outcome),
+        plain_outcome(outcome),
+        outcome_sha256(outcome),
+        delivery.door,
+        delivery.by,
+        delivery.id,
+        completion.follow_up,
+        None if asked_by is None else asked_by.task.id,
+        None if asked_by is None else asked_by.epoch,
+        completion.is_answer,
+    )
+
+
+def _disposition(row: asyncpg.Record, completion: Completion) -> Disposition:
+    match row["became"]:
+        case "unknown":
+            return Unknown()
+        case "refused":
+            return Refused(OTHER_TASK)
+        case "not the person":
+            return Refused(NOT_THE_PERSON)
+        case "conflicting":
+            return Conflicting(completion.operation_id)
+        case became:
+            receipt = Receipt(completion.operation_id, TaskId(row["task"]), row["completion"], row["ended_as"])
+            return Accepted(receipt) if became == "accepted" else Duplicate(receipt)
+
+
+def _narrowest(wanted: OperationFilter, reach: Reach) -> str:
+    """The statement that begins with what leaves the fewest operations."""
+    if wanted.is_stuck:
+        return "newest_stuck"
+    if wanted.session_id is not None:
+        return "newest_of_session"
+    if reach == Own(None):
+        return "newest_of_nobody"
+    if reach != EVERYONES:
+        return "newest_of_owner"
+    return "newest" if wanted.status is None else "newest_of_status"
 
 
 def _operation_from(row: asyncpg.Record) -> Operation:

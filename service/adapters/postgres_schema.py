@@ -15,7 +15,7 @@ from service.model.errors import ConfigurationError, StoreUnreachable
 OLDEST: Final = 15
 """The oldest major version of PostgreSQL."""
 
-KNOWN_VERSION: Final = 6
+KNOWN_VERSION: Final = 7
 """The version that schema.sql writes."""
 
 ISOLATION: Final = "read committed"

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from itertools import cycle
 from typing import Any, Final
 
 import asyncpg
@@ -35,6 +36,7 @@ class PostgresTasks:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._foreign: deque[str] = deque(maxlen=MAX_FOREIGN)
+        self._odd = cycle((0, 1))
 
     async def read(self, reach: Reach, task_id: TaskId) -> Task | None:
         row = await self._database.fetchrow(_SQL["read"], task_id, *reached(reach))
@@ -76,7 +78,12 @@ class PostgresTasks:
     async def claim(self, limit: int, lease_seconds: float, *, counts_lost: bool = True) -> Sequence[Claim]:
         try:
             rows = await self._database.fetch(
-                _SQL["claim"], limit, timedelta(seconds=lease_seconds), list(self._foreign), counts_lost
+                _SQL["claim"],
+                limit,
+                timedelta(seconds=lease_seconds),
+                list(self._foreign),
+                counts_lost,
+                next(self._odd),
             )
         except asyncpg.UniqueViolationError:  # another worker was faster with one of these sessions
             rows = []

@@ -16,13 +16,12 @@ from urllib.parse import parse_qs, urlsplit
 import aio_pika
 import aiormq.abc
 from aio_pika.abc import AbstractChannel, AbstractConnection, DeliveryMode
+from aio_pika.connection import Connection, make_url
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq.abc import DeliveredMessage
 
 from service.model.errors import BrokerUnavailable, PlayheadError, translate
-from service.model.intake import QueueDepths
-
-ROUTING_KEY: Final = "operation.complete"
+from service.model.intake import EXCHANGE, ROUTING_KEY, QueueDepths
 
 DELIVERY_LIMIT: Final = 10
 """So often a message may come back unsettled; then it is a dead letter."""
@@ -73,7 +72,7 @@ class Names:
 
     @property
     def exchange(self) -> str:
-        return f"{self.prefix}chat_operations"
+        return f"{self.prefix}{EXCHANGE}"
 
     @property
     def queue(self) -> str:
@@ -85,7 +84,7 @@ class Names:
 
     @property
     def dead_exchange(self) -> str:
-        return f"{self.prefix}chat_operations.dead"
+        return f"{self.prefix}{EXCHANGE}.dead"
 
     @property
     def dead(self) -> str:
@@ -148,10 +147,15 @@ class Line:
 
 
 async def open_line(url: str, *, confirms: bool) -> Line:
-    """Connect, without a bound of its own: `asking` has one."""
+    """Connect, without a bound of its own: `asking` has one.
+
+    What cannot be connected is closed all the same, else the library does that when it is forgotten, in any thread.
+    """
     asked: dict[str, Any] = {} if "heartbeat" in parse_qs(urlsplit(url).query) else {"heartbeat": HEARTBEAT_SECONDS}
-    connection = await aio_pika.connect(url, client_properties={"connection_name": "playhead"}, **asked)
+    named: dict[str, Any] = {"connection_name": "playhead"}
+    connection = Connection(make_url(url, **asked), client_properties=named, **asked)
     try:
+        await connection.connect()
         channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
         await channel.initialize()
         return Line(connection, channel, await channel.get_underlay_channel())
@@ -249,17 +253,6 @@ class Outlet:
                 await line.channel.get_exchange(exchange, ensure=False) if exchange else line.channel.default_exchange
             )
             await target.publish(message, routing_key, mandatory=True)
-
-    async def publish(self, body: bytes, message_id: str | None = None, app_id: str | None = None) -> None:
-        """Publish a completion, as an external service does. Raises BrokerUnavailable, as `send`."""
-        message = aio_pika.Message(
-            body,
-            message_id=message_id,
-            app_id=app_id,
-            content_type="application/json",
-            delivery_mode=DeliveryMode.PERSISTENT,
-        )
-        await self.send(message, self._names.exchange)
 
     async def _opened(self) -> Line:
         async with self._opening:

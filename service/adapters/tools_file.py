@@ -45,6 +45,7 @@ class _Entry(BaseModel):
     call_seconds: Annotated[float, Field(gt=0, le=MAX_CALL_SECONDS)] = 10
     is_repeatable: bool = False
     key_argument: str | None = None
+    needs_approval: bool = False
 
     @field_validator("arguments")
     @classmethod
@@ -93,6 +94,7 @@ class _Entry(BaseModel):
             self.call_seconds,
             self.is_repeatable,
             self.key_argument,
+            self.needs_approval,
         )
 
 

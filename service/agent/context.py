@@ -92,24 +92,22 @@ def _by_step(parts: Sequence[Part]) -> Iterator[Utterance]:
     """
     begins = [i for i, part in enumerate(parts) if part["type"] == "step-start"]
     before = parts[: begins[0]] if begins else parts
-    told = next((part["data"] for part in before if part["type"] == "data-operation"), None)
-    if told is not None:
-        yield from (Utterance("user", (e.TextPart(_outcome(part, told)),)) for part in before if "toolCallId" in part)
+    if any(part["type"] == "data-operation" for part in before):
+        yield from (Utterance("user", (e.TextPart(_outcome(part)),)) for part in before if "toolCallId" in part)
     else:
         yield Utterance("assistant", tuple(_spoken(before)))
     for begin, end in pairwise([*begins, len(parts)]):
         yield Utterance("assistant", tuple(_spoken(parts[begin:end])))
 
 
-def _outcome(call: Part, told: Part) -> str:
-    """An operation's end as a model is told of it, with the details of a failure. A text is told as it is."""
+def _outcome(call: Part) -> str:
+    """An operation's end as a model is told of it. A text is told as it is."""
     name, result = call["type"].removeprefix("tool-"), _result(call)
     arguments = orjson.dumps(call.get("input")).decode()
     said = result if isinstance(result, str) else orjson.dumps(result).decode()
     how = {"output-available": "has succeeded", "output-denied": "was not allowed"}.get(call["state"], "has failed")
-    outcome = told.get("outcome")
-    if told.get("status") == "failed" and isinstance(outcome, dict) and "details" in outcome:
-        said += f"\n{orjson.dumps(outcome['details']).decode()}"
+    if "preliminary" in call:
+        how = "was allowed, and has begun; you will be told how it ends"
     return f"The operation `{name}` that you began with {arguments} {how}:\n{said}\n\n{GO_ON}"
 
 
@@ -132,5 +130,7 @@ def _result(part: Part) -> e.Json:
             return f"The answer was no: {reason}"
         case {"state": "output-denied"}:
             return "The answer was no."
+        case {"state": "approval-requested"}:
+            return "The user is asked; you are told of the answer when it comes."
         case _:
             return NO_RESULT

@@ -1,6 +1,6 @@
 """A follow-up: the agent goes on with the outcome of an operation, and tells its session how that ended."""
 
-from typing import Final
+from typing import Final, assert_never
 
 import orjson
 import structlog
@@ -16,9 +16,11 @@ from service.agent.step import Clock
 from service.agent.turn import MAX_LOST_ATTEMPTS, lost_attempts
 from service.model import events as e
 from service.model.errors import LogTailLost, NotTheHolder
-from service.model.failures import CANCELLED, ModelCallFailed, message_for
+from service.model.failures import CANCELLED, NO_RESULT, ModelCallFailed, message_for
+from service.model.fold import Part
 from service.model.generation import TextPiece
 from service.model.operation import Cancelled, Failed, Operation, Outcome, Succeeded
+from service.model.session import History
 from service.model.task import Claim, End, Postponed
 from service.operations.asking import ASK
 from service.operations.patience import Patience
@@ -61,10 +63,12 @@ class FollowUps:
             await self._begin(claim, recorder, operation, operation.outcome)
             call = recorder.fold.call(operation.call_id)
             if call is not None and not has_result(recorder, operation):
-                if operation.executor == "person" and operation.tool != ASK and operation.outcome == YES:
-                    await self._loop.run_approved(claim, recorder, context, call, cancellation)
-                else:
+                if not _is_allowed(operation):
                     await tell_result(recorder, operation, operation.outcome)
+                elif claim.task.id == operation.task_id:
+                    await self._loop.run_approved(claim, recorder, context, call, cancellation)
+                else:  # it is redriven: what was allowed has been done, or begun
+                    await recorder.put(_told_before(history, operation))
             if lost >= MAX_LOST_ATTEMPTS and claim.task.cancel_requested_at is None:
                 log.error("task_lost_too_often", task_id=claim.task.id, epoch=claim.epoch, lost_attempts=lost)
                 return await self._in_plain_words(claim, recorder, operation, operation.outcome, "worker_lost")
@@ -85,7 +89,7 @@ class FollowUps:
                 seconds = RETRY_SECONDS[claim.failed_tries]
                 log.info("follow_up_postponed", task_id=claim.task.id, error_type=error_type, seconds=seconds)
                 await recorder.flush()
-                return Postponed(seconds)
+                return Postponed(seconds, error_type)
             log.warning("follow_up_failed", task_id=claim.task.id, epoch=claim.epoch, error_type=error_type)
             return await self._in_plain_words(claim, recorder, operation, operation.outcome, error_type)
         await settle(recorder)
@@ -107,19 +111,62 @@ class FollowUps:
             await recorder.put(e.FinishStep() if fold.model_call_ended else e.ResetStep())
         if not fold.step_is_open:
             await recorder.put(e.StartStep())
-        await recorder.say(TextPiece(_plain_words(operation.tool, outcome, error_type)))
+        said = _of_allowed(fold.call(operation.call_id)) if _is_allowed(operation) else _of_outcome(outcome)
+        told = f"{operation.tool} {said}\n\nI could not go on with it. {message_for(error_type)}"
+        await recorder.say(TextPiece(told))
         await settle(recorder)
         return failed(claim, fold, error_type, self._clock.now())
 
 
-def _plain_words(tool: str, outcome: Outcome, error_type: str) -> str:
+def _told_before(history: History, operation: Operation) -> e.ToolOutputAvailable | e.ToolOutputError:
+    """What the conversation has of its call's result, from when its follow-up was first tried."""
+    call_id = operation.call_id
+    told = (part for message in history.messages if message.task_id == operation.task_id for part in message.parts)
+    for part in told:
+        match part:
+            case {"toolCallId": str() as called, "state": "output-available", "output": output} if called == call_id:
+                return e.ToolOutputAvailable(call_id, output, part.get("preliminary"))
+            case {"toolCallId": str() as called, "state": "output-error", "errorText": text} if called == call_id:
+                return e.ToolOutputError(call_id, text)
+    return e.ToolOutputError(call_id, NO_RESULT)
+
+
+def _is_allowed(operation: Operation) -> bool:
+    """Whether a person has said yes: what came of it is what the tool gave then, and not that answer."""
+    return operation.executor == "person" and operation.tool != ASK and operation.outcome == YES
+
+
+def _of_outcome(outcome: Outcome) -> str:
+    """What came of an operation, in plain words."""
     match outcome:
         case Succeeded(result):
-            text = result if isinstance(result, str) else orjson.dumps(result).decode()
-            is_short = len(text) <= MAX_TOLD_CHARACTERS
-            said = f"{tool} is done. Its result: {text if is_short else text[:MAX_TOLD_CHARACTERS] + '…'}"
+            return f"is done. Its result: {_short(result)}"
         case Failed(_, message):
-            said = f"{tool} has failed. {message}"
+            return f"has failed. {message}"
         case Cancelled():
-            said = f"{tool} was cancelled."
-    return f"{said}\n\nI could not go on with it. {message_for(error_type)}"
+            return "was cancelled."
+        case other:
+            assert_never(other)
+
+
+def _of_allowed(call: Part | None) -> str:
+    """The same of what a person has allowed, as the log has it."""
+    match call:
+        case {"state": "output-available", "preliminary": True}:
+            return "was allowed, and has begun."
+        case {"state": "output-available", "output": output}:
+            return f"is done. Its result: {_short(output)}"
+        case {"state": "output-error", "errorText": text}:
+            return f"has failed. {_uncoded(text)}"
+        case _:
+            return f"was allowed. {_uncoded(NO_RESULT)}"
+
+
+def _uncoded(text: str) -> str:
+    """What people read of a failure in a log."""
+    return text.partition("] ")[2] if text.startswith("[code:") else text
+
+
+def _short(result: e.Json) -> str:
+    text = result if isinstance(result, str) else orjson.dumps(result).decode()
+    return text if len(text) <= MAX_TOLD_CHARACTERS else f"{text[:MAX_TOLD_CHARACTERS]}…"

@@ -117,7 +117,7 @@ class SessionJobs:
         if asked.job is None:
             wanted = OperationFilter(executor="job", session_id=self._session_id)
             found = await self._operations.newest(EVERYONES, wanted, MAX_LISTED)
-            return {"jobs": [_line(each) for each in found]}
+            return {"jobs": [_line(await self._job(each.id)) for each in found]}
         job = await self._job(OperationId(asked.job))
         if asked.kill and job.status == "pending":
             killed = Completion(job.id, Cancelled(KILLED), Delivery("service", "jobs"), follow_up=False)

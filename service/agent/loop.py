@@ -15,7 +15,7 @@ from service.agent.cancellation import Cancellation
 from service.agent.context import Context, input_parts
 from service.agent.ports import OperationTool
 from service.agent.recorder import Recorder
-from service.agent.step import Clock, Steps, run_tool, tell_again
+from service.agent.step import Clock, Steps, results_of_allowed, tell_again
 from service.agent.tools import Toolbox
 from service.model import events as e
 from service.model.failures import ModelCallFailed
@@ -123,11 +123,11 @@ class Loop:
     async def run_approved(
         self, claim: Claim, recorder: Recorder, context: Context, call: Part, cancellation: Cancellation
     ) -> None:
-        """Run a call that a person has allowed, and put its result into the log. Raises Cancelled."""
+        """Do what a person has allowed, and put what came of it into the log. Raises Cancelled."""
         granted = self._tools.granted(context.settings.tools, claim.task.session_id)
         async with cancellation.scope():
-            result = await run_tool(call, granted, self.calls(claim))
-        await recorder.put(result)
+            results = await results_of_allowed(call, granted, self.calls(claim))
+        await recorder.put(*results)
 
     @asynccontextmanager
     async def _time_left(self, claim: Claim, context: Context) -> AsyncGenerator[None]:

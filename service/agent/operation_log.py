@@ -64,12 +64,13 @@ def has_result(recorder: Recorder, operation: Operation) -> bool:
 
 
 def result_of(call_id: str, outcome: Outcome) -> e.ToolOutputAvailable | e.ToolOutputError:
-    """An outcome as the result of the call that began the operation."""
+    """An outcome as the result of the call that began the operation: of a failure with its details, on a line below."""
     match outcome:
         case Succeeded(result):
             return available(call_id, capped(result))
-        case Failed(error_type, message):
-            return e.ToolOutputError(call_id, coded(error_type, message))
+        case Failed(error_type, message, details):
+            said = message if details is None else f"{message}\n{orjson.dumps(details).decode()}"
+            return e.ToolOutputError(call_id, coded(error_type, said))
         case Cancelled(reason):
             said = "Cancelled." if reason is None else f"Cancelled: {reason}"
             return e.ToolOutputError(call_id, coded("cancelled", said))

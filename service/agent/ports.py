@@ -60,6 +60,10 @@ class OperationTool(Protocol):
     def description(self) -> ToolDescription:
         """For the model."""
 
+    @property
+    def needs_approval(self) -> bool:
+        """Whether a person is asked before each call; the operation begins in the follow-up of a yes."""
+
     def why_not(self, arguments: Json) -> str | None:
         """What is the matter with these arguments; None: they fit. Names none of their values."""
 

@@ -185,15 +185,24 @@ async def _results_of(call: Part, tools: Toolbox, room: asyncio.Semaphore, calls
     """What a call came to; of one that waits for a person, what that person is asked."""
     call_id, name, value = call["toolCallId"], call["type"].removeprefix("tool-"), call["input"]
     async with room:
+        if not tools.needs_approval(name):
+            return await results_of_allowed(call, tools, calls)
         try:
-            if tools.needs_approval(name):
-                return _asked(await calls.ask(name, call_id, value))
-            operation_tool = tools.operation(name)
-            if operation_tool is None:
-                return [await run_tool(call, tools, calls)]
-            operation = await calls.start(operation_tool, call_id, value)
+            return _asked(await calls.ask(name, call_id, value))
         except TooManyOperations as error:
-            return [e.ToolOutputError(call_id, coded(error.error_type, str(error)))]
+            return [_refused(call_id, error)]
+
+
+async def results_of_allowed(call: Part, tools: Toolbox, calls: Calls) -> Sequence[Result]:
+    """What a call came to for which no person is asked, or has been."""
+    call_id, name, value = call["toolCallId"], call["type"].removeprefix("tool-"), call["input"]
+    operation_tool = tools.operation(name)
+    if operation_tool is None:
+        return [await _run_tool(call, tools, calls)]
+    try:
+        operation = await calls.start(operation_tool, call_id, value)
+    except TooManyOperations as error:
+        return [_refused(call_id, error)]
     if operation.executor == "person":
         return _asked(operation)
     is_ours = (operation.turn_id, operation.call_id) == (calls.task_id, call_id)
@@ -203,11 +212,15 @@ async def _results_of(call: Part, tools: Toolbox, room: asyncio.Semaphore, calls
     return [e.ToolOutputAvailable(call_id, started, preliminary=True)]
 
 
+def _refused(call_id: str, error: TooManyOperations) -> e.ToolOutputError:
+    return e.ToolOutputError(call_id, coded(error.error_type, str(error)))
+
+
 def _asked(operation: Operation) -> Sequence[Result]:
     return [e.ToolApprovalRequest(operation.id, operation.call_id), operation_data(operation, "pending")]
 
 
-async def run_tool(call: Part, tools: Toolbox, calls: Calls) -> e.ToolOutputAvailable | e.ToolOutputError:
+async def _run_tool(call: Part, tools: Toolbox, calls: Calls) -> e.ToolOutputAvailable | e.ToolOutputError:
     """Run what a call asks for here and now, unless it must not run twice and has begun before."""
     call_id, name = call["toolCallId"], call["type"].removeprefix("tool-")
     try:

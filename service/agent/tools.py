@@ -92,7 +92,7 @@ class Toolbox:
 
     def needs_approval(self, name: str) -> bool:
         """Whether a person is asked before a call of this tool."""
-        tool = self._tools.get(name)
+        tool = self._tools.get(name) or self._operations.get(name)
         return tool is not None and tool.needs_approval
 
     def is_repeatable(self, name: str) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, TypeAlias
@@ -14,6 +14,7 @@ from service.cli.store_door import StoredLogs, StoreDoor
 from service.client import Event, Patience, Playhead
 from service.model.errors import ConfigurationError
 from service.model.ids import OperationId, SessionId, TaskId
+from service.model.intake import DeadReason
 from service.model.operation import Failed, OperationFilter, Succeeded
 from service.model.position import Position
 from service.model.session import UNSET, Posted, SessionSettings
@@ -102,6 +103,15 @@ class OperationDoor(Protocol):
     async def cancel_operation(self, operation_id: OperationId) -> dict[str, Any]:
         """Have it ended as cancelled, unless it has ended; the operation as it stands then."""
 
+    async def redrive(self, operation_id: OperationId) -> dict[str, Any]:
+        """Have its follow-up tried again; the task that does. Raises what says that none has failed."""
+
+    async def dead_letters(self, limit: int) -> Sequence[dict[str, Any]]:
+        """The oldest ones, so many at most, as `GET /dead-letters` answers them."""
+
+    async def redrive_letters(self, *, reason: DeadReason | None = None, letter_id: str | None = None) -> int:
+        """Have those of a reason, or the one with this id, or all sent again; how many were."""
+
 
 class Door(LogDoor, TaskDoor, SessionDoor, OperationDoor, Protocol):
     """All that commands ask for."""
@@ -142,7 +152,7 @@ async def open_door(where: Where) -> AsyncGenerator[Door]:
     refuse_private_stores(settings, "--stores: it asks the stores that a service works with")
     async with open_house(settings) as house, open_follower(house, settings) as follower:
         logs = StoredLogs(follower, make_prover(house), make_exporter(house, follower))
-        yield StoreDoor(make_conversations(house), make_tasks(house), make_operations(house), logs)
+        yield StoreDoor(make_conversations(house), make_tasks(house), make_operations(house), house.letters, logs)
 
 
 def service_at(url: str | None, token: str | None, settings: Settings) -> Playhead:

@@ -21,8 +21,8 @@ MEANINGS: Final[Mapping[int, str]] = MappingProxyType(
     {
         0: "done; where a task was followed to its end, it succeeded",
         TASK_FAILED: "the task failed or was cancelled; `serve` had to leave something behind",
-        USAGE: "a wrong option or setting, or a token that is not taken: the line on stderr says which",
-        NOT_FOUND: "there is no such task, session or operation, or it is somebody else's",
+        USAGE: "a wrong option or setting, a token that is not taken, or what is refused: stderr says which",
+        NOT_FOUND: "there is no such task, session, operation or dead letter, or it is somebody else's; or no broker",
         NOT_PROVEN: "events are missing, or what was read is not what was written",
         UNREACHABLE: "the service or a store does not answer, or what answers is no Playhead",
         INTERRUPTED: "Ctrl-C",

@@ -1,6 +1,8 @@
 """`playhead operations`: whatever the agent waits for."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -14,9 +16,10 @@ from service.cli.screen import Screen
 from service.cli.shown import NOTE
 from service.cli.tasks import USUAL_ENTRIES, AllOption, LimitOption
 from service.model.completion import read_completion
-from service.model.errors import InvalidInput
+from service.model.errors import InvalidInput, NotFound, NothingFailed, PlayheadError
 from service.model.events import OperationStatus
 from service.model.ids import OperationId, parse_operation_id, parse_session_id
+from service.model.intake import LETTER_ID, MAX_LETTERS, DeadReason
 from service.model.operation import Executor, Failed, OperationFilter, Succeeded
 
 LISTING: Final = Listing(
@@ -35,6 +38,18 @@ LISTING: Final = Listing(
         *("id", "status", "tool", "executor", "session_id", "task_id", "created_at", "deadline", "ended_at"),
         "error_type",
     ),
+)
+LETTERS: Final = Listing(
+    (
+        Column("id", of("id")),
+        Column("reason", of("reason")),
+        Column("died", age("died_at")),
+        Column("bytes", of("size"), 64),
+        Column("from", of("app_id"), 80),
+        Column("message", of("message_id"), 110),
+        Column("what is wrong", of("detail"), 150),
+    ),
+    ("id", "reason", "died_at", "message_id", "app_id", "size", "detail"),
 )
 _FACTS: Final = (
     *("id", "status", "tool", "executor", "session_id", "task_id", "turn_id", "owner", "created_at", "deadline"),
@@ -116,6 +131,56 @@ def cancel(
     run(Where(url, token, stores), partial(_cancel, parse_operation_id(operation), as_json=as_json))
 
 
+@operations.command("redrive", epilog=exits.HELP)
+def redrive(
+    one: Annotated[
+        str | None, typer.Argument(metavar="ID", help="An operation's id, or a dead letter's.", show_default=False)
+    ] = None,
+    failed: Annotated[  # noqa: FBT002 - typer makes a flag of it
+        bool, typer.Option("--failed", help="All operations whose follow-up failed, or rests.")
+    ] = False,
+    tool: Annotated[str | None, typer.Option(help="With --failed: those of this tool.")] = None,
+    dead: Annotated[bool, typer.Option("--dead", help="All dead letters.")] = False,  # noqa: FBT002
+    reason: Annotated[DeadReason | None, typer.Option(help="With --dead: those of this reason.")] = None,
+    url: UrlOption = None,
+    token: TokenOption = None,
+    stores: StoresOption = False,  # noqa: FBT002
+) -> None:
+    """Have follow-ups that failed tried again, or dead letters sent again: one, or all of a kind.
+
+    In a pipe a line for each operation, with a tab between: its id, and the task that follows it up. The same again is
+    harmless.
+    """
+    if (one is not None) + failed + dead != 1:
+        raise InvalidInput("Give an ID, --failed or --dead, one of them.")
+    if (tool is not None and not failed) or (reason is not None and not dead):
+        raise InvalidInput("--tool goes with --failed, and --reason with --dead.")
+    where = Where(url, token, stores)
+    if failed:
+        run(where, partial(_redrive_failed, OperationFilter(tool=_tool(tool), is_stuck=True)))
+    elif dead:
+        run(where, partial(_redrive_letters, reason=reason))
+    elif re.fullmatch(LETTER_ID, one or ""):
+        run(where, partial(_redrive_letters, letter_id=one))
+    else:
+        run(where, partial(_redrive, parse_operation_id(one or "")))
+
+
+@operations.command("dead-letters", epilog=exits.HELP)
+def dead_letters(
+    limit: Annotated[int, typer.Option(min=1, max=MAX_LETTERS, help="So many at most.")] = USUAL_ENTRIES,
+    as_json: JsonOption = False,  # noqa: FBT002 - typer makes a flag of it
+    url: UrlOption = None,
+    token: TokenOption = None,
+    stores: StoresOption = False,  # noqa: FBT002
+) -> None:
+    """List messages that came over the message broker and nobody could take, the oldest first.
+
+    In a pipe a line each, with tabs between: id, reason, died, message id, sender, bytes, what is wrong.
+    """
+    run(Where(url, token, stores), partial(_dead_letters, limit, as_json=as_json))
+
+
 def _outcome(
     result: str | None, error_type: str | None, message: str | None, *, success: bool, failure: bool
 ) -> Succeeded | Failed:
@@ -167,12 +232,27 @@ async def _show(operation_id: OperationId, door: Door, *, as_json: bool) -> int:
     for name in _WORDS:
         if operation.get(name) is not None:
             screen.line(f"{name:14} {orjson.dumps(operation[name]).decode()}")
+    for follow_up in operation.get("follow_ups") or []:
+        _show_follow_up(follow_up, screen)
     for delivery in operation.get("deliveries") or []:
         _show_delivery(delivery, screen)
     return 0
 
 
+def _show_follow_up(follow_up: Mapping[str, Any], screen: Screen) -> None:
+    said = f"{follow_up.get('status')}"
+    if tries := follow_up.get("failed_tries"):
+        said += f", tries that failed: {tries}"
+        said += f", the next one at {shown(follow_up.get('due_at'))}" if follow_up.get("status") == "queued" else ""
+    why = f" ({follow_up['error_type']})" if follow_up.get("error_type") else ""
+    screen.line(f"{'follow-up':14} task {follow_up.get('task_id')}: {said}{why}")
+
+
 def _show_delivery(delivery: Mapping[str, Any], screen: Screen) -> None:
+    if delivery.get("disposition") == "redriven":
+        screen.line(f"\n[redriven at {shown(delivery.get('at'))}]", NOTE)
+        screen.line(f"by {delivery.get('by')} over {delivery.get('door')}")
+        return
     name = f", called {delivery['delivery_id']}" if delivery.get("delivery_id") else ""
     times = f", {delivery.get('times')} times" if delivery.get("times") != 1 else ""
     screen.line(f"\n[{delivery.get('disposition')} at {shown(delivery.get('at'))}{times}]", NOTE)
@@ -192,6 +272,56 @@ async def _complete(operation_id: OperationId, outcome: Succeeded | Failed, door
         screen.line(f"The operation had {status} like this before.")
     else:
         screen.line(f"The operation has {status}; task {task_id} goes on with that.")
+    return 0
+
+
+async def _redrive(operation_id: OperationId, door: Door) -> int:
+    _tell_redriven(await door.redrive(operation_id), Screen())
+    return 0
+
+
+async def _redrive_failed(wanted: OperationFilter, door: Door) -> int:
+    screen, count = Screen(), 0
+    async with aclosing(door.operations(wanted, None)) as stuck:
+        async for operation in stuck:
+            if operation["status"] == "pending":
+                continue  # past its deadline, which is the clock's to say
+            try:
+                redriven = await door.redrive(OperationId(operation["id"]))
+            except NotFound:
+                continue  # its session was deleted meanwhile
+            except PlayheadError as error:
+                if error.error_type != NothingFailed.error_type:
+                    raise
+                continue  # it has succeeded meanwhile
+            _tell_redriven(redriven, screen)
+            count += 1
+    if screen.is_terminal:
+        screen.line(f"{count} redriven.")
+    return 0
+
+
+def _tell_redriven(redriven: Mapping[str, Any], screen: Screen) -> None:
+    if screen.is_terminal:
+        screen.line(f"Task {redriven.get('task_id')} goes on with operation {redriven.get('operation_id')}.")
+    else:
+        screen.line(f"{redriven.get('operation_id')}\t{redriven.get('task_id')}")
+
+
+async def _redrive_letters(door: Door, *, reason: DeadReason | None = None, letter_id: str | None = None) -> int:
+    count = await door.redrive_letters(reason=reason, letter_id=letter_id)
+    if count == 0 and letter_id is not None:
+        raise NotFound
+    Screen().line(f"{count} sent again.")
+    return 0
+
+
+async def _dead_letters(limit: int, door: Door, *, as_json: bool) -> int:
+    async def letters() -> AsyncGenerator[dict[str, Any]]:
+        for letter in await door.dead_letters(limit):
+            yield letter
+
+    await show_all(letters(), LETTERS, as_json=as_json)
     return 0
 
 

@@ -69,7 +69,7 @@ def _note(chunk: Mapping[str, Any]) -> str | None:
     data = _of(chunk, "data")
     match chunk["type"]:
         case "data-attempt" if data.get("epoch") != 1:
-            return f"another worker goes on: attempt {data.get('epoch')}"
+            return f"a worker goes on, with epoch {data.get('epoch')}"
         case "data-retry":
             return f"a call of the model failed; it is made again in {data.get('waitSeconds')} s"
         case "reset-step":

@@ -13,11 +13,13 @@ from service.model.caller import EVERYONES
 from service.model.encoding import unframed
 from service.model.events import TextPart
 from service.model.ids import OperationId, SessionId, TaskId
+from service.model.intake import DeadReason
 from service.model.operation import Completion, Delivery, Failed, Operation, OperationFilter, Succeeded
 from service.model.position import Position
 from service.model.session import UNSET, NewMessage, Posted, SessionEntry, SessionSettings
 from service.model.task import Task, TaskFilter
 from service.operations.operations import Operations
+from service.operations.ports import DeadLetterBox
 from service.registry.event_page import LogGone
 from service.registry.export import Exporter
 from service.registry.follow import Begun, Follower, Frames, Vanished
@@ -73,10 +75,18 @@ class StoredLogs:
 class StoreDoor:
     """What a service with these stores would answer to one who reaches everything."""
 
-    def __init__(self, conversations: Conversations, tasks: Tasks, operations: Operations, logs: StoredLogs) -> None:
+    def __init__(
+        self,
+        conversations: Conversations,
+        tasks: Tasks,
+        operations: Operations,
+        letters: DeadLetterBox,
+        logs: StoredLogs,
+    ) -> None:
         self._conversations = conversations
         self._tasks = tasks
         self._operations = operations
+        self._letters = letters
         self._logs = logs
 
     def follow(self, task_id: TaskId, after: Position) -> AsyncGenerator[Event]:
@@ -110,6 +120,16 @@ class StoreDoor:
 
     async def cancel_operation(self, operation_id: OperationId) -> dict[str, Any]:
         return dict(operation_bodies.whole_body(await self._operations.cancel(EVERYONES, operation_id, BY_COMMAND)))
+
+    async def redrive(self, operation_id: OperationId) -> dict[str, Any]:
+        task_id = await self._operations.redrive(EVERYONES, operation_id, BY_COMMAND)
+        return dict(operation_bodies.redriven_body(operation_id, task_id))
+
+    async def dead_letters(self, limit: int) -> Sequence[dict[str, Any]]:
+        return [dict(operation_bodies.letter_body(each)) for each in await self._letters.list(limit)]
+
+    async def redrive_letters(self, *, reason: DeadReason | None = None, letter_id: str | None = None) -> int:
+        return await self._letters.redrive(BY_COMMAND.by, reason=reason, letter_id=letter_id)
 
     async def create_session(self, settings: SessionSettings = UNSET) -> SessionId:
         return (await self._conversations.create(None, settings)).id

@@ -4,6 +4,7 @@ playhead    what can be asked of a service
 asking      one request and its answer, or a list page by page
 following   how a log is followed over one connection after another
 exporting   an exported log as it comes
+publishing  completions over RabbitMQ, for services (not loaded with the rest: it needs aio-pika)
 sse         the bytes of an event stream as frames
 errors      what can go wrong, as one tree
 

@@ -18,6 +18,7 @@ from service.client.following import Event, Following, Pace, Patience
 from service.model.errors import InvalidInput
 from service.model.events import Json
 from service.model.ids import MessageId, OperationId, SessionId, TaskId
+from service.model.intake import MAX_LETTERS, DeadReason
 from service.model.operation import (
     EVERY_OPERATION,
     Approval,
@@ -33,6 +34,9 @@ from service.model.task import EVERY_TASK, TaskFilter
 
 PROOF_SECONDS: Final = 600.0
 """So long a proof may take, which reads a whole log."""
+
+REDRIVE_SECONDS: Final = 300.0
+"""So long it may take to send all dead letters again, one by one."""
 
 _KEY: Final = re.compile(r"[!-~]{1,128}", re.ASCII)
 
@@ -158,7 +162,7 @@ class Playhead:
         there is no such operation, or not yet; Refused with `conflicting` where it has ended otherwise; InvalidInput
         for a key that no service takes, or what JSON cannot say.
         """
-        answer = await self._report(operation_id, _completion(outcome), idempotency_key)
+        answer = await self._report(operation_id, completion_of(outcome), idempotency_key)
         _text(answer, "completion_id")
         return answer
 
@@ -179,6 +183,36 @@ class Playhead:
     async def cancel_operation(self, operation_id: OperationId) -> dict[str, Any]:
         """Have the operation ended as cancelled, unless it has ended; answers it as it stands then."""
         return await self._open().object("POST", "operations", operation_id, "cancel", body={})
+
+    async def redrive(self, operation_id: OperationId) -> dict[str, Any]:
+        """Have a follow-up that failed tried again; answers the task that does, which is the same for a repeat.
+
+        Raises Refused with `nothing_failed` where none has.
+        """
+        answer = await self._open().object("POST", "operations", operation_id, "redrive", body={})
+        _text(answer, "task_id")
+        return answer
+
+    async def dead_letters(self, limit: int = MAX_LETTERS) -> Sequence[dict[str, Any]]:
+        """What came over the message broker and nobody could take, the oldest first: so many, MAX_LETTERS at most.
+
+        Raises NoSuchThing where the service has no broker.
+        """
+        answer = await self._open().object("GET", "dead-letters", query={"limit": str(limit)})
+        return objects_in(answer, "dead_letters")
+
+    async def redrive_letters(self, *, reason: DeadReason | None = None, letter_id: str | None = None) -> int:
+        """Have dead letters sent again: those of a reason, the one with this id, or all; answers how many.
+
+        After Unreachable some may have been. Raises NoSuchThing where the service has no broker.
+        """
+        wanted = {"reason": reason, "id": letter_id}
+        body = {name: value for name, value in wanted.items() if value is not None}
+        answer = await self._open().object("POST", "dead-letters", "redrive", body=body, seconds=REDRIVE_SECONDS)
+        count = answer.get("redriven")
+        if not isinstance(count, int):
+            raise NotUnderstood("What answers does not say how many.")
+        return count
 
     async def _report(
         self, operation_id: OperationId, body: Mapping[str, Any], idempotency_key: str | None
@@ -234,7 +268,8 @@ def _named(idempotency_key: str | None) -> dict[str, str]:
     return {"Idempotency-Key": idempotency_key}
 
 
-def _completion(outcome: Succeeded | Failed) -> dict[str, Json]:
+def completion_of(outcome: Succeeded | Failed) -> dict[str, Json]:
+    """An outcome as it is said, over whichever door."""
     match outcome:
         case Succeeded(result):
             return {"success": True, "result": result}

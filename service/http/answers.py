@@ -6,7 +6,8 @@ from pydantic import Field
 from typing_extensions import TypeAliasType, TypedDict
 
 from service.model import events
-from service.model.operation import Door, Executor
+from service.model.intake import DeadReason
+from service.model.operation import Door, Executor, KeptAs
 from service.model.session import Role
 from service.model.task import TaskKind, TaskStatus
 from service.model.verdict import FindingType, ReadFrom
@@ -161,24 +162,39 @@ class WholeOperation(ListedOperation):
 
 class Delivery(TypedDict):
     """A message about an operation's end: over which door it came `times` often, who it was by, and what its sender
-    calls it. `outcome` is null where it has more than 16 KiB; `outcome_bytes` says how many."""
+    calls it. `outcome` is null where it has more than 16 KiB; `outcome_bytes` says how many. Or who had its follow-up
+    `redriven`."""
 
     id: str
     at: Moment
     door: Door
     by: str
     delivery_id: str | None
-    disposition: Literal["accepted", "duplicate", "conflicting"]
+    disposition: KeptAs
     status: events.OperationStatus
     outcome: Outcome | None
     outcome_bytes: Count
     times: Count
 
 
+class FollowUp(TypedDict):
+    """A task that goes on with an operation's end. `error_type` is why it failed, or, where it is queued again, why its
+    last try did; `due_at` is when it goes on, at the earliest."""
+
+    task_id: str
+    status: TaskStatus
+    error_type: str | None
+    failed_tries: Count
+    due_at: Moment
+    stream: Path
+
+
 class Operation(WholeOperation):
-    """An operation, and what came about its end: the first hundred messages, the first of them at first."""
+    """An operation, what came about its end (the first hundred messages), and the tasks that go on with that: the first
+    one, and one for each time that it was redriven."""
 
     deliveries: list[Delivery]
+    follow_ups: list[FollowUp]
 
 
 class OperationList(TypedDict):
@@ -196,6 +212,41 @@ class Receipt(TypedDict):
     task_id: str
     completion_id: str
     duplicate: NotRequired[Literal[True]]
+
+
+class Redriven(TypedDict):
+    """The follow-up is tried again: by this task, which has this stream."""
+
+    operation_id: str
+    task_id: str
+    stream: Path
+
+
+class DeadLetter(TypedDict):
+    """A message that nobody could take: why, in a word and in a sentence, and how it came.
+
+    Of its body, which has `size` bytes, the first few kilobytes are shown. Copies of one message share their id."""
+
+    id: str
+    reason: DeadReason
+    detail: str
+    died_at: Moment | None
+    message_id: str | None
+    app_id: str | None
+    size: Count
+    body: str
+
+
+class DeadLetterList(TypedDict):
+    """Dead letters, the oldest first."""
+
+    dead_letters: list[DeadLetter]
+
+
+class RedrivenLetters(TypedDict):
+    """How many dead letters were sent again."""
+
+    redriven: Count
 
 
 class Noted(TypedDict):

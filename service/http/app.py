@@ -11,7 +11,7 @@ from aiohttp.typedefs import Middleware
 
 from service.access.callers import Callers
 from service.http import contract, openapi
-from service.http.auth import COMPLETE, FOLLOW, OPERATE, OPS, PUBLIC, READ, READ_OWN, WRITE, Taken, asking
+from service.http.auth import COMPLETE, FOLLOW, OPERATE, OPS, OPS_ALONE, PUBLIC, READ, READ_OWN, WRITE, Taken, asking
 from service.http.caching import keep_nothing
 from service.http.chat import ChatRoutes, plain_errors
 from service.http.connection import Connection
@@ -21,7 +21,7 @@ from service.http.listener import Listener, descriptors_room
 from service.http.local import only_local
 from service.http.logs import LogRoutes
 from service.http.metrics import MetricsRoutes, RequestMeter, counting
-from service.http.operations import OperationRoutes
+from service.http.operations import DeadLetterRoutes, OperationRoutes
 from service.http.problems import problems
 from service.http.request_ids import name_answer, request_ids
 from service.http.route import Route
@@ -48,6 +48,7 @@ def routes(
     sessions: SessionRoutes,
     tasks: TaskRoutes,
     operations: OperationRoutes,
+    letters: DeadLetterRoutes,
     chats: ChatRoutes,
     logs: LogRoutes,
     health: HealthRoutes,
@@ -78,6 +79,9 @@ def routes(
         ),
         Route("POST", "/operations/{operation_id}/cancel", operations.cancel, OPERATE, contract.CANCEL_OPERATION),
         Route("POST", "/operations/{operation_id}/approve", operations.answer, WRITE, contract.ANSWER_OPERATION),
+        Route("POST", "/operations/{operation_id}/redrive", operations.redrive, OPERATE, contract.REDRIVE_OPERATION),
+        Route("GET", "/dead-letters", letters.oldest, OPS_ALONE, contract.LIST_DEAD_LETTERS),
+        Route("POST", "/dead-letters/redrive", letters.redrive, OPS_ALONE, contract.REDRIVE_DEAD_LETTERS),
         Route("POST", "/api/chat", chats.post, WRITE, contract.POST_CHAT),
         Route("GET", "/api/chat/{chat_id}/stream", chats.stream, READ_OWN, contract.FOLLOW_CHAT),
         Route("POST", "/api/chat/{chat_id}/stop", chats.stop, WRITE, contract.STOP_CHAT),
@@ -101,6 +105,7 @@ def make_app(
     sessions: SessionRoutes,
     tasks: TaskRoutes,
     operations: OperationRoutes,
+    letters: DeadLetterRoutes,
     chats: ChatRoutes,
     logs: LogRoutes,
     streams: Streams,
@@ -114,7 +119,7 @@ def make_app(
     tracer: Tracer | None = None,
 ) -> web.Application:
     """All routes. Where `is_local`, only programs of this machine are answered. Pages of `origins` may ask, too."""
-    table = routes(sessions, tasks, operations, chats, logs, health, metrics)
+    table = routes(sessions, tasks, operations, letters, chats, logs, health, metrics)
     first = [] if tracer is None else [tracing(tracer)]
     app = _app(table, meter, callers, first=first, is_local=is_local, origins=origins)
     app[openapi.DOCUMENT] = openapi.document(table)

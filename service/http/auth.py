@@ -31,6 +31,8 @@ class Takes:
     """Also `?token=`, where it is for the path's task."""
     signatures: bool = False
     """Also a remote tool's signature over the body, for that tool's operations."""
+    everyones: bool = False
+    """Only who reaches everybody's things: what is asked for has no owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ READ_OWN: Final = Takes(frozenset({"read"}))
 WRITE: Final = Takes(frozenset({"write"}))
 OPERATE: Final = Takes(frozenset({"write", "ops"}))
 OPS: Final = Takes(frozenset({"ops"}))
+OPS_ALONE: Final = Takes(OPS.scopes, everyones=True)
 COMPLETE: Final = Takes(frozenset({"complete", "ops"}), signatures=True)
 FOLLOW: Final = Takes(READ.scopes, stream_tokens=True)
 
@@ -82,6 +85,8 @@ def asking(callers: Callers, taken: Mapping[web.AbstractRoute, Taken]) -> Middle
             raise
         if not asking.may(takes.scopes):
             raise _forbidden("This credential has none of the scopes that this route takes.")
+        if takes.everyones and asking.reach(takes.scopes) != EVERYONES:
+            raise _forbidden("Only the service's own keys may do this.")
         request[_CALLER], request[_TAKES] = asking, takes
         if not asking.is_local and asking.tool is None and reach(request) == EVERYONES:
             log.info("owners_crossed", by=asking.name, route=route_of(request), asked_for=paths.names(request))

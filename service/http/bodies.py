@@ -17,6 +17,7 @@ from service.model.encoding import plain
 from service.model.encoding import rfc3339 as told
 from service.model.events import TextPart
 from service.model.ids import OwnerId
+from service.model.nesting import has_more_values
 from service.model.position import Position
 from service.model.session import (
     MAX_GRANTED_TOOLS,
@@ -213,7 +214,8 @@ def parse(raw: bytes, model: type[_Body]) -> _Body:
 
 def parse_object(raw: bytes, max_values: int) -> dict[str, Any]:
     """A JSON object of no more values than this. No body is an empty object."""
-    require_few_values(raw, max_values)
+    if has_more_values(raw, max_values):
+        raise Problem(422, "validation_error", f"The body has more than {max_values} values.")
     try:
         posted = orjson.loads(raw or b"{}")
     except orjson.JSONDecodeError:
@@ -221,26 +223,6 @@ def parse_object(raw: bytes, max_values: int) -> dict[str, Any]:
     if not isinstance(posted, dict):
         raise Problem(422, "validation_error", "The body must be a JSON object.")
     return posted
-
-
-def require_few_values(raw: bytes, most: int) -> None:
-    """Raises Problem (422) for JSON of more values than this, none of which is made."""
-    if _marks(raw, most) >= most:
-        raise Problem(422, "validation_error", f"The body has more than {most} values.")
-
-
-def _marks(raw: bytes, most: int) -> int:
-    """How many values begin behind a comma or a bracket, which is all of them but the first.
-
-    Strings have no marks; they are looked for only where there are `most` of what may be one.
-    """
-    if (marks := sum(map(raw.count, (b",", b"[", b"{")))) < most:
-        return marks
-    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
-    if unescaped.count(b'"') > 4 * most:  # two strings, a name and its value, for each of the marks
-        return most
-    outside = b"".join(unescaped.split(b'"')[::2])
-    return sum(map(outside.count, (b",", b"[", b"{")))
 
 
 async def _read(request: web.Request) -> bytes:

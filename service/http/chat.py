@@ -11,33 +11,43 @@ import orjson
 from aiohttp import web
 
 from service.http import auth, bodies, paths
-from service.http.chat_bodies import MAX_CHAT_BYTES, Again, GoOn, NewestAgain, Submit, parse_chat
+from service.http.chat_bodies import MAX_CHAT_BYTES, Again, Answered, GoOn, NewestAgain, Submit, parse_chat
 from service.http.problems import MEDIA_TYPE, Handler, Problem
 from service.http.sse import DONE, HEADERS
 from service.http.streams import Streams
 from service.model.encoding import plain
-from service.model.errors import InvalidInput, MessageExists, NotFound, SessionBusy
+from service.model.errors import InvalidInput, MessageExists, NotAsked, NotFound, SessionBusy
 from service.model.ids import MessageId, SessionId, TaskId
+from service.model.operation import Delivery
 from service.model.position import BEGINNING
 from service.model.session import NewMessage, Session
+from service.operations.operations import Operations
 from service.sessions.conversations import Conversations, check_said
 from service.sessions.tasks import Tasks
 
 CHAT: Final = "/api/chat"
 
+NO_APPROVAL: Final = (
+    "This operation does not wait for a yes or a no. A question of the tool `ask` is answered with "
+    '`POST /operations/{operation_id}/approve` and `{"answer": …}`.'
+)
+
 
 class ChatRoutes:
-    """Post, follow what runs, stop it."""
+    """Post, answer, follow what runs, stop it."""
 
-    def __init__(self, conversations: Conversations, tasks: Tasks, streams: Streams) -> None:
+    def __init__(self, conversations: Conversations, tasks: Tasks, operations: Operations, streams: Streams) -> None:
         self._conversations = conversations
         self._tasks = tasks
+        self._operations = operations
         self._streams = streams
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         match parse_chat(await bodies.read_body(request, MAX_CHAT_BYTES)):
             case GoOn(answer_id):
-                return _interrupted(answer_id)  # nothing in it waits to be answered
+                return _interrupted(answer_id)  # nothing in it was answered
+            case Answered() as answered:
+                return await self._go_on(request, answered)
             case Submit() as submit:
                 session_id = await self._open(request, submit.chat_id, submit.message)
                 reach, key = auth.reach(request), submit.key
@@ -70,6 +80,20 @@ class ChatRoutes:
             with suppress(NotFound):
                 await self._tasks.cancel(auth.reach(request), running)
         return _nothing()
+
+    async def _go_on(self, request: web.Request, answered: Answered) -> web.StreamResponse:
+        """The message that asked goes on with what comes of the answers."""
+        caller, reach = auth.caller(request), auth.reach(request)
+        session_id = await self._conversations.find_chat(caller.owner, answered.chat_id)
+        if session_id is None:
+            raise NotFound
+        delivery = Delivery("http", caller.name)
+        try:
+            receipts = await self._operations.answer_all(reach, session_id, answered.approvals, delivery)
+        except NotAsked:
+            raise NotAsked(NO_APPROVAL) from None
+        task_ids = [receipt.task_id for receipt in receipts]
+        return await self._streams.answer_answered(request, _start(answered.message_id), task_ids)
 
     async def _open(self, request: web.Request, chat_id: str, message: NewMessage) -> SessionId:
         check_said(message.parts)  # before a chat is made for it
@@ -126,9 +150,17 @@ def _nothing() -> web.Response:
 
 def _interrupted(answer_id: str) -> web.Response:
     """A stream that adds nothing to an answer, and after which the hook does not post by itself."""
-    chunks = ({"type": "start", "messageId": answer_id}, {"type": "finish", "finishReason": "interrupted"})
-    frames = b"".join(b"data: %b\n\n" % orjson.dumps(chunk) for chunk in chunks)
-    return web.Response(body=frames + DONE, headers=HEADERS)
+    finish = _frame({"type": "finish", "finishReason": "interrupted"})
+    return web.Response(body=_start(answer_id) + finish + DONE, headers=HEADERS)
+
+
+def _start(answer_id: str) -> bytes:
+    return _frame({"type": "start", "messageId": answer_id})
+
+
+def _frame(chunk: dict[str, str]) -> bytes:
+    """What is no event of a log, and so has no position."""
+    return b"data: %b\n\n" % orjson.dumps(chunk)
 
 
 @web.middleware

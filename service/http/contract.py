@@ -11,14 +11,17 @@ from service.model.errors import (
     KeyReused,
     MailboxFull,
     MessageExists,
+    NoBroker,
     NotAsked,
     NotFound,
+    NothingFailed,
     OperationEnded,
     SessionBusy,
     SessionOwned,
     UnknownMessage,
 )
 from service.model.events import OperationStatus
+from service.model.intake import MAX_LETTERS
 from service.model.operation import Executor
 from service.model.position import InvalidPosition
 from service.model.task import TaskKind, TaskStatus
@@ -208,6 +211,27 @@ CANCEL_OPERATION: Final = Contract(
     (Answer(200, "The operation as it stands then", answers.WholeOperation),),
     body=operation_bodies.CancelOperation,
 )
+REDRIVE_OPERATION: Final = Contract(
+    "redrive_operation",
+    "Have a follow-up that failed tried again, by another task; one that rests goes on at once",
+    (Answer(202, "The task that does", answers.Redriven),),
+    body=operation_bodies.RedriveOperation,
+    raises=(NothingFailed,),
+)
+LIST_DEAD_LETTERS: Final = Contract(
+    "list_dead_letters",
+    "What came over the message broker and nobody could take, the oldest first",
+    (Answer(200, "Dead letters", answers.DeadLetterList),),
+    (_limit(most=MAX_LETTERS),),
+    raises=(NoBroker,),
+)
+REDRIVE_DEAD_LETTERS: Final = Contract(
+    "redrive_dead_letters",
+    "Send dead letters again: one, those of a reason, or all",
+    (Answer(200, "So many were", answers.RedrivenLetters),),
+    body=operation_bodies.RedriveLetters,
+    raises=(NoBroker,),
+)
 ANSWER_OPERATION: Final = Contract(
     "answer_operation",
     "A person's answer: whether something may be done, or to a question of the tool `ask`",
@@ -217,10 +241,13 @@ ANSWER_OPERATION: Final = Contract(
 )
 POST_CHAT: Final = Contract(
     "post_chat",
-    "What `useChat` of the AI SDK posts: a message, an edit, or the wish for another answer",
-    (_stream("The answer"),),
+    "What `useChat` of the AI SDK posts: a message, an edit, the wish for another answer, or answers to approvals",
+    (_stream("The answer, or what an answer goes on with"),),
     body=Chat,
-    raises=(NotFound, SessionBusy, MessageExists, MessageTooLarge, MailboxFull, LogGone),
+    raises=(
+        *(NotFound, SessionBusy, MessageExists, MessageTooLarge, MailboxFull, LogGone),
+        *(OperationEnded, NotAsked),
+    ),
     refuses_in_words=True,
 )
 FOLLOW_CHAT: Final = Contract(

@@ -1,14 +1,16 @@
 """What may be posted to operations, and what is answered of them."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, assert_never
 
-import orjson
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from service.http import answers
 from service.http.bodies import Body, Text, rfc3339, stream_path
 from service.model.errors import InvalidInput, NotFound, OperationEnded
+from service.model.ids import OperationId, TaskId
+from service.model.intake import LETTER_ID, DeadLetter, DeadReason
 from service.model.nesting import MAX_NESTING, is_too_deep
 from service.model.operation import (
     Accepted,
@@ -17,6 +19,7 @@ from service.model.operation import (
     Disposition,
     Duplicate,
     Failed,
+    FollowUp,
     KeptDelivery,
     Noted,
     Operation,
@@ -28,14 +31,46 @@ from service.model.operation import (
     plain_outcome,
 )
 
-MAX_SHOWN_BYTES: Final = 16 * 1024
-"""Of each outcome that is shown beside an operation's own, as JSON."""
-
 MAX_REASON_CHARACTERS: Final = 2000
 
 
 class CancelOperation(Body):
     """A cancellation has nothing to say."""
+
+
+def _letter_id(text: str) -> str:
+    if not re.fullmatch(LETTER_ID, text):
+        raise ValueError("This is no dead letter's id, which has 16 hexadecimal digits.")
+    return text
+
+
+class RedriveOperation(Body):
+    """There is nothing to say but that."""
+
+
+class RedriveLetters(Body):
+    """Which dead letters: one by its id, those of a reason, or all."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {
+                "anyOf": [
+                    {"required": ["id", "reason"]},
+                    {"required": ["id"], "properties": {"id": {"const": None}}},
+                    {"required": ["reason"], "properties": {"reason": {"const": None}}},
+                ]
+            }
+        }
+    )
+
+    id: Annotated[str, AfterValidator(_letter_id), Field(json_schema_extra={"pattern": LETTER_ID})] | None = None
+    reason: DeadReason | None = None
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> "RedriveLetters":
+        if len(self.model_fields_set) > 1 or None in (getattr(self, name) for name in self.model_fields_set):
+            raise ValueError("Give an id or a reason, or neither for all.")
+        return self
 
 
 def _shallow(value: object) -> object:
@@ -111,14 +146,29 @@ def whole_body(operation: Operation) -> answers.WholeOperation:
     }
 
 
-def operation_body(operation: Operation, deliveries: Sequence[KeptDelivery]) -> answers.Operation:
-    """An operation, and what came about its end."""
-    return {**whole_body(operation), "deliveries": [_delivery_body(each) for each in deliveries]}
+def operation_body(
+    operation: Operation, deliveries: Sequence[KeptDelivery], follow_ups: Sequence[FollowUp]
+) -> answers.Operation:
+    """An operation, what came about its end, and what goes on with that."""
+    return {
+        **whole_body(operation),
+        "deliveries": [_delivery_body(each) for each in deliveries],
+        "follow_ups": [_follow_up_body(each) for each in follow_ups],
+    }
+
+
+def _follow_up_body(follow_up: FollowUp) -> answers.FollowUp:
+    return {
+        "task_id": follow_up.task_id,
+        "status": follow_up.status,
+        "error_type": follow_up.error_type,
+        "failed_tries": follow_up.failed_tries,
+        "due_at": rfc3339(follow_up.due_at),
+        "stream": stream_path(follow_up.task_id),
+    }
 
 
 def _delivery_body(kept: KeptDelivery) -> answers.Delivery:
-    data = orjson.dumps(kept.outcome)
-    shown: Any = orjson.Fragment(data) if len(data) <= MAX_SHOWN_BYTES else None
     return {
         "id": kept.id,
         "at": rfc3339(kept.at),
@@ -127,9 +177,28 @@ def _delivery_body(kept: KeptDelivery) -> answers.Delivery:
         "delivery_id": kept.delivery.id,
         "disposition": kept.disposition,
         "status": kept.status,
-        "outcome": shown,
-        "outcome_bytes": len(data),
+        "outcome": kept.outcome,
+        "outcome_bytes": kept.outcome_bytes,
         "times": kept.times,
+    }
+
+
+def redriven_body(operation_id: OperationId, task_id: TaskId) -> answers.Redriven:
+    """What goes on with an operation."""
+    return {"operation_id": operation_id, "task_id": task_id, "stream": stream_path(task_id)}
+
+
+def letter_body(letter: DeadLetter) -> answers.DeadLetter:
+    """A dead letter, with as much of its body as is shown."""
+    return {
+        "id": letter.id,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "died_at": rfc3339(letter.died_at),
+        "message_id": letter.message_id,
+        "app_id": letter.app_id,
+        "size": letter.size,
+        "body": letter.body.decode(errors="replace"),
     }
 
 

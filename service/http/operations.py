@@ -10,11 +10,10 @@ from service.model.completion import read_completion
 from service.model.errors import InvalidInput, NotFound
 from service.model.events import OperationStatus
 from service.model.ids import SessionId, TaskId
+from service.model.intake import MAX_LETTERS
 from service.model.operation import Completion, Delivery, Executor, Noted, OperationFilter, Progress, Report
 from service.operations.operations import Operations
-
-MAX_COMPLETION_VALUES: Final = 50_000
-"""So many values a completion may have, counted before any is made: more of them would hold everybody up."""
+from service.operations.ports import DeadLetterBox
 
 UNKNOWN_RETRY_SECONDS: Final = 5
 """When to ask again about an operation that there is not: it may come."""
@@ -24,7 +23,7 @@ UNNAMED_OPERATION: Final = "A signed message has to name its operation by `opera
 
 
 class OperationRoutes:
-    """List, read; complete, cancel, answer."""
+    """List, read; complete, cancel, answer, redrive."""
 
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
@@ -42,8 +41,8 @@ class OperationRoutes:
         return bodies.answer(listed)
 
     async def read(self, request: web.Request) -> web.Response:
-        operation, deliveries = await self._operations.life(auth.reach(request), paths.operation_id(request))
-        return bodies.answer(operation_bodies.operation_body(operation, deliveries))
+        life = await self._operations.life(auth.reach(request), paths.operation_id(request))
+        return bodies.answer(operation_bodies.operation_body(*life))
 
     async def complete(self, request: web.Request) -> web.Response:
         became = await self._operations.take(await _report(request))
@@ -61,11 +60,36 @@ class OperationRoutes:
         operation = await self._operations.cancel(auth.reach(request), operation_id, _delivery(request))
         return bodies.answer(operation_bodies.whole_body(operation))
 
+    async def redrive(self, request: web.Request) -> web.Response:
+        operation_id = paths.operation_id(request)
+        await bodies.parse_body(request, operation_bodies.RedriveOperation)
+        task_id = await self._operations.redrive(auth.reach(request), operation_id, _delivery(request))
+        return bodies.answer(operation_bodies.redriven_body(operation_id, task_id), status=202)
+
     async def answer(self, request: web.Request) -> web.Response:
         operation_id = paths.operation_id(request)
         said = (await bodies.parse_body(request, operation_bodies.AnswerOperation)).said()
         became = await self._operations.answer(auth.reach(request), operation_id, said, _delivery(request))
         return bodies.answer(operation_bodies.taken_body(became))
+
+
+class DeadLetterRoutes:
+    """List, redrive."""
+
+    def __init__(self, letters: DeadLetterBox) -> None:
+        self._letters = letters
+
+    async def oldest(self, request: web.Request) -> web.Response:
+        letters = await self._letters.list(paths.limit(request, most=MAX_LETTERS))
+        listed: answers.DeadLetterList = {"dead_letters": [operation_bodies.letter_body(each) for each in letters]}
+        return bodies.answer(listed)
+
+    async def redrive(self, request: web.Request) -> web.Response:
+        wanted = await bodies.parse_body(request, operation_bodies.RedriveLetters)
+        by = auth.caller(request).name
+        count = await self._letters.redrive(by, reason=wanted.reason, letter_id=wanted.id)
+        redriven: answers.RedrivenLetters = {"redriven": count}
+        return bodies.answer(redriven)
 
 
 def _delivery(request: web.Request) -> Delivery:
@@ -78,7 +102,6 @@ async def _report(request: web.Request) -> Report:
     operation_id, caller, reach = paths.operation_id(request), auth.caller(request), auth.reach(request)
     is_signed = caller.tool is not None
     raw = await bodies.read_body(request)
-    bodies.require_few_values(raw, MAX_COMPLETION_VALUES)
     said = read_completion(raw)
     if said.operation_id is None and is_signed:
         raise InvalidInput(UNNAMED_OPERATION)  # else it could be sent again to another operation of this tool

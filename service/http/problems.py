@@ -14,7 +14,9 @@ from service.model.errors import (
     KeyReused,
     MailboxFull,
     MessageExists,
+    NoBroker,
     NotFound,
+    NothingFailed,
     OperationEnded,
     PlayheadError,
     SessionBusy,
@@ -35,11 +37,13 @@ STATUSES: Final[Mapping[type[PlayheadError], int]] = MappingProxyType(
     {
         InvalidPosition: 400,
         Unauthenticated: 401,
+        NoBroker: 404,
         NotFound: 404,
         SessionBusy: 409,
         SessionOwned: 409,
         MessageExists: 409,
         OperationEnded: 409,
+        NothingFailed: 409,
         LogStillOpen: 409,
         LogGone: 410,
         MessageTooLarge: 413,
@@ -111,7 +115,10 @@ def _name(part: str | int) -> str:
 
 
 def _message(error: Mapping[str, Any]) -> str:
-    return _MESSAGES.get(error["type"], "This is not what is taken here.").format(**error.get("ctx", {}))
+    kind, given = error["type"], error.get("ctx", {})
+    if given.get("field_type") == "Value":  # a text that is checked by a function, too
+        kind = f"string_{kind}"
+    return _MESSAGES.get(kind, "This is not what is taken here.").format(**given)
 
 
 @web.middleware
@@ -205,6 +212,7 @@ _MESSAGES: Final = MappingProxyType(
         "string_too_short": "This takes at least {min_length} character.",
         "string_too_long": "This takes at most {max_length} characters.",
         "string_type": "This must be a string.",
+        "bool_type": "This must be true or false.",
         "string_pattern_mismatch": "This must be 1 to 128 printable ASCII characters without spaces.",
         "list_type": "This must be an array.",
         "model_type": "This must be an object.",

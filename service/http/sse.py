@@ -48,8 +48,9 @@ async def answer_stream(
     on_gap: OnGap,
     write_timeout_seconds: float,
     note_gap: Callable[[], None],
+    opening: bytes = b"",
 ) -> web.StreamResponse:
-    """Send what is followed until it ends or the reader goes.
+    """Send what is followed until it ends or the reader goes; `opening` are frames that stand before it.
 
     A 410 has the gap's fields. A gap behind which nothing will ever come is a 410 in any case. A reader that takes
     nothing for `write_timeout_seconds` is disconnected. Each gap is noted.
@@ -72,6 +73,8 @@ async def answer_stream(
         wire = Wire(response, request.transport, write_timeout_seconds)
         try:
             await response.prepare(request)
+            if opening:
+                await wire.write(opening)
             if begun.gap is not None:
                 await wire.write(begun.gap.frame)
             await _send(wire, items, on_gap, note_gap)

@@ -1,12 +1,14 @@
 """The streams of this process: answering with a log, and cutting all of them at the end."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 
+from service.http.answered import from_the_answer
 from service.http.sse import OnGap, answer_stream
 from service.http.tracing import Tracer, traced
 from service.model.errors import NotFound, StoreUnavailable, UnknownMessage
@@ -56,15 +58,37 @@ class Streams:
         self, request: web.Request, session_id: SessionId, message_id: MessageId, *, on_gap: OnGap = "tell"
     ) -> web.StreamResponse:
         """The whole log of the task that takes a message; heartbeats until it is known which one that is."""
-        return await self._send(request, self._taken(session_id, message_id), on_gap)
+        find = partial(self._conversations.taken_by, session_id, message_id)
+        return await self._send(request, self._found(find), on_gap)
 
-    async def _taken(self, session_id: SessionId, message_id: MessageId) -> AsyncGenerator[Followed]:
-        """Stores that are away are waited for: what is answered as refused would be posted again, and it is taken."""
+    async def answer_answered(
+        self, request: web.Request, opening: bytes, task_ids: Sequence[TaskId]
+    ) -> web.StreamResponse:
+        """Behind `opening` the logs of operations that a person has answered, each from the answer on.
+
+        One stands behind the other, and all have one ending, which is the last one's.
+        """
+        return await self._send(request, self._answered(task_ids), "cut", opening)
+
+    async def _answered(self, task_ids: Sequence[TaskId]) -> AsyncGenerator[Followed]:
+        for task_id in task_ids:
+            log = self._found(partial(_known, task_id), has_begun=task_id != task_ids[0])
+            async with aclosing(from_the_answer(log, is_last=task_id == task_ids[-1])) as items:
+                async for item in items:
+                    yield item
+
+    async def _found(
+        self, find: Callable[[], Awaitable[TaskId | None]], *, has_begun: bool = False
+    ) -> AsyncGenerator[Followed]:
+        """The log of the task that is found, once it is.
+
+        Stores that are away are waited for: what is answered as refused would be posted again, and it is taken.
+        """
         now = asyncio.get_running_loop().time
-        has_begun, pause, beat_at = False, LOOK_SECONDS, now() + self._heartbeat_seconds
+        pause, beat_at = LOOK_SECONDS, now() + self._heartbeat_seconds
         while True:
             try:
-                task_id = await self._conversations.taken_by(session_id, message_id)
+                task_id = await find()
                 if task_id is not None:
                     async with aclosing(self._follower.follow(task_id, BEGINNING)) as items:
                         async for item in items:
@@ -85,7 +109,9 @@ class Streams:
             await asyncio.sleep(pause)
             pause = min(2 * pause, MAX_LOOK_SECONDS)
 
-    async def _send(self, request: web.Request, items: AsyncGenerator[Followed], on_gap: OnGap) -> web.StreamResponse:
+    async def _send(
+        self, request: web.Request, items: AsyncGenerator[Followed], on_gap: OnGap, opening: bytes = b""
+    ) -> web.StreamResponse:
         with self._cut_at_the_end():
             return await answer_stream(
                 request,
@@ -93,6 +119,7 @@ class Streams:
                 on_gap=on_gap,
                 write_timeout_seconds=self._write_timeout_seconds,
                 note_gap=self._note_gap,
+                opening=opening,
             )
 
     @contextmanager
@@ -110,3 +137,7 @@ class Streams:
         """Cut every reader off, in mid-stream, as a lost connection does: so it knows that it has to come back."""
         for task in self._streaming:
             task.cancel()
+
+
+async def _known(task_id: TaskId) -> TaskId:
+    return task_id

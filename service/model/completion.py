@@ -7,11 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from service.model.errors import InvalidInput
 from service.model.failures import message_for
-from service.model.nesting import MAX_NESTING, is_too_deep
+from service.model.nesting import MAX_NESTING, has_more_values, is_too_deep
 from service.model.operation import Failed, Outcome, Succeeded
 
 MAX_COMPLETION_BYTES: Final = 1024 * 1024
 """Of a message, as it comes."""
+
+MAX_COMPLETION_VALUES: Final = 50_000
+"""So many values a message may have, counted before any is made: more of them would hold everybody up."""
 
 MAX_PROGRESS_BYTES: Final = 16 * 1024
 """Of what progress says, as JSON: it is told in the log, again and again."""
@@ -100,6 +103,8 @@ def read_completion(data: bytes) -> CompletionBody:
     """Read a message. Raises InvalidInput with one sentence that repeats none of it."""
     if len(data) > MAX_COMPLETION_BYTES:
         raise InvalidInput(f"The message has more than {MAX_COMPLETION_BYTES} bytes.")
+    if has_more_values(data, MAX_COMPLETION_VALUES):
+        raise InvalidInput(f"The message has more than {MAX_COMPLETION_VALUES} values.")
     try:
         value: Any = orjson.loads(data)
     except orjson.JSONDecodeError:

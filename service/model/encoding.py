@@ -71,6 +71,11 @@ def is_terminal(data: bytes) -> bool:
     return data.startswith(_TERMINAL_TYPE)
 
 
+def is_one_of(data: bytes, kinds: Iterable[type]) -> bool:
+    """Whether an encoded event is of one of these kinds; `type` comes first in every event."""
+    return any(data.startswith(_beginning(kind)) for kind in kinds)
+
+
 def joined(first: bytes, second: bytes) -> bytes | None:
     """Two encoded deltas of one part as one, without decoding either; None where the two are anything else.
 
@@ -130,6 +135,11 @@ def _plainer(kind: type) -> Callable[[Any], dict[str, Any]]:
         return result
 
     return as_dict
+
+
+@cache
+def _beginning(kind: type) -> bytes:
+    return b'{"type":"%b"' % _type_name(kind).encode()
 
 
 def _type_name(kind: Any) -> str:

@@ -33,6 +33,12 @@ class NotFound(PlayheadError):
     error_type = "not_found"
 
 
+class NoBroker(NotFound):
+    """There is no message broker here, and so no dead letters: PLAYHEAD_AMQP_URL is not set."""
+
+    error_type = "no_broker"
+
+
 class SessionBusy(PlayheadError):
     """A turn of this session is still running."""
 
@@ -67,6 +73,12 @@ class OperationEnded(PlayheadError):
     """This operation has ended already, and otherwise than this says. How it ended stays."""
 
     error_type = "conflicting"
+
+
+class NothingFailed(PlayheadError):
+    """No follow-up of this operation has failed."""
+
+    error_type = "nothing_failed"
 
 
 class NotAsked(InvalidInput):

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
+
+EXCHANGE: Final = "chat_operations"
+ROUTING_KEY: Final = "operation.complete"
+"""Where services publish completions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,13 @@ class Parked:
 
 DeadReason = Literal["unreadable", "too_large", "no_operation_id", "refused", "unknown", "failed", "expired", "other"]
 """Why a message is a dead letter. `failed`: it came back too often; `expired`: its sender's time for it was over."""
+
+
+MAX_LETTERS: Final = 1000
+"""So many dead letters are shown at once: each is fetched from the broker for it."""
+
+LETTER_ID: Final = r"^[0-9a-f]{16}$"
+"""What a dead letter's id looks like."""
 
 
 @dataclass(frozen=True, slots=True)

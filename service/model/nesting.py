@@ -1,4 +1,4 @@
-"""How deep a JSON value is."""
+"""How deep a JSON value is, and how much there is in it."""
 
 from typing import Any, Final
 
@@ -20,3 +20,22 @@ def is_too_deep(value: Json) -> bool:
         if not level:
             return False
     return True
+
+
+def has_more_values(raw: bytes, most: int) -> bool:
+    """Whether JSON has more values than this, none of which is made.
+
+    Behind each comma and bracket one begins, which is all of them but the first. Strings have no such marks; they are
+    looked for only where there are `most` of what may be one.
+    """
+    return _marks(raw, most) >= most
+
+
+def _marks(raw: bytes, most: int) -> int:
+    if (marks := sum(map(raw.count, (b",", b"[", b"{")))) < most:
+        return marks
+    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if unescaped.count(b'"') > 4 * most:  # two strings, a name and its value, for each of the marks
+        return most
+    outside = b"".join(unescaped.split(b'"')[::2])
+    return sum(map(outside.count, (b",", b"[", b"{")))

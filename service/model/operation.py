@@ -10,7 +10,7 @@ import orjson
 from service.model.caller import EVERYONES, Reach
 from service.model.events import Json, OperationStatus
 from service.model.ids import Epoch, OperationId, OwnerId, SessionId, TaskId
-from service.model.task import Claim
+from service.model.task import Claim, TaskStatus
 
 Executor = Literal["remote", "job", "person", "timer"]
 """Who ends it: an external service, the worker that runs a background job, a person who is asked, the clock."""
@@ -26,6 +26,13 @@ MAX_PENDING: Final = 1000
 
 MAX_DELIVERIES: Final = 100
 """So many deliveries of an operation are kept, the first ones; later ones have their effect, and are only counted."""
+
+
+MAX_FOLLOW_UPS: Final = 100
+"""So many of an operation's are shown, the newest."""
+
+MAX_SHOWN_BYTES: Final = 16 * 1024
+"""Of the outcome of each delivery that is shown beside an operation's own, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +133,7 @@ class Operation:
     session_id: SessionId
     owner: OwnerId | None
     task_id: TaskId
-    """Its own task, whose log tells of it and of its follow-up."""
+    """Its own task, whose log tells of it and of its follow-up; one that is redriven is another task."""
     turn_id: TaskId
     """The task that asked for it."""
     call_id: str
@@ -278,6 +285,10 @@ Disposition = Accepted | Duplicate | Conflicting | Unknown | Refused
 """What became of a completion."""
 
 
+KeptAs = Literal["accepted", "duplicate", "conflicting", "redriven"]
+"""What is kept of messages about an operation's end, and of those who had its follow-up tried again."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeptDelivery:
     """A message about an operation's end, as operators see it."""
@@ -285,12 +296,28 @@ class KeptDelivery:
     id: str
     at: datetime
     delivery: Delivery
-    disposition: Literal["accepted", "duplicate", "conflicting"]
+    disposition: KeptAs
     status: OperationStatus
-    """What it wanted the operation to be."""
+    """What it wanted the operation to be; of one that redrives, what that was."""
     outcome: Json
+    """None where it has more than MAX_SHOWN_BYTES, or redrives."""
+    outcome_bytes: int
+    """As JSON."""
     times: int
     """How often a message of this name came."""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """A task that goes on with an operation's end: the first one, or one by which that is tried again."""
+
+    task_id: TaskId
+    status: TaskStatus
+    error_type: str | None
+    """Why it failed, or its last try did."""
+    failed_tries: int
+    due_at: datetime
+    """Of one that is queued: when it goes on, or goes on at the earliest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ class RemoteTool:
     """Whether the service does a call with the same operation id once, however often it is told."""
     key_argument: str | None = None
     """The argument that names the work: a second call of a session with the same one is the first one's operation."""
+    needs_approval: bool = False
+    """Whether a person is asked before each call; the service is called in the follow-up of a yes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,6 +153,8 @@ class Postponed:
     """A follow-up that failed, and is to be tried again after so many seconds."""
 
     seconds: float
+    error_type: str
+    """Why it failed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,8 @@ class Timer(BaseModel):
 class BeginsOnly(Generic[Input]):
     """An `OperationTool` of the agent's that is begun, and then waited for."""
 
+    needs_approval: Final = False
+
     def __init__(
         self,
         name: str,

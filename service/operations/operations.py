@@ -1,14 +1,14 @@
 """What doors ask of operations. A message about one takes the same path here, whichever door it came through."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import assert_never, overload
 
 import structlog
 
 from service.model.caller import EVERYONES, Reach
-from service.model.errors import NotAsked, NotFound
+from service.model.errors import NotAsked, NotFound, OperationEnded
 from service.model.failures import message_for
-from service.model.ids import OperationId
+from service.model.ids import OperationId, SessionId, TaskId
 from service.model.operation import (
     Accepted,
     Approval,
@@ -19,6 +19,7 @@ from service.model.operation import (
     Disposition,
     Duplicate,
     Failed,
+    FollowUp,
     KeptDelivery,
     Noted,
     Operation,
@@ -26,6 +27,7 @@ from service.model.operation import (
     Outcome,
     PersonsAnswer,
     Progress,
+    Receipt,
     Refused,
     Reply,
     Report,
@@ -44,7 +46,7 @@ BY_CLOCK = Delivery("service", "clock")
 
 
 class Operations:
-    """Complete, report on, answer, cancel, look up."""
+    """Complete, report on, answer, cancel, redrive, look up."""
 
     def __init__(self, inbox: OperationInbox, store: OperationStore, doorbell: Doorbell) -> None:
         self._inbox = inbox
@@ -74,6 +76,19 @@ class Operations:
             await self._doorbell.ring(TaskDue())
         return became
 
+    async def take_all(self, completions: Sequence[Completion]) -> Sequence[Disposition | None]:
+        """Take several messages in one transaction; None for those that are to be taken alone.
+
+        Raises what any of them raises: then it is not known whether they were taken.
+        """
+        dispositions = await self._inbox.complete_all(completions)
+        for completion, became in zip(completions, dispositions, strict=True):
+            if became is not None:
+                _tell(completion, became)
+        if any(isinstance(became, Accepted) for became in dispositions):
+            await self._doorbell.ring(TaskDue())
+        return dispositions
+
     async def read(self, reach: Reach, operation_id: OperationId) -> Operation:
         """The operation. Raises NotFound."""
         operation = await self._store.read(reach, operation_id)
@@ -81,15 +96,24 @@ class Operations:
             raise NotFound
         return operation
 
-    async def life(self, reach: Reach, operation_id: OperationId) -> tuple[Operation, Sequence[KeptDelivery]]:
-        """The operation, and what came about its end, the first of it at first. Raises NotFound."""
+    async def life(
+        self, reach: Reach, operation_id: OperationId
+    ) -> tuple[Operation, Sequence[KeptDelivery], Sequence[FollowUp]]:
+        """The operation, what came about its end, and what goes on with that; the first of each at first.
+
+        Raises NotFound.
+        """
         operation = await self.read(reach, operation_id)
-        return operation, await self._store.deliveries(operation_id)
+        deliveries = await self._store.deliveries(operation_id)
+        return operation, deliveries, await self._store.follow_ups(operation_id)
 
     async def newest(
         self, reach: Reach, wanted: OperationFilter, limit: int, before: int | None = None
     ) -> Sequence[Operation]:
-        """The newest operations that are wanted, of those with a lower number than `before`; the newest first."""
+        """The newest operations that are wanted, of those with a lower number than `before`; the newest first.
+
+        Without arguments, and without outcomes but for failures.
+        """
         return await self._store.newest(reach, wanted, limit, before)
 
     async def cancel(self, reach: Reach, operation_id: OperationId, delivery: Delivery) -> Operation:
@@ -113,6 +137,42 @@ class Operations:
         """
         outcome = _outcome_of(said, await self.read(reach, operation_id))
         return await self.take(Completion(operation_id, outcome, delivery, reach=reach, is_answer=True))
+
+    async def answer_all(
+        self, reach: Reach, session_id: SessionId, said: Mapping[OperationId, PersonsAnswer], delivery: Delivery
+    ) -> Sequence[Receipt]:
+        """Take answers to what was asked in one session; none of them, where one is to anything else. Can be repeated.
+
+        Those to what has ended come first: they change nothing, so where another answer was given, nothing is.
+        Raises NotFound, also for an operation of another session; NotAsked, OperationEnded.
+        """
+        asked = [await self.read(reach, operation_id) for operation_id in said]
+        for operation in asked:
+            if operation.session_id != session_id:
+                raise NotFound
+            _outcome_of(said[operation.id], operation)
+        receipts = []
+        for operation in sorted(asked, key=lambda each: each.status == "pending"):
+            match await self.answer(reach, operation.id, said[operation.id], delivery):
+                case Accepted(receipt) | Duplicate(receipt):
+                    receipts.append(receipt)
+                case Conflicting():
+                    raise OperationEnded
+                case Unknown() | Refused():  # its session was deleted meanwhile
+                    raise NotFound
+                case other:
+                    assert_never(other)
+        return receipts
+
+    async def redrive(self, reach: Reach, operation_id: OperationId, delivery: Delivery) -> TaskId:
+        """Have a follow-up that failed, or rests, tried again; answers the task that does.
+
+        A repeat answers the same while that is under way. Raises NotFound, NothingFailed.
+        """
+        task_id = await self._inbox.redrive(reach, operation_id, delivery)
+        log.info("follow_up_redriven", operation_id=operation_id, task_id=task_id, by=delivery.by)
+        await self._doorbell.ring(TaskDue())
+        return task_id
 
     async def end_overdue(self, limit: int) -> int:
         """End what is past its deadline: timers as they should, all else as failed. Answers how many were looked at."""

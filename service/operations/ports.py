@@ -8,12 +8,15 @@ from typing import Protocol
 
 from service.model.caller import Reach
 from service.model.ids import OperationId, TaskId
+from service.model.intake import DeadLetter, DeadReason
 from service.model.operation import (
     Begun,
     Completion,
     Conflicting,
+    Delivery,
     Disposition,
     Executor,
+    FollowUp,
     KeptDelivery,
     NewOperation,
     Noted,
@@ -74,11 +77,32 @@ class OperationInbox(Protocol):
         MAX_DELIVERIES for each operation, but those that are unknown or refused.
         """
 
+    async def complete_all(self, completions: Sequence[Completion]) -> Sequence[Disposition | None]:
+        """The same for several in one transaction, in their order; nobody is waited for: None for those that are to be
+        taken alone. Where one of them cannot be stored it raises, and nothing has become of any.
+        """
+
     async def report(self, progress: Progress) -> Noted | Conflicting | Unknown | Refused:
         """Note how far a pending operation is; its log is told of the latest, once a second at most."""
 
+    async def redrive(self, reach: Reach, operation_id: OperationId, delivery: Delivery) -> TaskId:
+        """Have a follow-up tried again: one that failed by another task, one that rests at once; answers the task.
+
+        While that is under way a repeat answers the same. Raises NotFound, NothingFailed: then nothing has changed.
+        """
+
     async def overdue(self, limit: int) -> Sequence[tuple[OperationId, Executor]]:
         """Pending operations past their deadline."""
+
+
+class DeadLetterBox(Protocol):
+    """What came over the message broker and nobody could take. Raises BrokerUnavailable, NoBroker."""
+
+    async def list(self, limit: int) -> Sequence[DeadLetter]:
+        """The oldest ones, so many at most."""
+
+    async def redrive(self, by: str, *, reason: DeadReason | None = None, letter_id: str | None = None) -> int:
+        """Send again those with this reason or this id, or all; answers how many. `by` is who wants that."""
 
 
 class OperationStore(Protocol):
@@ -90,7 +114,13 @@ class OperationStore(Protocol):
     async def newest(
         self, reach: Reach, wanted: OperationFilter, limit: int, before: int | None
     ) -> Sequence[Operation]:
-        """The newest operations that are wanted, of those with a lower number than `before`; the newest first."""
+        """The newest operations that are wanted, of those with a lower number than `before`; the newest first.
+
+        What may be long is left out: arguments, and outcomes but for failures.
+        """
+
+    async def follow_ups(self, operation_id: OperationId) -> Sequence[FollowUp]:
+        """The newest tasks that go on with its end, in their order; none before that, or where none is to."""
 
     async def deliveries(self, operation_id: OperationId) -> Sequence[KeptDelivery]:
         """What came about its end, in its order."""

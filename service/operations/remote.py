@@ -63,6 +63,11 @@ class RemoteOperations:
         """For the model."""
         return ToolDescription(self._tool.name, self._tool.description, dict(self._tool.schema))
 
+    @property
+    def needs_approval(self) -> bool:
+        """Whether a person is asked before the service is."""
+        return self._tool.needs_approval
+
     async def start(self, claim: Claim, call_id: str, arguments: Json) -> Operation:
         """Begin the operation, then call the service. Where a holder before may have called it already, and the service
         does not know a repeat, it is not called again: its completion decides, or the deadline.

@@ -168,8 +168,9 @@ class TaskQueue(Protocol):
     async def claim(self, limit: int, lease_seconds: float, *, counts_lost: bool = True) -> Sequence[Claim]:
         """Take up to `limit` tasks: lapsed ones, and queued ones of sessions that run nothing, oldest first.
 
-        Atomic. Each is given to one claimer; each claim has a higher epoch than all before it. A queued task that is to
-        be cancelled is given out whatever its session runs, and stays queued: it is never run, only ended.
+        Neither keeps the other waiting: where there are enough of both, each is half of it, over two claims of an odd
+        number. Atomic. Each is given to one claimer; each claim has a higher epoch than all before it. A queued task
+        that is to be cancelled is given out whatever its session runs, and stays queued: it is never run, only ended.
 
         The lapsed lease of a running task is a lost attempt of it, unless the claimer does not count: one that was
         itself without the database cannot tell a holder that was lost from one that could not renew.

@@ -1,5 +1,7 @@
 """What `useChat({resume: true})` of npm `ai` 7 shows, in a Node of its own, against a whole service."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,11 +10,16 @@ import pytest
 import pytest_asyncio
 
 from service.client import Playhead
+from service.http.chat import NO_APPROVAL
 from service.model.ids import TaskId
 from service.model.position import Position
+from service.wiring import StoreUrls, open_app, open_house, open_worker
 from tests.acceptance.client import Client
-from tests.acceptance.hooks import NO_AI_SDK, Hook, Hooks, hooks_in_node
+from tests.acceptance.hooks import NO_AI_SDK, Hook, Hooks, Shown, hooks_in_node
 from tests.acceptance.readers import SseReader, raw_stream
+from tests.acceptance.waiting import until
+from tests.adapters.remote_service import wiping
+from tests.http.conftest import served, settings_for
 from tests.processes import Service, http_to
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -44,6 +51,9 @@ class App:
 
     async def status(self, task_id: str) -> str:
         return (await self.http.get(f"/tasks/{task_id}")).raise_for_status().json()["status"]
+
+    async def runs(self, task_id: str) -> bool:
+        return await self.status(task_id) == "running"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -244,3 +254,162 @@ async def test_a_hook_an_event_source_and_the_python_client_follow_one_task(
     assert reader.pairs == log
     assert tail == log[10:]
     assert shown.texts == [("user", "/count 30 rate=20"), ("assistant", COUNTED)]
+
+
+# --- approvals --------------------------------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def careful_url(stores: StoreUrls, dsn: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """A service whose agent asks before it has another one wipe."""
+    stopping = asyncio.Event()
+    async with wiping(tmp_path_factory.mktemp("wiping")) as (_, file):
+        settings = settings_for(stores.redis, dsn, tools_file=file)
+        async with (
+            open_house(settings) as house,
+            open_app(house, settings) as doors,
+            served(doors, settings) as url,
+            open_worker(house, settings) as worker,
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(worker.run(stopping))
+            yield url
+            stopping.set()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def careful(careful_url: str, hooks: Hooks) -> AsyncIterator[App]:
+    async with http_to(careful_url, 20) as http:
+        session = (await http.post("/sessions")).raise_for_status().json()
+        yield App(careful_url, http, hooks, session["id"])
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def careful_hook(careful: App) -> AsyncIterator[Hook]:
+    """The hook of a page that was just opened."""
+    async with careful.page() as opened:
+        await opened.see(answers=1)
+        yield opened
+
+
+def wipe(then: str) -> str:
+    return f"/tool wipe {json.dumps({'then': then})}"
+
+
+def calls(shown: Shown) -> list[dict[str, Any]]:
+    return [part for part in shown.answer["parts"] if part["type"].startswith("tool-")]
+
+
+def states(shown: Shown) -> list[str]:
+    return [part["state"] for part in calls(shown)]
+
+
+async def answer(hook: Hook, call: dict[str, Any], *, approved: bool, **more: Any) -> None:
+    await hook.call("addToolApprovalResponse", id=call["approval"]["id"], approved=approved, **more)
+
+
+ANSWERS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "a yes": ({"approved": True}, "output-available", "Wiped."),
+    "a no": ({"approved": False, "reason": "not now\n/say Then not."}, "output-denied", "Then not."),
+}
+
+
+@pytest.mark.parametrize(("said", "state", "text"), ANSWERS.values(), ids=ANSWERS)
+async def test_the_message_that_asks_goes_on_when_it_is_answered(
+    careful: App, careful_hook: Hook, said: dict[str, Any], state: str, text: str
+) -> None:
+    """By one post; and what is said next is said to an agent that knows of it."""
+    await careful_hook.send("/say Shall I?", wipe("/say Wiped."))
+    asked = await careful_hook.settled(answers=2)
+    assert (asked.status, states(asked), asked.finished[-1]["finishReason"]) == (
+        "ready",
+        ["approval-requested"],
+        "tool-calls",
+    )
+    await answer(careful_hook, calls(asked)[0], **said)
+    shown = await careful_hook.settled(says=text, answers=3)
+    assert (shown.status, shown.error, states(shown)) == ("ready", None, [state])
+    assert shown.texts[1:] == [("assistant", f"Shall I?{text}")]
+    assert shown.answer["id"] == asked.answer["id"]
+    await careful_hook.send("/say Goodbye")
+    shown = await careful_hook.settled(says="Goodbye")
+    assert (shown.status, shown.error) == ("ready", None)
+    assert shown.answers == [204, 200, 200, 200]  # it has not posted by itself again
+    assert [end["finishReason"] for end in shown.finished] == ["tool-calls", "stop", "stop"]
+    async with careful.page(await careful.stored()) as later:
+        again = await later.see(answers=1, settled=True)
+        assert (again.status, again.error, again.answers) == ("ready", None, [204])
+        assert "".join(said for role, said in again.texts if role == "assistant") == f"Shall I?{text}Goodbye"
+
+
+async def test_two_answers_are_posted_together_and_both_are_gone_on_with(careful_hook: Hook) -> None:
+    await careful_hook.send(wipe("/say One."), wipe("/say Two."))
+    one, two = calls(await careful_hook.settled(answers=2))
+    await answer(careful_hook, one, approved=True)
+    waits = await careful_hook.settled()
+    assert (states(waits), waits.answers) == (["approval-responded", "approval-requested"], [204, 200])
+    await answer(careful_hook, two, approved=False, reason="no\n/say Not two.")
+    shown = await careful_hook.settled(says="Not two.", answers=3)
+    assert (shown.status, shown.error, states(shown)) == ("ready", None, ["output-available", "output-denied"])
+    assert shown.texts[1:] == [("assistant", "One.Not two.")]
+    await careful_hook.send("/say Goodbye")
+    assert (await careful_hook.settled(says="Goodbye")).answers == [204, 200, 200, 200]
+
+
+async def test_a_follow_up_may_ask_again(careful_hook: Hook) -> None:
+    await careful_hook.send(wipe(wipe("/say Both wiped.")))
+    await answer(careful_hook, calls(await careful_hook.settled(answers=2))[0], approved=True)
+    asked = await careful_hook.settled(answers=3)
+    assert states(asked) == ["output-available", "approval-requested"]
+    await answer(careful_hook, calls(asked)[1], approved=True)
+    shown = await careful_hook.settled(says="Both wiped.", answers=4)
+    assert (shown.status, shown.error, states(shown)) == ("ready", None, ["output-available"] * 2)
+
+
+async def test_a_page_that_is_loaded_again_amid_a_follow_up_shows_all_of_it(careful: App, careful_hook: Hook) -> None:
+    await careful_hook.send(wipe("/count 30 rate=20"))
+    await answer(careful_hook, calls(await careful_hook.settled(answers=2))[0], approved=True)
+    await careful_hook.see(says="5 ")
+    async with careful.page(await careful.stored()) as second:
+        shown = await second.see(says="30 ", settled=True)
+        assert (shown.status, shown.error, shown.answers) == ("ready", None, [200])
+        assert (shown.texts[-1], states(shown)) == (("assistant", COUNTED), ["output-available"])
+
+
+async def test_what_a_service_says_later_has_a_message_of_its_own(careful: App, careful_hook: Hook) -> None:
+    """Behind a yes the message that asked says what was begun; what comes of that the app asks for when it runs."""
+    await careful_hook.send("/say Shall I?", "/tool wipe {}")
+    await answer(careful_hook, calls(await careful_hook.settled(answers=2))[0], approved=True)
+    begun = await careful_hook.settled(says="has begun", answers=3)
+    (call,) = calls(begun)
+    started = call["output"]
+    assert (begun.status, begun.error, call["state"], call["preliminary"]) == ("ready", None, "output-available", True)
+    assert (started["status"], len(begun.messages)) == ("started", 2)
+    assert begun.texts[1][1].startswith("Shall I?")
+
+    done = {"success": True, "result": "/say Wiped.\n/count 1000 rate=50"}
+    (await careful.http.post(f"/operations/{started['operation_id']}/complete", json=done)).raise_for_status()
+    await until(lambda: careful.runs(started["task_id"]), "the follow-up")
+    await careful_hook.call("resumeStream")
+    await careful_hook.see(says="Wiped.\n1 2 3 ")
+    assert await careful.post(f"/api/chat/{careful.session_id}/stop") == 204
+    shown = await careful_hook.settled()
+    assert (shown.status, shown.error, shown.answers) == ("ready", None, [204, 200, 200, 200])
+    assert shown.messages[:-1] == begun.messages
+    assert [each["output"] for each in calls(shown)] == [done["result"]]
+    assert shown.answer["metadata"]["taskId"] == started["task_id"]
+    assert shown.answer["id"] == (await careful.stored())[-1]["id"]
+
+
+async def test_a_question_is_answered_beside_the_hook_which_is_told_so(app: App, hook: Hook) -> None:
+    await hook.send('/tool ask {"question": "Tea?"}')
+    (call,) = calls(await hook.settled(answers=2))
+    await answer(hook, call, approved=True)
+    shown = await hook.settled(answers=3)
+    assert (shown.status, shown.error, shown.answers[-1]) == ("error", NO_APPROVAL, 422)
+    path, reply = f"/operations/{call['approval']['id']}/approve", {"answer": "Yes.\n/count 30 rate=20"}
+    follow_up = (await app.http.post(path, json=reply)).raise_for_status().json()["task_id"]
+    await until(lambda: app.runs(follow_up), "the follow-up")  # what is only queued is nothing to resume
+    await hook.call("resumeStream")
+    shown = await hook.settled(says="30 ")
+    assert (shown.status, shown.error, states(shown)) == ("ready", None, ["output-available"])

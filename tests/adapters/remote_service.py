@@ -3,14 +3,21 @@
 async with Service(said(b'{"a": 1}')) as service:
     ... a call to service.url ...
     service.requests[0].headers, .body, .peer; await service.has(1)
+
+async with wiping(folder) as (service, file):
+    ... `file` describes the tool `wipe` to Playhead, which needs an approval ...
 """
 
 import asyncio
+import base64
 import json
 import socket
 import ssl
 import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -51,9 +58,9 @@ class Received:
 
 @dataclass
 class Service:
-    """Does what it was told with each connection; the last act again and again."""
+    """Does what it was told with each connection, or what follows from what came over it."""
 
-    act: Act
+    act: Act | Callable[[Received], Act]
     tls: ssl.SSLContext | None = None
     requests: list[Received] = field(default_factory=list)
     connections: int = 0
@@ -80,13 +87,12 @@ class Service:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
-            if self.act.reads:
-                await self._read(reader, writer)
-            writer.write(self.act.data)
+            act = await self._act(reader, writer)
+            writer.write(act.data)
             await writer.drain()
-            if self.act.then == "hold":
+            if act.then == "hold":
                 await reader.read()
-            if self.act.then == "reset":
+            if act.then == "reset":
                 linger = struct.pack("ii", 1, 0)
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 writer.transport.abort()
@@ -95,10 +101,44 @@ class Service:
         finally:
             writer.close()
 
-    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _act(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Act:
+        if not isinstance(self.act, Act):
+            return self.act(await self._read(reader, writer))
+        if self.act.reads:
+            await self._read(reader, writer)
+        return self.act
+
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Received:
         line, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
         headers = CIMultiDict(tuple(each.split(": ", 1)) for each in lines)
         raw = await reader.readexactly(int(headers["Content-Length"]))
-        self.requests.append(Received(line, headers, raw, writer.get_extra_info("peername")))
+        received = Received(line, headers, raw, writer.get_extra_info("peername"))
+        self.requests.append(received)
         async with self._came:
             self._came.notify_all()
+        return received
+
+
+@asynccontextmanager
+async def wiping(folder: Path) -> AsyncIterator[tuple[Service, Path]]:
+    """A service whose tool `wipe` needs an approval, and the file that describes it to Playhead.
+
+    What it answers is what the demo model is to do `then`; without that it takes the call, and says nothing more.
+    """
+    file = folder / "tools.json"
+    async with Service(_wipe) as service:
+        tool = {
+            "name": "wipe",
+            "description": "Wipes.",
+            "schema": {"type": "object", "properties": {"then": {"type": "string"}}, "additionalProperties": False},
+            "url": service.url,
+            "secret": f"whsec_{base64.b64encode(b'wipe' * 8).decode()}",
+            "needs_approval": True,
+        }
+        file.write_text(json.dumps([tool]))
+        yield service, file
+
+
+def _wipe(received: Received) -> Act:
+    then = received.body["arguments"].get("then")
+    return said(b"", "202 Accepted") if then is None else said(json.dumps(then).encode())

@@ -9,7 +9,7 @@ from service.adapters.postgres import statements
 
 RUNNING: Final = 64
 CLOSED: Final = 2000
-WHOLE_TABLE: Final = re.compile(r"Seq Scan on (?:tasks|leases|sessions|messages)\b")
+WHOLE_TABLE: Final = re.compile(r"Seq Scan on (?:tasks|leases|sessions|messages|operations|completions)\b")
 
 
 async def test_no_statement_reads_a_whole_table_where_statistics_were_gathered_while_all_there_was_ran(
@@ -21,16 +21,18 @@ async def test_no_statement_reads_a_whole_table_where_statistics_were_gathered_w
     await _queue(connection, RUNNING)
     await connection.execute("UPDATE tasks SET status = 'running', started_at = now()")
     await connection.execute("UPDATE leases SET epoch = 1, lease_until = now() + interval '1 hour'")
+    await _begin(connection, RUNNING)
     await connection.execute("ANALYZE")
     await _queue(connection, CLOSED)
     await connection.execute(
         "UPDATE tasks SET status = 'succeeded', ending = '[]', finished_at = now(), log_closed = true"
         " WHERE status = 'queued'"
     )
+    await _begin(connection, CLOSED)
     await connection.execute("SET plan_cache_mode = force_generic_plan")
     plans = {
         f"{file}:{title}": await _plan(connection, f"{file}_{title}", statement)
-        for file in ("tasks", "sessions", "messages", "archive")
+        for file in ("tasks", "sessions", "messages", "operations", "archive")
         for title, statement in statements(file).items()
     }
     await connection.close()
@@ -49,6 +51,27 @@ async def _queue(connection: asyncpg.Connection, count: int) -> None:
             INSERT INTO messages (session_id, id, role, parts, task_id) SELECT session_id, 'u', 'user', '[]', id FROM t
         )
         INSERT INTO leases (task_id) SELECT id FROM t
+        """,
+        count,
+    )
+
+
+async def _begin(connection: asyncpg.Connection, count: int) -> None:
+    """Operations, each with its own task and a message about its end."""
+    await connection.execute(
+        """
+        WITH o AS (
+            INSERT INTO operations (session_id, task_id, turn_id, call_id, tool, executor, arguments)
+            SELECT s.id, gen_random_uuid(), gen_random_uuid(), 'c', 'render', 'remote', '{}'
+            FROM sessions s ORDER BY s.seq DESC LIMIT $1 RETURNING *
+        ), t AS (
+            INSERT INTO tasks (id, session_id, kind, status, operation_id)
+            SELECT task_id, session_id, 'operation', 'waiting', id FROM o
+        ), l AS (
+            INSERT INTO leases (task_id) SELECT task_id FROM o
+        )
+        INSERT INTO completions (operation_id, door, by, disposition, status)
+        SELECT id, 'amqp', 'render', 'accepted', 'succeeded' FROM o
         """,
         count,
     )

@@ -43,7 +43,13 @@ def complaint(folder: Path, content: Any) -> str:
 
 
 def test_tools_are_read_in_their_order(tmp_path: Path) -> None:
-    more = {"deadline_seconds": 60, "call_seconds": 0.5, "is_repeatable": True, "key_argument": "scene"}
+    more = {
+        "deadline_seconds": 60,
+        "call_seconds": 0.5,
+        "is_repeatable": True,
+        "key_argument": "scene",
+        "needs_approval": True,
+    }
     search = RENDER | {"name": "search-2_B", "secret": OTHER_KEY, "url": "http://10.0.0.1:81/a?b=c"} | more
     render = RemoteTool("render", "Renders.", SCHEMA, "https://r.test/run", KEY)
     assert (render.deadline_seconds, render.call_seconds, render.is_repeatable, render.key_argument) == (
@@ -52,7 +58,9 @@ def test_tools_are_read_in_their_order(tmp_path: Path) -> None:
         False,
         None,
     )
-    other = RemoteTool("search-2_B", "Renders.", SCHEMA, "http://10.0.0.1:81/a?b=c", OTHER_KEY, 60, 0.5, True, "scene")
+    other = RemoteTool(
+        "search-2_B", "Renders.", SCHEMA, "http://10.0.0.1:81/a?b=c", OTHER_KEY, 60, 0.5, True, "scene", True
+    )
     assert read_tools(written(tmp_path, [RENDER, search])) == (render, other)
     assert read_tools(written(tmp_path, [])) == ()
 
@@ -110,6 +118,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("call_seconds", 301, "call_seconds: "),
     ("call_seconds", True, "call_seconds: "),
     ("is_repeatable", 1, "is_repeatable: "),
+    ("needs_approval", "yes", "needs_approval: "),
     ("key_argument", "scenes", "key_argument: the schema has no such property"),
     ("key_argument", 1, "key_argument: "),
     ("timeout", HIDDEN, "timeout: "),

@@ -34,6 +34,7 @@ from service.model.failures import ModelCallFailed
 from service.model.fold import LogFold
 from service.model.generation import Piece, Prompt, TextPiece, Utterance
 from service.model.ids import SessionId, TaskId
+from service.model.operation import EVERY_OPERATION, Operation
 from service.model.position import BEGINNING, Position
 from service.model.session import NewMessage, Session
 from service.model.task import Claim, Task
@@ -186,6 +187,11 @@ class House:
         task = await self.tasks.read(EVERYONES, task_id)
         assert task is not None
         return task
+
+    async def all_operations(self) -> list[Operation]:
+        """Whole, the newest first."""
+        listed = await self.operations.newest(EVERYONES, EVERY_OPERATION, 100, None)
+        return [each for one in listed if (each := await self.operations.read(EVERYONES, one.id)) is not None]
 
     async def session(self, task_id: TaskId) -> Session:
         """The session with all its messages, however many pages they take."""

@@ -13,14 +13,13 @@ from service.adapters.memory_doorbell import MemoryDoorbell
 from service.agent.cancellation import Cancellation
 from service.agent.follow_up import RETRY_SECONDS
 from service.agent.ports import Tool
-from service.agent.tools import THINK, Toolbox
+from service.agent.tools import THINK, CallRefused, Toolbox
 from service.model import events as e
 from service.model.caller import EVERYONES
 from service.model.events import Json
-from service.model.failures import ModelCallFailed
+from service.model.failures import NO_RESULT, ModelCallFailed
 from service.model.generation import CallEnded, Piece, TextPiece, ToolCallPiece
 from service.model.operation import (
-    EVERY_OPERATION,
     NOT_THE_PERSON,
     Accepted,
     Cancelled,
@@ -86,7 +85,7 @@ def place(request: pytest.FixtureRequest) -> House:
 
 
 async def only(house: House) -> Operation:
-    (operation,) = await house.operations.newest(EVERYONES, EVERY_OPERATION, 10, None)
+    (operation,) = await house.all_operations()
     return operation
 
 
@@ -166,7 +165,10 @@ OUTCOMES: list[tuple[Outcome, str]] = [
     (Succeeded({}), "tool-output-available call_1: {}"),
     (Succeeded(None), "tool-output-available call_1: None"),
     (Succeeded(""), "tool-output-available call_1: "),
-    (Failed("llm_timeout", "Too slow.", {"after": 60}), "tool-output-error call_1: [code:llm_timeout] Too slow."),
+    (
+        Failed("llm_timeout", "Too slow.", {"after": 60}),
+        'tool-output-error call_1: [code:llm_timeout] Too slow.\n{"after":60}',
+    ),
     (Cancelled("Not needed."), "tool-output-error call_1: [code:cancelled] Cancelled: Not needed."),
 ]
 
@@ -299,6 +301,131 @@ async def test_pitfall_37_a_follow_up_that_always_fails_has_failed_and_ends_in_p
     assert (await place.session(operation.task_id)).messages[-1].task_id == operation.task_id
 
 
+async def given_up(house: House, operation: Operation) -> None:
+    """The follow-up was tried as often as it may, and has failed."""
+    for _ in range(len(RETRY_SECONDS) + 1):
+        await run_all(house, DemoModel())
+        await again(house, operation)
+    assert (await house.task(operation.task_id)).status == "failed"
+
+
+async def test_a_follow_up_that_failed_is_redriven_in_a_log_of_its_own(place: House) -> None:
+    services = Services()
+    await started(place, services)
+    operation = await complete(place, Succeeded("/fail authentication_error"))
+    await given_up(place, operation)
+    task_id = await place.inbox.redrive(EVERYONES, operation.id, BY)
+    model = Script(TextPiece("At last."), CallEnded("stop", e.Usage(1, 1)))
+    await run_all(place, model)
+    assert await place.told(task_id) == [
+        "start",
+        "tool-input-available call_1 render: {'scene': 1}",
+        "data-operation",
+        "data-attempt 1",
+        "data-operation",
+        "tool-output-available call_1: /fail authentication_error",
+        "start-step",
+        "text-start p3",
+        "text-delta p3: At last.",
+        "text-end p3",
+        "call-ended stop 1+1",
+        "finish-step",
+        "finish stop, succeeded: At last.",
+    ]
+    await place.assert_ended_well(task_id)
+    assert (await place.session(task_id)).messages[-1].task_id == task_id
+    assert len(services.calls) == 1
+    assert "/fail authentication_error" in model.calls[0][-1].parts[0].text  # type: ignore[union-attr]
+
+
+class Printer:
+    """A tool that must not run twice."""
+
+    def __init__(self) -> None:
+        self.printed: list[str] = []
+
+    async def run(self, thought: Any) -> Json:
+        self.printed.append(thought.thought)
+        return f"printed {len(self.printed)}"
+
+    @property
+    def toolbox(self) -> Toolbox:
+        return Toolbox([replace(THINK, name="print", needs_approval=True, is_repeatable=False, run=self.run)])
+
+
+async def approved_and_given_up(house: House, printer: Printer) -> Operation:
+    """What a person allowed was done; but the model could not go on with that."""
+    house.tools = printer.toolbox
+    await house.post('/tool print {"thought": "x"}')
+    await run_all(house)
+    operation = await complete(house, Succeeded({"approved": True}))
+    for _ in range(len(RETRY_SECONDS) + 1):
+        await run_all(house, Script(*[ModelCallFailed("authentication_error", is_retryable=False)]))
+        await again(house, operation)
+    assert (await house.task(operation.task_id)).status == "failed"
+    return operation
+
+
+async def test_plain_words_tell_what_came_of_what_a_person_allowed_and_not_the_answer(place: House) -> None:
+    operation = await approved_and_given_up(place, Printer())
+    said = (await place.assert_ended_well(operation.task_id)).output()
+    assert said.startswith("print is done. Its result: printed 1\n\nI could not go on")
+
+
+async def test_plain_words_do_not_tell_what_was_allowed_and_failed_as_done(place: House) -> None:
+    class Jammed(Printer):
+        async def run(self, thought: Any) -> Json:
+            raise CallRefused("jammed", "There is no paper.")
+
+    operation = await approved_and_given_up(place, Jammed())
+    said = (await place.assert_ended_well(operation.task_id)).output()
+    assert said.startswith("print has failed. There is no paper.\n\nI could not go on")
+
+
+async def test_plain_words_do_not_tell_what_was_allowed_and_has_begun_as_done(place: House) -> None:
+    services = Services()
+    asked = await asked_for_approval(place, services)
+    await complete(place, Succeeded({"approved": True}))
+    for _ in range(len(RETRY_SECONDS) + 1):
+        await run_all(place, Script(*[ModelCallFailed("authentication_error", is_retryable=False)]))
+        await again(place, asked)
+    said = (await place.assert_ended_well(asked.task_id)).output()
+    assert said.startswith("render was allowed, and has begun.\n\nI could not go on")
+    assert len(services.calls) == 1
+
+
+async def test_what_a_person_allowed_is_not_done_again_when_its_follow_up_is_redriven(place: House) -> None:
+    printer = Printer()
+    operation = await approved_and_given_up(place, printer)
+    place.tools = Toolbox([THINK])
+    await place.post('/tool think {"thought": "y"}\n/say So.', operation.session_id)  # its call has the same id
+    await run_all(place)
+    place.tools = printer.toolbox
+    task_id = await place.inbox.redrive(EVERYONES, operation.id, BY)
+    await run_all(place, Script(TextPiece("Done."), CallEnded("stop", e.Usage(1, 1))))
+    assert printer.printed == ["x"]
+    log = await place.told(task_id)
+    assert [line for line in log if "approval" in line or "output" in line] == [
+        "tool-approval-request",
+        "tool-approval-response",
+        "tool-output-available call_0: printed 1",
+    ]
+    await place.assert_ended_well(task_id)
+
+
+async def test_where_nobody_knows_what_came_of_it_a_redriven_follow_up_says_so(place: House) -> None:
+    printer = Printer()
+    operation = await approved_and_given_up(place, printer)
+    first = (await place.session(operation.task_id)).messages[0]
+    said = NewMessage((e.TextPart("Something else."),), first.id)
+    await place.messages.answer_again(EVERYONES, operation.session_id, first.id, said)  # sets aside what came behind it
+    task_id = await place.inbox.redrive(EVERYONES, operation.id, BY)
+    await run_all(place, Script(TextPiece("Done."), CallEnded("stop", e.Usage(1, 1))))
+    assert printer.printed == ["x"]
+    assert any(NO_RESULT in line for line in await place.told(task_id))
+    await place.assert_ended_well(task_id)
+
+
 async def test_a_follow_up_whose_worker_is_lost_goes_on(place: House) -> None:
     await started(place)
     operation = await complete(place)
@@ -368,6 +495,72 @@ async def test_a_person_is_asked_and_the_follow_up_of_a_yes_runs_the_tool(place:
     await place.assert_ended_well(operation.task_id)
 
 
+async def asked_for_approval(house: House, services: Services) -> Operation:
+    """A person is asked whether a service may be."""
+    with_render(house, services, replace(RENDER, needs_approval=True))
+    await house.post('/tool render {"scene": 1}\n/say Never said.')
+    await run_all(house)
+    return await only(house)
+
+
+async def test_a_service_is_called_after_a_yes_and_what_comes_of_it_has_a_follow_up_of_its_own(place: House) -> None:
+    services = Services()
+    asked = await asked_for_approval(place, services)
+    assert (asked.executor, asked.tool, services.calls) == ("person", "render", [])
+    await complete(place, Succeeded({"approved": True}))
+    model = Script(TextPiece("It is being rendered."), CallEnded("stop", e.Usage(1, 1)))
+    await run_all(place, model)
+    begun, _ = await place.all_operations()
+    (call,) = services.calls
+    assert (call.operation_id, call.arguments) == (begun.id, {"scene": 1})
+    assert (begun.executor, begun.turn_id, begun.status) == ("remote", asked.task_id, "pending")
+    started = {"status": "started", "operation_id": begun.id, "task_id": begun.task_id}
+    log = await place.log(asked.task_id)
+    assert [chunk for chunk in log if isinstance(chunk, e.ToolOutputAvailable)] == [
+        e.ToolOutputAvailable("call_0", started, preliminary=True)
+    ]
+    assert "has begun" in model.calls[0][-1].parts[0].text  # type: ignore[union-attr]
+    assert isinstance(await place.inbox.complete(Completion(begun.id, DONE, BY)), Accepted)
+    await run_all(place, Script(TextPiece("Rendered."), CallEnded("stop", e.Usage(1, 1))))
+    assert "tool-output-available call_0: {'frames': 3}" in await place.told(begun.task_id)
+    for task_id in (asked.turn_id, asked.task_id, begun.task_id):
+        await place.assert_ended_well(task_id)
+
+
+async def test_what_a_service_answers_at_once_after_a_yes_is_the_result(place: House) -> None:
+    services = Services([Answered({"frames": 1})])
+    asked = await asked_for_approval(place, services)
+    await complete(place, Succeeded({"approved": True}))
+    await run_all(place, Script(TextPiece("Rendered."), CallEnded("stop", e.Usage(1, 1))))
+    assert "tool-output-available call_0: {'frames': 1}" in await place.told(asked.task_id)
+    begun, _ = await place.all_operations()
+    assert (begun.outcome, begun.has_follow_up) == (Succeeded({"frames": 1}), False)
+    for task_id in (asked.task_id, begun.task_id):
+        assert (await place.task(task_id)).status == "succeeded"
+    await place.assert_ended_well(asked.task_id)
+
+
+async def test_after_a_no_no_service_is_called(place: House) -> None:
+    services = Services()
+    asked = await asked_for_approval(place, services)
+    await complete(place, Cancelled())
+    await run_all(place)
+    assert services.calls == []
+    assert await only(place)  # and no other operation
+    await place.assert_ended_well(asked.task_id)
+
+
+async def test_arguments_that_do_not_fit_are_shown_to_no_person(place: House) -> None:
+    place.tools = Toolbox([THINK, Tool("wipe", "Wipes.", Wiped, _never, needs_approval=True)])
+    await place.post('/tool wipe {"x": "all"}\n/say Well.')
+    await run_all(place)
+    assert await place.all_operations() == []
+
+
+async def _never(given: Any) -> Json:
+    raise AssertionError
+
+
 async def test_after_a_no_nothing_runs_and_the_agent_is_told(place: House) -> None:
     place.tools = Toolbox([replace(THINK, needs_approval=True)])
     await place.post('/tool think {"thought": "x"}')
@@ -429,7 +622,7 @@ async def test_a_question_that_is_none_begins_nothing(place: House, arguments: s
     task_id = await place.post(f"/tool ask {arguments}")
     await run_all(place)
     assert any("[code:invalid_arguments]" in line for line in await place.told(task_id))
-    assert await place.operations.newest(EVERYONES, EVERY_OPERATION, 10, None) == []
+    assert await place.all_operations() == []
 
 
 async def test_a_mistake_of_ours_in_a_log_that_waits_leaves_the_operation_its_end(place: House) -> None:

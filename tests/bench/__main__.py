@@ -2,13 +2,18 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
+import structlog
+
+from service.cli.logs import rendering
 from tests.bench import (
     appending,
     archiving,
@@ -87,8 +92,18 @@ async def _bounded(work: Awaitable[None]) -> None:
         await work
 
 
+def log_as_in_service() -> None:
+    """Lines of JSON, as where nobody looks on; here they go nowhere."""
+    structlog.configure(
+        processors=rendering(for_people=False),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(Path(os.devnull).open("w")),  # noqa: SIM115 - to the end
+    )
+
+
 def main() -> None:
     """Read the arguments and do it."""
+    log_as_in_service()
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*WORKLOADS, []], metavar="M", help="all by default")
     parser.add_argument("--quick", action="store_true", help="small sizes, once: whether it runs, not how fast")

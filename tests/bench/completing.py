@@ -21,6 +21,7 @@ from consumers.completions import Completions
 from service.adapters.rabbit import Names, Outlet, Patience
 from service.adapters.rabbit_intake import PREFETCH, Intake
 from service.http.app import serving
+from service.operations.gathering import Gathering
 from service.wiring import House, make_operations, open_app, open_house
 from tests.bench import table
 from tests.bench.ground import Ground
@@ -117,7 +118,9 @@ async def _ours(house: House, broker: "aio_pika.abc.AbstractConnection", batches
             stop.set()
 
     intake = Intake(AMQP_URL, NAMES, outlet, clock_ms, Patience())
-    completions = Completions(intake, make_operations(house), lambda: datetime.now(UTC), time.monotonic, note)
+    completions = Completions(
+        intake, Gathering(make_operations(house)), lambda: datetime.now(UTC), time.monotonic, note
+    )
     begun = time.perf_counter()
     await completions.run(stop)
     seconds = time.perf_counter() - begun

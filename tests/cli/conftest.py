@@ -21,7 +21,7 @@ from service.client import Event, Playhead
 from service.model.caller import EVERYONES
 from service.model.encoding import frames
 from service.model.ids import TaskId
-from service.model.operation import Executor, NewOperation, Operation
+from service.model.operation import Accepted, Completion, Delivery, Executor, NewOperation, Operation, Succeeded
 from service.model.task import Claim
 from service.wiring import StoreUrls
 from tests.conftest import REPOSITORY
@@ -117,6 +117,20 @@ class Logs:
             claim = Claim(task, lease["epoch"], None, 0)
             new = NewOperation(f"call-{uuid4()}", tool, executor, {"n": 1}, deadline_seconds)
             return (await PostgresOperations(database).begin(claim, new)).operation
+
+    async def failed_follow_up(self, tool: str) -> Operation:
+        """An operation that is done, and whose follow-up is as one that has failed."""
+        operation = await self.begin(tool)
+        async with postgres_pool(self.stores["POSTGRES_URL"], connections=1) as pool:
+            database = Database(pool)
+            done = Completion(operation.id, Succeeded("done"), Delivery("http", "test"))
+            assert isinstance(await PostgresOperations(database).complete(done), Accepted)
+            await database.fetch(  # it was not begun: its session is busy
+                "UPDATE tasks SET status = 'failed', ending = '[]', finished_at = now(), log_closed = true"
+                " WHERE id = $1",
+                operation.task_id,
+            )
+        return operation
 
     def at(self, door: str) -> tuple[list[str], dict[str, str]]:
         """The options and the settings with which commands ask the service (`url`) or its stores (`stores`)."""

@@ -16,6 +16,7 @@ from service.adapters.memory_messages import MemoryMessages
 from service.adapters.memory_operations import MemoryOperations
 from service.adapters.memory_sessions import MemorySessions
 from service.adapters.memory_tasks import MemoryTasks
+from service.adapters.no_broker import NoDeadLetters
 from service.cli.listing import in_words
 from service.cli.store_door import StoreDoor
 from service.client import Playhead
@@ -210,6 +211,57 @@ async def test_an_operation_that_there_is_not_is_code_3_and_one_that_ended_other
     assert "How it ended stays" in runs[-1].err
 
 
+@DOORS
+async def test_follow_ups_that_failed_are_redriven_one_or_all(
+    playhead: Command, tmp_path: Path, logs: Logs, door: str
+) -> None:
+    where, settings = logs.at(door)
+
+    async def redrive(*asked: str, code: int = 0) -> list[list[str]]:
+        ran = await playhead(tmp_path, "operations", "redrive", *asked, *where, settings=settings)
+        assert ran.code == code, ran
+        return [line.split("\t") for line in ran.out.splitlines()]
+
+    tool = f"print-{door}"
+    one, *others = [await logs.failed_follow_up(tool) for _ in range(3)]
+    ((operation_id, task_id),) = await redrive(one.id)
+    assert operation_id == one.id
+    assert task_id != one.task_id
+    all_of_them = await redrive("--failed", "--tool", tool)
+    assert [operation_id for operation_id, _ in all_of_them] == [each.id for each in reversed(others)]
+    assert len({task_id, *(each for _, each in all_of_them)}) == 3
+    assert await redrive("--failed", "--tool", "nothing is called so") == []
+    shown = await playhead(tmp_path, "operations", "show", one.id, *where, settings=settings)
+    by = "command" if door == "stores" else "local"
+    assert re.search(rf"^\[redriven at [^]]*\]\nby {by} over http$", shown.out, re.M), shown.out
+    assert re.search(rf"^follow-up +task {one.task_id}: failed\nfollow-up +task {task_id}: queued$", shown.out, re.M)
+    pending = await logs.begin()
+    await redrive(pending.id, code=2)
+    await redrive(NO_TASK, code=3)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [(), (NO_TASK, "--failed"), ("--failed", "--dead"), ("--tool", "x"), (NO_TASK, "--reason", "failed"),
+     ("--failed", "--reason", "failed"), ("--dead", "--tool", "x"), ("--dead", "--reason", "x")],
+    ids=" ".join,
+)  # fmt: skip
+async def test_what_is_to_be_redriven_is_said_once(playhead: Command, tmp_path: Path, asked: Sequence[str]) -> None:
+    ran = await playhead(tmp_path, "operations", "redrive", *asked)
+    assert (ran.code, ran.out) == (2, "")
+
+
+@DOORS
+async def test_without_a_broker_there_are_no_dead_letters(
+    playhead: Command, tmp_path: Path, logs: Logs, door: str
+) -> None:
+    where, settings = logs.at(door)
+    for asked in (("dead-letters",), ("redrive", "--dead"), ("redrive", "0" * 16)):
+        ran = await playhead(tmp_path, "operations", *asked, *where, settings=settings)
+        assert (ran.code, ran.out) == (3, "")
+        assert "no message broker" in ran.err
+
+
 # --- sessions ---------------------------------------------------------------------------------------------------------
 
 
@@ -311,7 +363,8 @@ async def test_the_stores_are_read_page_by_page_as_far_as_was_asked_for() -> Non
     conversations = Conversations(MemorySessions(database), messages, messages, doorbell)
     stored = MemoryOperations(database)
     operations = Operations(stored, stored, doorbell)
-    door = StoreDoor(conversations, Tasks(MemoryTasks(database), doorbell), operations, None)  # type: ignore[arg-type]
+    tasks_of = Tasks(MemoryTasks(database), doorbell)
+    door = StoreDoor(conversations, tasks_of, operations, NoDeadLetters(), None)  # type: ignore[arg-type]
     for limit, count in ((None, 250), (1, 1), (100, 100), (101, 101), (200, 200), (1000, 250)):
         assert [session["id"] async for session in door.sessions(limit)] == made[::-1][:count]
         assert [task["id"] async for task in door.tasks(EVERY_TASK, limit)] == tasks[::-1][:count]

@@ -120,6 +120,24 @@ async def test_operations_are_listed_page_by_page_as_they_are_wanted() -> None:
     assert asked == [only, only | {"before": "2"}]
 
 
+async def test_follow_ups_are_tried_again_and_dead_letters_sent_again() -> None:
+    redriven = {"operation_id": "o", "task_id": "t", "stream": "/tasks/t/stream"}
+    answers = redriven, {"dead_letters": [{"id": "l"}]}, {"redriven": 2}, {"redriven": 1}, {"redriven": 0}
+    async with misbehaving(*map(answered, answers)) as service, Playhead(service.url) as playhead:
+        assert await playhead.redrive(OPERATION) == redriven
+        assert await playhead.dead_letters(7) == [{"id": "l"}]
+        assert await playhead.redrive_letters(reason="failed") == 2
+        assert await playhead.redrive_letters(letter_id="l") == 1
+        assert await playhead.redrive_letters() == 0
+        asked = [(request.method, request.path_qs, await request.read()) for request in service.asked]
+    again = ("POST", "/dead-letters/redrive")
+    assert asked == [
+        ("POST", "/operations/o/redrive", b"{}"),
+        ("GET", "/dead-letters?limit=7", b""),
+        *((*again, body) for body in (b'{"reason":"failed"}', b'{"id":"l"}', b"{}")),
+    ]
+
+
 async def test_an_outcome_that_json_cannot_say_is_not_sent() -> None:
     async with misbehaving() as service, Playhead(service.url) as playhead:
         for result in ("\ud800", object()):
@@ -156,6 +174,9 @@ CALLS: dict[str, Callable[[Playhead], Awaitable[object]]] = {
     "report_progress": lambda playhead: playhead.report_progress(OPERATION, 1),
     "answer": lambda playhead: playhead.answer(OPERATION, Reply(None)),
     "cancel_operation": lambda playhead: playhead.cancel_operation(OPERATION),
+    "redrive": lambda playhead: playhead.redrive(OPERATION),
+    "dead_letters": lambda playhead: playhead.dead_letters(),
+    "redrive_letters": lambda playhead: playhead.redrive_letters(),
 }
 ERRORS: list[tuple[Answer, type[Exception]]] = [
     (status(401), Unauthenticated),

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from consumers.completions import Completions, Label
+from consumers.completions import Completions, Label, Takes
 from service.adapters.rabbit_intake import Intake
 from service.model.errors import DatabaseUnavailable
 from service.model.events import Json
@@ -145,8 +145,8 @@ class Door:
 
 
 @asynccontextmanager
-async def door(intake: Intake, ledger: Ledger, clock: Clock | None = None, **more: float) -> AsyncIterator[Door]:
-    """Run one while the block runs."""
+async def door(intake: Intake, takes: Takes, clock: Clock | None = None, **more: float) -> AsyncIterator[Door]:
+    """Run one while the block runs; what comes is taken by a ledger, or by something real."""
     clock = clock or Clock()
     labels: list[Label] = []
     noted = asyncio.Event()
@@ -157,7 +157,7 @@ async def door(intake: Intake, ledger: Ledger, clock: Clock | None = None, **mor
 
     waits = {"store_waits": (0.01,), "bug_waits": (0.0,)}
     monotonic = asyncio.get_running_loop().time
-    completions = Completions(intake, ledger, clock.now, monotonic, note, **{**waits, **more})  # type: ignore[arg-type]
+    completions = Completions(intake, takes, clock.now, monotonic, note, **{**waits, **more})  # type: ignore[arg-type]
     stop = asyncio.Event()
     run = asyncio.create_task(completions.run(stop), name="door")
     opened = Door(completions, intake, clock, run, stop, labels, noted)

@@ -215,7 +215,7 @@ async def test_pitfall_38_a_poisoned_one_holds_up_nobody_dies_and_is_taken_once_
             assert (letter.reason, letter.body) == ("failed", success(poison, 1))
             assert letter.died_at is not None
             ledger.breaks_on = lambda _: False
-            assert await rabbit.letters.redrive(reason="failed") == 1
+            assert await rabbit.letters.redrive("ann", reason="failed") == 1
             await ledger.has(lambda: len(ledger.taken) == 1001)
     await rabbit.has(**NOTHING)
     assert sum(report.operation_id == poison for report in ledger.asked) == DELIVERY_LIMIT + 2

@@ -12,7 +12,6 @@ from service.model.caller import EVERYONES
 from service.model.errors import DatabaseUnavailable
 from service.model.ids import OperationId
 from service.model.operation import (
-    EVERY_OPERATION,
     Accepted,
     Completion,
     Delivery,
@@ -100,7 +99,7 @@ async def test_the_consumer_waits_for_its_database_and_stops_when_it_is_told(
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(Deadlines(operations, poll_seconds=0.001).run(stop))
         await until(
-            lambda: place.house.operations.newest(EVERYONES, EVERY_OPERATION, 1, None),
+            place.house.all_operations,
             lambda found: found[0].outcome is not None,
         )
         stop.set()

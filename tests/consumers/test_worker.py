@@ -1,7 +1,8 @@
 """A worker in virtual time: when it claims, how long it may work, how it stops."""
 
 import asyncio
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, MutableMapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -11,6 +12,10 @@ from consumers.tasks import ABORT_SECONDS, CANCEL_POLL_SECONDS, DRAIN_SECONDS, P
 from service.adapters.memory_database import LAPSED
 from service.agent.model_call import MAX_SILENCE_SECONDS
 from service.agent.retry import FIRST_WAIT_SECONDS, MAX_RETRIES
+from service.model.failures import ModelCallFailed
+from service.model.generation import Piece, Prompt
+from service.model.ids import TaskId
+from service.model.operation import Completion, Delivery, NewOperation, Succeeded
 from service.model.task import CancelRequested, TaskDue
 from tests.consumers import virtual
 from tests.consumers.virtual import LEASE_SECONDS, Speaker, Town, away, late, mistake, silence
@@ -62,6 +67,39 @@ def test_a_database_that_is_away_is_asked_again(town: Town) -> None:
     town.tasks.trouble = lambda _: None
     town.pass_time(LEASE_SECONDS + POLL_SECONDS)
     assert town.tasks.rows[task_id].log_closed
+
+
+class OnceRefused(Speaker):
+    """Whose third call fails for good."""
+
+    async def stream(self, task_id: TaskId, prompt: Prompt) -> AsyncGenerator[Piece]:
+        async with aclosing(super().stream(task_id, prompt)) as pieces:
+            async for piece in pieces:
+                if len(self.calls) == 3:
+                    raise ModelCallFailed("validation_error", is_retryable=False)
+                yield piece
+
+
+def test_what_waits_for_a_session_begins_as_soon_as_it_is_free(town: Town) -> None:
+    """Follow-ups, behind a turn, behind one that ends, and behind one that rests. Then nothing is looked for but once a
+    poll."""
+    claims: list[str] = []
+    town.tasks.trouble = lambda verb: claims.append(verb) if verb == "claim" else None  # type: ignore[func-returns-value]
+    town.post()
+    (turn,) = town.loop.run(town.tasks.claim(1, LEASE_SECONDS))
+    for call_id in ("c1", "c2", "c3"):
+        begun = town.loop.run(town.desk.begin(turn, NewOperation(call_id, "render", "remote", {}, None)))
+        ended = Completion(begun.operation.id, Succeeded(None), Delivery("http", "local"))
+        town.loop.run(town.desk.complete(ended))
+    town.loop.run(town.tasks.renew([turn], 0))
+    model = OnceRefused(0)
+    town.work(model)
+    town.pass_time(POLL_SECONDS / 2)
+    assert model.calls == [0, 0, 0, 0]
+    assert sorted(row.task.status for row in town.tasks.rows.values()) == ["queued", *["succeeded"] * 3]
+    claims.clear()
+    town.pass_time(POLL_SECONDS * 10)
+    assert len(claims) == 10
 
 
 # --- leases -----------------------------------------------------------------------------------------------------------

@@ -9,18 +9,20 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import asyncpg
 import pytest
 
 from service.adapters.postgres import Database, postgres_pool
 from service.adapters.postgres_operations import PostgresOperations
 from service.model.caller import EVERYONES, Own
-from service.model.errors import TakenOver, TooManyOperations
+from service.model.errors import NotFound, TakenOver, TooManyOperations
 from service.model.events import Json, TextPart
 from service.model.ids import OperationId, OwnerId, SessionId, TaskId
 from service.model.operation import (
     EVERY_OPERATION,
     MAX_DELIVERIES,
     MAX_PENDING,
+    NOT_THE_PERSON,
     Accepted,
     Cancelled,
     Completion,
@@ -252,6 +254,72 @@ async def test_every_delivery_is_kept_with_what_became_of_it_and_a_named_one_onc
     assert (await now(kept, operation)).deliveries == 5
 
 
+async def test_many_messages_in_one_transaction_are_each_as_if_it_were_alone(kept: Kept) -> None:
+    claim = await turn(kept)
+    one, two, person = [
+        await pending(kept, NewOperation(f"c{n}", "render", executor, {}, 3600), claim)
+        for n, executor in enumerate(("remote", "remote", "person"))
+    ]
+    unknown = replace(said(one), operation_id=NOBODYS)
+    told_at_once = replace(said(two, name="b", follow_up=False), asked_by=claim)
+    messages = [
+        *(said(one, name="a"), said(one, Failed("timeout", "Too late."), name="b"), said(one, name="a"), unknown),
+        *(said(two, task_id=OTHER), said(two, reach=Own(OwnerId("bob"))), said(two, tool="print"), told_at_once),
+        said(person),
+    ]
+    became = await kept.operations.complete_all(messages)
+    accepted, conflicting, duplicate, nobodys, other_task, foreign, other_tool, told, persons = became
+    assert isinstance(accepted, Accepted)
+    assert isinstance(conflicting, Conflicting)
+    assert duplicate == Duplicate(accepted.receipt)
+    assert nobodys in (None, Unknown())
+    assert isinstance(other_task, Refused)
+    assert (foreign, other_tool) == (Unknown(), Unknown())
+    assert isinstance(told, Accepted)
+    assert persons == Refused(NOT_THE_PERSON)
+    states = [(each.status, each.has_follow_up) for each in [await now(kept, each) for each in (one, two, person)]]
+    assert states == [("succeeded", True), ("succeeded", False), ("pending", False)]
+    deliveries = await kept.operations.deliveries(one.id)
+    assert [(each.delivery.id, each.disposition, each.times) for each in deliveries] == [
+        ("a", "accepted", 2),
+        ("b", "conflicting", 1),
+    ]
+
+
+async def test_deliveries_are_in_the_order_in_which_they_came_however_close(kept: Kept) -> None:
+    operation = await pending(kept)
+    await kept.operations.report(Progress(operation.id, 0.5, replace(BY, id="m9")))
+    names = [f"m{n}" for n in range(20)]
+    await kept.operations.complete_all([said(operation, Succeeded(name), name=name) for name in names])
+    assert [each.delivery.id for each in await kept.operations.deliveries(operation.id)] == names
+
+
+async def test_of_many_messages_nobody_waits_for_a_session_that_somebody_has_locked(dsn: str) -> None:
+    async with postgres_pool(dsn, connections=2) as pool:
+        kept = InPostgres(Database(pool))
+        locked, free = [await pending(kept) for _ in range(2)]
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.fetch("SELECT FROM sessions WHERE id = $1 FOR UPDATE", locked.session_id)
+            became = await kept.operations.complete_all([said(locked), said(free)])
+        assert became[0] is None
+        assert isinstance(became[1], Accepted)
+        assert (await now(kept, locked)).status == "pending"
+
+
+async def test_where_one_of_many_messages_cannot_be_stored_none_is(dsn: str) -> None:
+    async with postgres_pool(dsn, connections=2) as pool:
+        kept = InPostgres(Database(pool))
+        operations = [await pending(kept) for _ in range(3)]
+        poison = f"ALTER TABLE completions ADD CONSTRAINT poison CHECK (operation_id <> '{operations[1].id}') NOT VALID"
+        await kept.database.fetch(poison)
+        try:
+            with pytest.raises(asyncpg.CheckViolationError):
+                await kept.operations.complete_all([said(each) for each in operations])
+        finally:
+            await kept.database.fetch("ALTER TABLE completions DROP CONSTRAINT poison")
+        assert {(await now(kept, each)).status for each in operations} == {"pending"}
+
+
 async def test_so_many_deliveries_are_kept_and_the_others_are_counted(kept: Kept) -> None:
     operation = await pending(kept)
     receipts = set()
@@ -288,6 +356,19 @@ async def test_who_may_complete(kept: Kept) -> None:
         assert isinstance(await kept.operations.report(progress), Unknown)
     allowed = said(operation, reach=Own(OwnerId("ann")), tool="render")
     assert isinstance(await kept.operations.complete(allowed), Accepted)
+
+
+async def test_what_is_foreign_is_waited_for_as_little_as_what_does_not_exist(dsn: str) -> None:
+    async with postgres_pool(dsn, connections=2) as pool:
+        kept = InPostgres(Database(pool, call_seconds=1))
+        operation, nobodys = await pending(kept), Own(OwnerId("bob"))
+        progress = Progress(operation.id, 0.5, BY, tool="print")
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.fetch("SELECT FROM sessions WHERE id = $1 FOR UPDATE", operation.session_id)
+            assert await kept.operations.complete(said(operation, reach=nobodys)) == Unknown()
+            assert await kept.operations.report(progress) == Unknown()
+            with pytest.raises(NotFound):
+                await kept.operations.redrive(nobodys, operation.id, BY)
 
 
 async def test_an_owner_that_is_given_later_may_complete(kept: Kept) -> None:
@@ -408,9 +489,9 @@ async def test_a_postponed_follow_up_leaves_its_session_free(kept: Kept) -> None
     (follow_up,) = await kept.queue.claim(10, LEASE)
     waiting = await kept.store.post(EVERYONES, operation.session_id, NewMessage((TextPart("Well?"),)))
     assert waiting.status == "pending"
-    assert await kept.operations.postpone(follow_up, Postponed(3600))
+    assert await kept.operations.postpone(follow_up, Postponed(3600, "timeout"))
     with pytest.raises(TakenOver):
-        await kept.operations.postpone(follow_up, Postponed(3600))
+        await kept.operations.postpone(follow_up, Postponed(3600, "timeout"))
     (answering,) = await kept.queue.claim(10, LEASE)
     assert (answering.task.kind, answering.task.input_id) == ("turn", waiting.message_id)
     await ended(kept, answering)
@@ -429,7 +510,7 @@ async def test_a_follow_up_that_is_due_again_knows_how_often_it_failed(kept: Kep
     for failed in range(3):
         (follow_up,) = await kept.queue.claim(10, LEASE)
         assert (follow_up.failed_tries, follow_up.task.status) == (failed, "running")
-        assert not await kept.operations.postpone(follow_up, Postponed(0))
+        assert not await kept.operations.postpone(follow_up, Postponed(0, "timeout"))
 
 
 # --- the end without one ----------------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ async def test_a_claim_looks_at_no_lease_of_what_is_closed(database: Database) -
     """Though so many run that PostgreSQL would rather walk over all leases that there ever were."""
     await many_tasks(database, closed=2000, running=1000, held=True)
     explained = "EXPLAIN (ANALYZE, FORMAT JSON) " + statements("tasks")["claim"]
-    ((plans,),) = await database.fetch(explained, 64, timedelta(seconds=LEASE), [], True)
+    ((plans,),) = await database.fetch(explained, 64, timedelta(seconds=LEASE), [], True, 0)
     read = [
         (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
         for node in nodes(plans[0]["Plan"])
@@ -229,6 +229,24 @@ async def test_what_is_to_be_ended_or_taken_over_leaves_half_to_what_waits(store
     assert len(set(second) & set(cancelled)) == 3
     assert waiting[2] in second
     assert len(await queue.claim(10, LEASE)) == 5  # nothing waits: all of it
+
+
+async def test_one_by_one_too_neither_keeps_the_other_waiting(store: Store, queue: Tasks) -> None:
+    cancelled, waiting = [await queued(store) for _ in range(3)], [await queued(store) for _ in range(3)]
+    for task_id in cancelled:
+        await queue.cancel(EVERYONES, task_id)
+    claims = [claim.task.id for _ in range(6) for claim in await queue.claim(1, LEASE)]
+    assert claims == [task_id for pair in zip(cancelled, waiting, strict=True) for task_id in pair]
+
+
+async def test_what_waits_for_a_session_that_is_busy_keeps_nobody_waiting(
+    kept: Kept, store: Store, queue: Tasks
+) -> None:
+    await kept.second_turn_queued(await claimed(store, queue))
+    cancelled = [await queued(store) for _ in range(3)]
+    for task_id in cancelled:
+        await queue.cancel(EVERYONES, task_id)
+    assert [claim.task.id for _ in range(3) for claim in await queue.claim(1, LEASE)] == cancelled
 
 
 async def test_the_epoch_rises_with_every_holder(store: Store, queue: Tasks) -> None:
@@ -306,7 +324,7 @@ async def claim_under_way(database: Database) -> AsyncGenerator[asyncio.Task[lis
     assert gate in gated
     async with database.connection() as connection, asyncio.TaskGroup() as tasks, connection.transaction():
         await connection.fetch("SELECT pg_advisory_xact_lock(7)")
-        claim = tasks.create_task(database.fetch(gated, 1, timedelta(seconds=LEASE), [], True))
+        claim = tasks.create_task(database.fetch(gated, 1, timedelta(seconds=LEASE), [], True, 0))
         await until_somebody_waits(database)
         yield claim
 

@@ -21,7 +21,10 @@ HEARTBEAT_SECONDS: Final = 1.0
 WRITE_TIMEOUT_SECONDS: Final = 3.0
 CLAIM_SECONDS: Final = 10.0
 
-READY: Final[Mapping[str, str]] = {"http": "listening on", "tasks": "model", "archiver": "archiver"}
+READY: Final[Mapping[str, str]] = {
+    **{"http": "listening on", "tasks": "model"},
+    **{"archiver": "archiver", "completions": "amqp"},
+}
 """How the last line begins that a part prints at its start."""
 
 SETTINGS: Final[Mapping[str, str]] = {
@@ -34,10 +37,21 @@ SETTINGS: Final[Mapping[str, str]] = {
 class Member:
     """One process of the service; the same links lead it to the stores however often it is started again."""
 
-    def __init__(self, name: str, part: str, redis: Link, postgres: Link, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        part: str,
+        redis: Link,
+        postgres: Link,
+        folder: Path,
+        settings: Mapping[str, str] = SETTINGS,
+        database: str = "postgres",
+    ) -> None:
         self.name = name
         self.redis = redis
         self.postgres = postgres
+        self._settings = settings
+        self._database = database
         self._part = part
         self._log = folder / f"{name}.log"
         self._port = str(free_port())
@@ -55,9 +69,9 @@ class Member:
 
     async def start(self) -> None:
         """On the same port each time; it works when this returns."""
-        settings = dict(SETTINGS) | {
+        settings = dict(self._settings) | {
             "REDIS_URL": f"redis://127.0.0.1:{self.redis.port}/0",
-            "POSTGRES_URL": f"postgresql://postgres@127.0.0.1:{self.postgres.port}/postgres?sslmode=disable",
+            "POSTGRES_URL": f"postgresql://postgres@127.0.0.1:{self.postgres.port}/{self._database}?sslmode=disable",
             "HTTP_PORT": self._port,
         }
         run = serve(self._log, settings, "--only", self._part, ready=READY[self._part])

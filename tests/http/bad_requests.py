@@ -502,6 +502,7 @@ TABLE: dict[str, list[Bad]] = {
             ("POST", "/complete", DONE),
             ("POST", "/approve", YES),
             ("POST", "/cancel", None),
+            ("POST", "/redrive", None),
         )
         for name in NO_SUCH_TASK
         if name not in {"..", "."}
@@ -522,6 +523,19 @@ TABLE: dict[str, list[Bad]] = {
             *(("GET", COMPLETE), ("PUT", COMPLETE), ("GET", APPROVE), ("DELETE", OPERATION), ("POST", "/operations")),
             *(("PATCH", OPERATION), ("GET", f"{OPERATION}/cancel"), ("POST", OPERATION)),
         )
+    ],
+    "no dead letters that could be": [
+        *(Bad(422, "GET", f"/dead-letters?limit={value}") for value in (*NO_LIMITS, 1001)),
+        *(
+            Bad(422, "POST", "/dead-letters/redrive", json.dumps(body).encode())
+            for body in (
+                *({"id": id_} for id_ in ("", "x", "0" * 15, "0" * 17, "A" * 16, "0" * 15 + "\n", 1)),
+                *({"reason": reason} for reason in ("", "x", "FAILED", 1, ["failed"])),
+                *({"id": "0" * 16, "reason": "failed"}, {"id": None}, {"reason": None}, {"all": True}, []),
+            )
+        ),
+        *(Bad(405, method, "/dead-letters") for method in ("POST", "DELETE")),
+        Bad(405, "GET", "/dead-letters/redrive"),
     ],
     "an expectation": [Bad(417, "POST", "/sessions", b"{}", (("Expect", value),)) for value in ("x", "200-ok", "100")],
 }

@@ -25,6 +25,7 @@ from service.http.health import HealthRoutes
 from service.model.caller import EVERYONES, Caller, Scope
 from service.model.events import TextPart
 from service.model.ids import OperationId, OwnerId, TaskId
+from service.model.intake import DeadLetter, DeadReason
 from service.model.operation import Executor, NewOperation, Operation
 from service.model.remote import RemoteTool
 from service.model.session import NewMessage
@@ -57,6 +58,30 @@ class Counted:
             return getattr(self._port, verb)(*arguments, **named)
 
         return call
+
+
+class Letters:
+    """The port `DeadLetterBox`, over a list."""
+
+    def __init__(self) -> None:
+        self.kept: list[DeadLetter] = []
+        self.redriven: list[tuple[str, DeadLetter]] = []
+        """Who wanted it, and which."""
+
+    def add(self, reason: DeadReason, body: bytes = b"{}", app_id: str | None = "render") -> DeadLetter:
+        number = len(self.kept) + len(self.redriven)
+        letter = DeadLetter(f"{number:016x}", reason, "Why.", _now(), None, app_id, len(body), body[:4096])
+        self.kept.append(letter)
+        return letter
+
+    async def list(self, limit: int) -> Sequence[DeadLetter]:
+        return self.kept[:limit]
+
+    async def redrive(self, by: str, *, reason: DeadReason | None = None, letter_id: str | None = None) -> int:
+        wanted = [each for each in self.kept if reason in (None, each.reason) and letter_id in (None, each.id)]
+        self.kept = [each for each in self.kept if each not in wanted]
+        self.redriven += [(by, each) for each in wanted]
+        return len(wanted)
 
 
 @dataclass
@@ -94,6 +119,7 @@ class Doors:
         operations = self.operations = MemoryOperations(database)
         counted_operations = Counted(operations, self.called)
         self.stores.append(counted_operations)
+        self.letters = Letters()
         self.house = House(
             StoreUrls("redis://memory", "postgresql://memory"),
             logs=counted_logs,
@@ -121,6 +147,7 @@ class Doors:
             health=HealthRoutes(watch),
             watch=watch,
             tools=TOOLS,
+            letters=Counted(self.letters, self.called),
         )
 
     async def begin(

@@ -406,6 +406,89 @@ async def test_what_has_ended_is_not_cancelled_any_more(service: Service) -> Non
     assert (await service.shown(operation))["delivered"] == 1
 
 
+# --- tried again ------------------------------------------------------------------------------------------------------
+
+
+async def followed_up_in_vain(service: Service) -> Operation:
+    """An operation of Ann's whose follow-up has failed."""
+    house = service.house
+    claim = await running(house, "ann")
+    operation = await begun(house, claim=claim)
+    await house.queue.end(claim, ended_with(claim, "."))
+    await house.queue.close(claim)
+    await service.complete(operation.id, {"success": True}, await service.key("complete"))
+    follow_up = await claimed(house, operation.task_id)
+    await house.queue.end(follow_up, replace(ended_with(follow_up, "."), status="failed", error_type="timeout"))
+    await house.queue.close(follow_up)
+    return operation
+
+
+async def test_a_follow_up_that_failed_is_redriven_once_by_who_may(service: Service) -> None:
+    operation, key = await followed_up_in_vain(service), await service.key("write")
+    for nobodys in (await service.key("write", owner="bob"), await service.key("write", owner=None)):
+        assert_problem(await service.post(f"{operation.id}/redrive", b"", nobodys), 404, "not_found")
+    first, again, ops = [
+        await service.post(f"{operation.id}/redrive", b"", each)
+        for each in (key, key, await service.key("ops", owner=None))
+    ]
+    assert [answer.status for answer in (first, again, ops)] == [202] * 3
+    task_id = first.json["task_id"]
+    assert first.json == {"operation_id": operation.id, "task_id": task_id, "stream": f"/tasks/{task_id}/stream"}
+    assert first.json == again.json == ops.json
+    assert task_id != operation.task_id
+    assert await service.follow_ups(operation) == 1
+    shown = await service.shown(operation)
+    accepted, redriven = shown["deliveries"]
+    assert (accepted["disposition"], redriven["disposition"]) == ("accepted", "redriven")
+    assert redriven["by"].startswith("key ")
+    assert (redriven["status"], redriven["outcome"]) == ("succeeded", None)
+
+
+async def test_what_has_not_failed_is_not_redriven(service: Service) -> None:
+    operation = await service.begin()
+    answer = await service.post(f"{operation.id}/redrive", b"", await service.key("write"))
+    assert_problem(answer, 409, "nothing_failed")
+    assert (await service.shown(operation))["deliveries"] == []
+
+
+async def test_dead_letters_are_shown_and_sent_again_by_who_asked() -> None:
+    async with opened(api_keys="on") as doors:
+        letters, ops = doors.letters, [bearer(await doors.key("ops", owner=None))]
+        unreadable, *failed = [
+            letters.add(*said)
+            for said in (("unreadable", b"\xff" * 5000), ("failed", b'{"a": 1}'), ("failed", b"x", None))
+        ]
+        listed = (await ask(doors.url, "GET", "/dead-letters", None, ops)).json["dead_letters"]
+        assert [letter["id"] for letter in listed] == [each.id for each in (unreadable, *failed)]
+        assert (listed[0]["size"], listed[0]["body"]) == (5000, "\ufffd" * 4096)
+        assert (listed[1]["reason"], listed[1]["body"], listed[1]["app_id"]) == ("failed", '{"a": 1}', "render")
+        assert listed[2]["app_id"] is None
+        first = await ask(doors.url, "GET", "/dead-letters?limit=1", None, ops)
+        assert [letter["id"] for letter in first.json["dead_letters"]] == [unreadable.id]
+
+        async def redrive(said: Any) -> Any:
+            answer = await ask(doors.url, "POST", "/dead-letters/redrive", json.dumps(said).encode(), ops)
+            assert answer.status == 200
+            return answer.json
+
+        assert await redrive({"id": failed[0].id}) == {"redriven": 1}
+        assert await redrive({"id": failed[0].id}) == {"redriven": 0}
+        assert await redrive({"reason": "failed"}) == {"redriven": 1}
+        assert await redrive({}) == {"redriven": 1}
+        assert [letter for _, letter in letters.redriven] == [*failed, unreadable]
+        assert {by[:4] for by, _ in letters.redriven} == {"key "}
+
+
+async def test_where_there_is_no_broker_there_are_no_dead_letters(stores: StoreUrls, dsn: str) -> None:
+    async with AsyncExitStack() as stack:
+        service = await postgres_service(stack, settings_for(stores.redis, dsn, api_keys="on"))
+        ops = await service.key("ops", owner=None)
+        for method, path in (("GET", "/dead-letters"), ("POST", "/dead-letters/redrive")):
+            assert_problem(await ask(service.url, method, path, None, [ops]), 404, "no_broker")
+
+
+# --- a person ---------------------------------------------------------------------------------------------------------
+
 YES, NO, OTHER_NO = {"approved": True}, {"approved": False}, {"approved": False, "reason": "Too dear."}
 
 

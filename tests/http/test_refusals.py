@@ -227,6 +227,15 @@ async def test_what_is_no_object_is_told_so(doors: Doors, body: bytes) -> None:
     assert (answer.status, answer.json["detail"]) == (422, "The body must be a JSON object.")
 
 
+async def test_how_long_a_text_may_be_is_counted_in_characters(doors: Doors) -> None:
+    """However else it is checked."""
+    answer = await ask(doors.url, "POST", "/sessions", json.dumps({"title": "x" * 201, "model": ""}).encode())
+    assert [(each["field"], each["message"]) for each in answer.json["errors"]] == [
+        ("title", "This takes at most 200 characters."),
+        ("model", "This takes at least 1 character."),
+    ]
+
+
 async def test_of_many_mistakes_the_first_are_listed_and_all_are_counted(doors: Doors) -> None:
     body = json.dumps({"text": "x"} | {f"field{n}": 1 for n in range(40)}).encode()
     answer = await ask(doors.url, "POST", f"{SESSION}/messages", body)

@@ -5,7 +5,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -13,6 +13,7 @@ import pytest
 
 from service.adapters.postgres import Database, postgres_pool
 from service.adapters.postgres_schema import apply_schema
+from service.model.ids import OperationId
 from service.wiring import StoreUrls
 
 OLDEST: Final = 15
@@ -83,6 +84,26 @@ async def say(database: Database, session_id: str, sizes: Sequence[int]) -> list
         [max(0, size - frame) for size in sizes],
     )
     return [f"{session_id}.{n}" for n in range(1, len(sizes) + 1)]
+
+
+_BEGIN: Final = """
+DO $$ DECLARE conversation text; turn uuid; BEGIN
+    FOR i IN 1..%d LOOP
+        INSERT INTO sessions (owner) VALUES ('local') RETURNING id INTO conversation;
+        turn := playhead_begin_turn(conversation, 'asked', '[{"type": "text", "text": "Hi"}]', now(), NULL);
+        UPDATE tasks SET status = 'running', started_at = now() WHERE id = turn;
+        UPDATE leases SET epoch = 1 WHERE task_id = turn;
+        PERFORM playhead_begin_operation(turn, 1, 'c1', 'render', 'remote', '{}', NULL, 3600, 1000);
+        UPDATE tasks SET status = 'succeeded', ending = '[]', finished_at = now(), log_closed = true WHERE id = turn;
+    END LOOP;
+END $$
+"""
+
+
+async def begin_operations(database: "Database | asyncpg.Connection[Any]", count: int) -> list[OperationId]:
+    """So many operations that are pending, each begun by a turn that has ended; the only ones there. In their order."""
+    await database.fetch(_BEGIN % count)
+    return [row["id"] for row in await database.fetch("SELECT id::text FROM operations ORDER BY seq")]
 
 
 async def _version(url: str) -> int:

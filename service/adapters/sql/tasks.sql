@@ -18,76 +18,25 @@ RETURNING t.id::text, t.session_id, t.kind, t.status, t.input_id, t.operation_id
 -- What a task waits for is not wanted any more, and it is to be ended.
 SELECT playhead_cancel_waiting($1, $2, $3) AS cancelled;
 
--- :newest_of_session
--- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2: here by what narrows them down most, which
--- an index has in their order. A session.
-SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.operation_id::text, t.answer_id, t.created_at, t.started_at, t.finished_at,
-       t.error_type, t.usage, t.cancel_requested_at, t.seq
-FROM tasks t JOIN sessions s ON s.id = t.session_id
-WHERE t.session_id = $7::text
-  AND t.seq < coalesce($2::bigint, 9223372036854775807) AND s.deleted_at IS NULL
-  AND ($3::boolean OR s.owner IS NOT DISTINCT FROM $4::text)
-  AND ($5::text IS NULL OR t.status = $5::text) AND ($6::text IS NULL OR t.kind = $6::text)
-  AND ($7::text IS NULL OR t.session_id = $7::text) AND ($8::text IS NULL OR t.owner = $8::text)
-ORDER BY t.seq DESC
-LIMIT $1;
-
--- :newest_of_owner
--- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2: here by what narrows them down most, which
--- an index has in their order. An owner: the caller, where it is
--- one, since how long a look at another's takes would say how many there are.
-SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.operation_id::text, t.answer_id, t.created_at, t.started_at, t.finished_at,
-       t.error_type, t.usage, t.cancel_requested_at, t.seq
-FROM tasks t JOIN sessions s ON s.id = t.session_id
-WHERE t.owner = coalesce($4::text, $8::text)
-  AND t.seq < coalesce($2::bigint, 9223372036854775807) AND s.deleted_at IS NULL
-  AND ($3::boolean OR s.owner IS NOT DISTINCT FROM $4::text)
-  AND ($5::text IS NULL OR t.status = $5::text) AND ($6::text IS NULL OR t.kind = $6::text)
-  AND ($7::text IS NULL OR t.session_id = $7::text) AND ($8::text IS NULL OR t.owner = $8::text)
-ORDER BY t.seq DESC
-LIMIT $1;
-
--- :newest_of_nobody
--- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2: here by what narrows them down most, which
--- an index has in their order. Nobody.
-SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.operation_id::text, t.answer_id, t.created_at, t.started_at, t.finished_at,
-       t.error_type, t.usage, t.cancel_requested_at, t.seq
-FROM tasks t JOIN sessions s ON s.id = t.session_id
-WHERE t.owner IS NULL
-  AND t.seq < coalesce($2::bigint, 9223372036854775807) AND s.deleted_at IS NULL
-  AND ($3::boolean OR s.owner IS NOT DISTINCT FROM $4::text)
-  AND ($5::text IS NULL OR t.status = $5::text) AND ($6::text IS NULL OR t.kind = $6::text)
-  AND ($7::text IS NULL OR t.session_id = $7::text) AND ($8::text IS NULL OR t.owner = $8::text)
-ORDER BY t.seq DESC
-LIMIT $1;
-
--- :newest_of_status
--- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2: here by what narrows them down most, which
--- an index has in their order. A status.
-SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.operation_id::text, t.answer_id, t.created_at, t.started_at, t.finished_at,
-       t.error_type, t.usage, t.cancel_requested_at, t.seq
-FROM tasks t JOIN sessions s ON s.id = t.session_id
-WHERE t.status = $5::text
-  AND t.seq < coalesce($2::bigint, 9223372036854775807) AND s.deleted_at IS NULL
-  AND ($3::boolean OR s.owner IS NOT DISTINCT FROM $4::text)
-  AND ($5::text IS NULL OR t.status = $5::text) AND ($6::text IS NULL OR t.kind = $6::text)
-  AND ($7::text IS NULL OR t.session_id = $7::text) AND ($8::text IS NULL OR t.owner = $8::text)
-ORDER BY t.seq DESC
-LIMIT $1;
-
 -- :newest
--- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2: here by what narrows them down most, which
--- an index has in their order. Nothing does.
+-- The newest tasks within reach ($3, $4) that are wanted ($5 to $8), before $2. Below, by what narrows them down most, which
+-- an index has in their order: a session; an owner, who is the caller where it is one, since how long a look at another's
+-- takes would say how many there are; nobody; a status.
 SELECT t.id::text, t.session_id, t.kind, t.status, t.input_id, t.operation_id::text, t.answer_id, t.created_at, t.started_at, t.finished_at,
        t.error_type, t.usage, t.cancel_requested_at, t.seq
 FROM tasks t JOIN sessions s ON s.id = t.session_id
-WHERE t.seq > 0
+WHERE true
   AND t.seq < coalesce($2::bigint, 9223372036854775807) AND s.deleted_at IS NULL
   AND ($3::boolean OR s.owner IS NOT DISTINCT FROM $4::text)
   AND ($5::text IS NULL OR t.status = $5::text) AND ($6::text IS NULL OR t.kind = $6::text)
   AND ($7::text IS NULL OR t.session_id = $7::text) AND ($8::text IS NULL OR t.owner = $8::text)
 ORDER BY t.seq DESC
 LIMIT $1;
+
+-- :newest_of_session is newest where t.session_id = $7::text
+-- :newest_of_owner is newest where t.owner = coalesce($4::text, $8::text)
+-- :newest_of_nobody is newest where t.owner IS NULL
+-- :newest_of_status is newest where t.status = $5::text
 
 -- :of_session
 -- A session's tasks behind $5, in their order; one row without a task where there is none.
@@ -113,7 +62,8 @@ SELECT log_closed, log_archived FROM tasks WHERE id = $1;
 
 -- :backlog
 -- How far behind the service is, at one moment: each count is over an index of what is open. Of tasks that run or are
--- to be closed the oldest $1 are looked at, as by :claim, so that no statistics make a walk over the whole table of it.
+-- to be closed the oldest $1 are looked at, as by :claim, so that no statistics make a walk over the whole table of it; and
+-- of pending operations so many.
 WITH unclosed AS MATERIALIZED (
     SELECT t.id, t.status
     FROM tasks t
@@ -125,7 +75,7 @@ WITH unclosed AS MATERIALIZED (
 SELECT (SELECT count(*) FROM tasks WHERE status = 'queued') AS queued,
        (SELECT extract(epoch FROM now() - min(due_at))::double precision FROM tasks WHERE status = 'queued' AND due_at <= now())
            AS oldest_queued_seconds,
-       (SELECT count(*) FROM operations WHERE status = 'pending') AS pending,
+       (SELECT count(*) FROM (SELECT FROM operations WHERE status = 'pending' ORDER BY session_id LIMIT $1) o) AS pending,
        (SELECT count(*) FROM operations WHERE status = 'pending' AND deadline < now()) AS overdue,
        (SELECT count(*) FROM unclosed WHERE status = 'running') AS running,
        (SELECT count(*) FROM unclosed u WHERE u.status NOT IN ('queued', 'waiting')
@@ -139,7 +89,8 @@ SELECT (SELECT count(*) FROM tasks WHERE status = 'queued') AS queued,
 -- Take what is due, in one statement, so that either all of it is taken or nothing. First tasks whose holder's lease has
 -- ended while their log is not closed, but for those in $3: running ones, ended ones whose log is owed its ending, waiting
 -- ones whose log is owed what happened, and queued ones that are to be cancelled, whatever their session runs; those stay
--- as they are. They are half of it at most where others wait: the oldest queued tasks that are due and whose sessions run
+-- as they are. They are half of it at most where others wait (what is
+-- odd is theirs, or with 1 in $5 the others'): the oldest queued tasks that are due and whose sessions run
 -- nothing, of each session the oldest. What another statement has
 -- locked is left to that one. Of a lapsed task first the task is locked and then its lease, and each is looked at again as
 -- it stands then: its holder may have ended it since this statement began. A running task's lease that lapsed was lost,
@@ -156,7 +107,10 @@ WITH lapsed AS MATERIALIZED (
       AND (SELECT l.lease_until FROM leases l WHERE l.task_id = t.id) < now()
     ORDER BY t.id
     LIMIT $1::bigint - (SELECT count(*) FROM (
-        SELECT FROM tasks WHERE status = 'queued' AND cancel_requested_at IS NULL AND due_at <= now() LIMIT $1::bigint / 2
+        SELECT FROM tasks w
+        WHERE w.status = 'queued' AND w.cancel_requested_at IS NULL AND w.due_at <= now()
+          AND NOT EXISTS (SELECT FROM tasks r WHERE r.session_id = w.session_id AND r.status = 'running')
+        LIMIT ($1::bigint + $5::bigint) / 2
     ) waiting)
     FOR UPDATE OF t SKIP LOCKED
 ), lost AS MATERIALIZED (
@@ -187,7 +141,7 @@ WITH lapsed AS MATERIALIZED (
     WHERE l.task_id = due.id
     RETURNING l.task_id, l.epoch, l.lost_attempts
 ), started AS (
-    UPDATE tasks t SET status = 'running', started_at = coalesce(t.started_at, now())
+    UPDATE tasks t SET status = 'running', started_at = coalesce(t.started_at, now()), error_type = NULL
     FROM queued WHERE t.id = queued.id
     RETURNING t.*
 ), claimed AS (

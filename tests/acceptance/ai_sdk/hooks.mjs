@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import { createElement, useState } from 'react';
 import { create } from 'react-test-renderer';
 import { useChat } from '@ai-sdk/react';
-import { DefaultChatTransport } from 'ai';
+import { DefaultChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses } from 'ai';
 
 const hooks = new Map();
 
@@ -34,6 +34,7 @@ class Hook {
         messages,
         resume,
         transport,
+        sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithApprovalResponses,
         onData: ({ type, data }) => app.data.push({ type, data }),
         onFinish: ({ isAbort, isDisconnect, isError, finishReason }) =>
           app.finished.push({ isAbort, isDisconnect, isError, finishReason }),
