@@ -36,8 +36,9 @@ class Footprint:
 def footprint(member: Member) -> Footprint:
     """Of this process, now."""
     status = Path(f"/proc/{member.pid}/status").read_text()
-    redis, postgres = member.redis.connections, member.postgres.connections
-    others = len(os.listdir(f"/proc/{member.pid}/fd")) - redis - postgres
+    peers = _peers(member.pid)
+    redis, postgres = peers.count(member.redis.port), peers.count(member.postgres.port)
+    others = len(peers) - redis - postgres
     return Footprint(_number("VmRSS", status) * 1024, _number("Threads", status), redis, postgres, others)
 
 
@@ -72,6 +73,17 @@ async def i9_it_is_back(member: Member, before: Footprint) -> None:
     assert after.postgres <= MOST_POSTGRES, said
     assert after.others <= before.others, said
     assert after.threads <= before.threads, said
+
+
+def _peers(pid: int) -> list[int | None]:
+    """Of each descriptor the port that it is connected to, if it is one over IPv4; all by the process' own word."""
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    ports = {f"socket:[{row[9]}]": int(row[2].partition(":")[2], 16) for row in rows}
+    found: list[int | None] = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since
+            found.append(ports.get(str(descriptor.readlink())))
+    return found
 
 
 def _number(name: str, status: str) -> int:
