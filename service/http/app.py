@@ -15,6 +15,7 @@ from service.http.auth import COMPLETE, FOLLOW, OPERATE, OPS, OPS_ALONE, PUBLIC,
 from service.http.caching import keep_nothing
 from service.http.chat import ChatRoutes, plain_errors
 from service.http.connection import Connection
+from service.http.console import Console
 from service.http.cors import allowing, preflights
 from service.http.health import HealthRoutes
 from service.http.listener import Listener, descriptors_room
@@ -87,6 +88,16 @@ def routes(
         Route("POST", "/api/chat/{chat_id}/stop", chats.stop, WRITE, contract.STOP_CHAT),
         *probes(health, metrics),
         Route("GET", "/openapi.json", openapi.answer, PUBLIC, contract.CONTRACT),
+        *_page(Console()),
+    ]
+
+
+def _page(console: Console) -> list[Route]:
+    """What a browser asks for."""
+    return [
+        Route("GET", "/", console.page, PUBLIC, contract.PAGE),
+        Route("GET", "/console/{file}", console.file, PUBLIC, contract.PAGE_FILE),
+        Route("GET", "/console/{folder}/{name}", console.file, PUBLIC, contract.PAGE_FILE_IN_FOLDER),
     ]
 
 

@@ -16,6 +16,7 @@ from service.model.errors import (
     NotFound,
     NothingFailed,
     OperationEnded,
+    PlayheadError,
     SessionBusy,
     SessionOwned,
     UnknownMessage,
@@ -270,3 +271,13 @@ READY: Final = Contract(
     (Answer(200, "It can", answers.Readiness), Answer(503, "It cannot", answers.Readiness)),
 )
 CONTRACT: Final = Contract("contract", "This document", (Answer(200, "OpenAPI 3.1", Mapping[str, Any]),))
+
+
+def _file(name: str, says: str, media_type: str, *raises: type[PlayheadError]) -> Contract:
+    done = (Answer(200, "It", str, media_type, ("ETag",)), Answer(304, "The browser has it", headers=("ETag",)))
+    return Contract(name, says, done, (_IF_NONE_MATCH,), raises=raises)
+
+
+PAGE: Final = _file("page", "The page: a chat, logs, tasks and operations, for people", "text/html")
+PAGE_FILE: Final = _file("page_file", "A file of the page", "*/*", NotFound)
+PAGE_FILE_IN_FOLDER: Final = _file("page_file_in_folder", "A module or a stylesheet of the page", "*/*", NotFound)

@@ -42,8 +42,8 @@ _WITH_BODY: Final[tuple[Refusal, ...]] = (
 _ABOUT: Final = """\
 A task's log can be followed from any position; see the README. Whoever asks shows one credential; a service that asks
 nobody who they are needs none. An error is a problem (RFC 9457) whose `error_type` is for programs. Each answer has an
-`X-Request-Id`, and says `Cache-Control: no-store, private` unless it is a stream or the export of an archived log. A
-method that a path does not take is a 405.
+`X-Request-Id`, and says `Cache-Control: no-store, private` unless it is a stream, the export of an archived log or a
+file of the page. A method that a path does not take is a 405.
 """
 _SCHEMES: Final = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, or a token of the issuer (JWT)"},

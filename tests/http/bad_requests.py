@@ -101,7 +101,9 @@ NO_SUCH_SESSION = [
     "%25s",
 ]
 NO_SUCH_ROUTE = [
-    *("/", "/sessions/", "/session", "/tasks/", "/SESSIONS", "/sessions/x/y", "/healthz/", "/healthz/x"),
+    *("/index.html", "/console", "/console/", "/console/x.js", "/console/model", "/console/model/x.js"),
+    *("/console/../app.py", "/console/..%2f..%2fapp.py", "/console/model/..%2findex.js", "/console/%2e%2e/app.py"),
+    *("/sessions/", "/session", "/tasks/", "/SESSIONS", "/sessions/x/y", "/healthz/", "/healthz/x"),
     *(
         "/favicon.ico",
         "/.env",

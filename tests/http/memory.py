@@ -185,6 +185,9 @@ class Doors:
             "task_id": self.task_id,
             "chat_id": self.session_id,
             "operation_id": self.operation_id,
+            "file": "main.js",
+            "folder": "model",
+            "name": "fold.js",
         }
 
     @property
@@ -202,7 +205,7 @@ class Doors:
 
 NOTHING_SAID = b'{"id": "c", "trigger": "regenerate-message", "messages": []}'
 """Asks a chat for another answer, which it has none of."""
-PUBLIC = {"/healthz", "/readyz", "/openapi.json"}
+PUBLIC = {"/", "/console/main.js", "/console/model/fold.js", "/healthz", "/readyz", "/openapi.json"}
 
 
 def _now() -> datetime:

@@ -1,0 +1,134 @@
+// The entry: which view the address names, the theme, and who is asking.
+//
+// A view is made for an address and is closed when another one is gone to; one that knows how to go on with the next
+// address of its own kind is told of it instead.
+
+import { fill, h } from "./parts/dom.js";
+import { hasCredential, onUnauthenticated, useCredential } from "./service/api.js";
+import { chatView } from "./views/chat.js";
+import { deadLettersView } from "./views/dead_letters.js";
+import { healthView } from "./views/health.js";
+import { logView } from "./views/log.js";
+import { operationView } from "./views/operation.js";
+import { operationsView } from "./views/operations.js";
+import { tasksView } from "./views/tasks.js";
+
+/** @typedef {{names: string[], query: URLSearchParams}} Address what stands behind the view's name, and the query */
+/**
+ * @typedef {object} View
+ * @property {HTMLElement} element
+ * @property {string} title
+ * @property {() => void} close
+ * @property {(address: Address) => boolean} [go] whether it went on to this address by itself
+ */
+
+/** @type {Record<string, (address: Address) => View>} */
+const VIEWS = {
+  "chat": chatView,
+  "tasks": (address) => (address.names.length ? logView(address) : tasksView(address)),
+  "operations": (address) => (address.names.length ? operationView(address) : operationsView(address)),
+  "dead-letters": deadLettersView,
+  "health": healthView,
+};
+
+const THEMES = ["as the system has it", "dark", "light"];
+const main = /** @type {HTMLElement} */ (document.getElementById("main"));
+let shown = /** @type {{make: (address: Address) => View, depth: number, view: View} | null} */ (null);
+
+/** What the address names: `#/<view>/<name>…?<query>`. */
+function address() {
+  const [path, query] = location.hash.replace(/^#\/?/, "").split("?", 2);
+  const [view, ...names] = path.split("/").filter(Boolean).map(decoded);
+  return { view: view ?? "chat", names, query: new URLSearchParams(query ?? "") };
+}
+
+/** @param {string} text */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+function go() {
+  if (location.hash === "#main") return main.focus();
+  const { view: name, names, query } = address();
+  const make = VIEWS[name] ?? VIEWS.chat;
+  const depth = Math.min(names.length, 1);
+  if (shown?.make === make && shown.depth === depth && shown.view.go?.({ names, query })) return titled(name);
+  shown?.view.close();
+  const view = make({ names, query });
+  shown = { make, depth, view };
+  fill(main, view.element);
+  main.scrollTop = 0;
+  titled(name);
+}
+
+/** @param {string} name */
+function titled(name) {
+  document.title = `${shown?.view.title} · Playhead`;
+  for (const link of document.querySelectorAll(".shell-nav a")) {
+    if (link.getAttribute("href") === `#/${name}`) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+}
+
+// --- the theme -------------------------------------------------------------------------------------------------------
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const themeButton = /** @type {HTMLButtonElement} */ (document.getElementById("theme"));
+
+function showTheme() {
+  const chosen = localStorage.getItem("playhead.theme") ?? THEMES[0];
+  const theme = chosen === THEMES[0] ? (dark.matches ? "dark" : "light") : chosen;
+  document.documentElement.dataset.theme = theme;
+  themeButton.textContent = chosen === THEMES[0] ? "Auto" : chosen === "dark" ? "Dark" : "Light";
+  themeButton.setAttribute("aria-label", `Theme: ${chosen}`);
+}
+
+function nextTheme() {
+  const chosen = THEMES.indexOf(localStorage.getItem("playhead.theme") ?? THEMES[0]);
+  localStorage.setItem("playhead.theme", THEMES[(chosen + 1) % THEMES.length]);
+  showTheme();
+}
+
+// --- who is asking ---------------------------------------------------------------------------------------------------
+
+const signIn = /** @type {HTMLDialogElement} */ (document.getElementById("sign-in"));
+const signOut = /** @type {HTMLButtonElement} */ (document.getElementById("sign-out"));
+const credential = /** @type {HTMLInputElement} */ (document.getElementById("credential"));
+
+function askWho() {
+  if (signIn.open) return;
+  const problem = /** @type {HTMLElement} */ (document.getElementById("sign-in-problem"));
+  problem.textContent = hasCredential() ? "The service does not take this credential (any more)." : "";
+  signIn.showModal();
+}
+
+function signedIn() {
+  if (signIn.returnValue !== "use" || !credential.value) return;
+  useCredential(credential.value.trim());
+  credential.value = "";
+  start();
+}
+
+function start() {
+  signOut.hidden = !hasCredential();
+  shown?.view.close();
+  shown = null;
+  fill(main, h("p", { "class": "empty" }, "…"));
+  go();
+}
+
+onUnauthenticated(askWho);
+signIn.addEventListener("close", signedIn);
+signOut.addEventListener("click", () => {
+  useCredential(null);
+  start();
+});
+themeButton.addEventListener("click", nextTheme);
+dark.addEventListener("change", showTheme);
+addEventListener("hashchange", go);
+showTheme();
+start();

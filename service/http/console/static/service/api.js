@@ -1,0 +1,115 @@
+// Asking the service: JSON in and out, with the credential that was given to this page, if one was. The credential is
+// kept in this tab alone, for as long as it is open.
+
+const CREDENTIAL = "playhead.credential";
+const ANSWER_MILLISECONDS = 20_000;
+
+/** The service's answer that says what is wrong. */
+export class Refused extends Error {
+  /** @param {number} status @param {any} problem */
+  constructor(status, problem) {
+    const fields = (problem?.errors ?? []).map((/** @type {any} */ each) => `${each.field}: ${each.message}`);
+    super([problem?.detail ?? `The service answers ${status}.`, ...fields].join(" "));
+    this.status = status;
+    /** @type {string} */
+    this.errorType = problem?.error_type ?? "unexpected_error";
+    this.problem = problem;
+  }
+}
+
+/** No answer came. */
+export class Unreachable extends Error {
+  constructor() {
+    super("The service does not answer.");
+  }
+}
+
+/** @type {() => void} */
+let whenUnauthenticated = () => {};
+
+/** Say what is done where a credential is asked for. @param {() => void} handler */
+export function onUnauthenticated(handler) {
+  whenUnauthenticated = handler;
+}
+
+/** @param {string | null} credential an API key or a token; null: none */
+export function useCredential(credential) {
+  if (credential) sessionStorage.setItem(CREDENTIAL, credential);
+  else sessionStorage.removeItem(CREDENTIAL);
+}
+
+export function hasCredential() {
+  return sessionStorage.getItem(CREDENTIAL) !== null;
+}
+
+/** What a request has to show. @returns {Record<string, string>} */
+export function credentialHeaders() {
+  const credential = sessionStorage.getItem(CREDENTIAL);
+  return credential === null ? {} : { Authorization: `Bearer ${credential}` };
+}
+
+/** Where a path of the service is for this page, which may lie behind a prefix. @param {string} path */
+export function urlOf(path) {
+  return new URL(`.${path}`, document.baseURI).href;
+}
+
+/** A path with a query of what is set. @param {string} path @param {Record<string, string | number | null | undefined>} query */
+export function withQuery(path, query) {
+  const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const text = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+  return text ? `${path}?${text}` : path;
+}
+
+/**
+ * Ask; the answer as it came. Throws Refused, Unreachable; AbortError where `signal` said so.
+ * @param {string} method
+ * @param {string} path
+ * @param {{body?: unknown, headers?: Record<string, string>, signal?: AbortSignal, milliseconds?: number}} [options]
+ */
+export async function ask(method, path, { body, headers = {}, signal, milliseconds = ANSWER_MILLISECONDS } = {}) {
+  const limit = AbortSignal.timeout(milliseconds);
+  const given = body === undefined ? {} : { "Content-Type": "application/json" };
+  let response;
+  try {
+    response = await fetch(urlOf(path), {
+      method,
+      headers: { ...credentialHeaders(), ...given, ...headers },
+      body: body === undefined ? null : JSON.stringify(body),
+      signal: signal ? AbortSignal.any([signal, limit]) : limit,
+      credentials: "omit",
+      redirect: "error",
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Unreachable();
+  }
+  if (!response.ok) throw await refusal(response);
+  return response;
+}
+
+/** What an answer that is no good says. @param {Response} response */
+export async function refusal(response) {
+  const refused = new Refused(response.status, await response.json().catch(() => null));
+  if (response.status === 401) whenUnauthenticated();
+  return refused;
+}
+
+/** Ask for JSON; null where there is no content. @type {(...given: Parameters<typeof ask>) => Promise<any>} */
+export async function askJson(...given) {
+  const response = await ask(...given);
+  try {
+    return response.status === 204 ? null : await response.json();
+  } catch {
+    throw new Unreachable();
+  }
+}
+
+/** @param {string} path @param {AbortSignal} [signal] @returns {Promise<any>} */
+export function get(path, signal) {
+  return askJson("GET", path, { signal });
+}
+
+/** @param {string} path @param {unknown} [body] @param {Record<string, string>} [headers] @returns {Promise<any>} */
+export function post(path, body, headers) {
+  return askJson("POST", path, { body, headers });
+}

@@ -1,0 +1,239 @@
+// One reader's way through a log: from a position on, over one connection after another, to the terminal event. The
+// reader is a position. What was given out is never given again; what does not join it is told as a gap, never passed
+// over. A connection that breaks, falls silent or is answered with a 5xx is replaced, for as long as the page is open.
+//
+// `cut` drops the connection as a lost network does; `resume` comes back from where it was.
+
+import { BEGINNING, parsePosition, positionText } from "../model/position.js";
+import { credentialHeaders, refusal, urlOf } from "./api.js";
+import { eventStream } from "./sse.js";
+
+/** @typedef {import("../model/position.js").Position} Position */
+/** @typedef {{position: Position, chunk: import("../model/fold.js").Chunk, bytes: number}} LogEvent */
+/** @typedef {{requested: string, oldest: string, latest: string, lost: number}} Gap */
+/**
+ * "connecting": no connection yet; "catching up": what was stored comes; "live": what is stored has come; "cut": there is
+ * no connection, and `resume` or, where `until` says when, time brings the next; "ended": the terminal event has come;
+ * "refused": the service answers that there is nothing to follow here.
+ * @typedef {"connecting" | "catching up" | "live" | "cut" | "ended" | "refused"} FollowState
+ */
+/**
+ * @typedef {object} Following
+ * @property {() => FollowState} state
+ * @property {() => Position} position of the last event that was given out
+ * @property {() => number} received events so far
+ * @property {() => number} reconnects how many connections there were after the first
+ * @property {() => number | null} until when the next connection is tried, in milliseconds since 1970
+ * @property {() => Error | null} refusal
+ * @property {() => void} cut
+ * @property {() => void} resume
+ * @property {() => void} close nothing comes any more
+ */
+/**
+ * @typedef {object} Listener
+ * @property {(events: LogEvent[]) => void} events they come in their order, some at a time
+ * @property {() => void} [changed] anything but the events is different
+ * @property {(gap: Gap) => void} [gap] something is missing in front of the next event
+ */
+
+const SILENCE_MILLISECONDS = 45_000; // the service's third heartbeat
+const FIRST_PAUSE_MILLISECONDS = 500;
+const LONGEST_PAUSE_MILLISECONDS = 15_000;
+const CAUGHT_UP_MILLISECONDS = 120; // nothing more has come for so long: what was stored is here
+const BREATH_MILLISECONDS = 8; // of work; then the page is drawn
+
+/**
+ * Follow a task's log behind `after`.
+ * @param {string} taskId
+ * @param {Listener} listener
+ * @param {Position} [after]
+ * @returns {Following}
+ */
+export function follow(taskId, listener, after = BEGINNING) {
+  let cursor = after;
+  let state = /** @type {FollowState} */ ("connecting");
+  let received = 0;
+  let connections = 0;
+  let failures = 0;
+  let firstPause = FIRST_PAUSE_MILLISECONDS;
+  let until = /** @type {number | null} */ (null);
+  let refused = /** @type {Error | null} */ (null);
+  let gapIsTold = false;
+  let connection = new AbortController();
+  let timer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
+  let quiet = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
+
+  /** @param {FollowState} next */
+  function become(next) {
+    if (state === next) return;
+    state = next;
+    listener.changed?.();
+  }
+
+  const isOver = () => state === "ended" || state === "refused";
+
+  async function connect() {
+    const mine = (connection = new AbortController());
+    until = null;
+    connections += 1;
+    become("connecting");
+    try {
+      await readAll(mine);
+      if (connection === mine) later();
+    } catch (error) {
+      if (connection === mine && !isOver()) later();
+    } finally {
+      mine.abort();
+      if (connection === mine) clearTimeout(quiet);
+    }
+  }
+
+  /** @param {AbortController} mine */
+  async function readAll(mine) {
+    const silence = silenceOf(mine);
+    const headers = cursor.n === 0 && cursor.ms === 0 ? {} : { "Last-Event-ID": positionText(cursor) };
+    const response = await fetch(urlOf(`/tasks/${encodeURIComponent(taskId)}/stream`), {
+      headers: { ...credentialHeaders(), ...headers },
+      signal: mine.signal,
+      cache: "no-store",
+      credentials: "omit",
+      redirect: "error",
+    });
+    if (response.status === 204) return become("ended");
+    if (response.status >= 500 || response.status === 429) throw new Error("not now");
+    if (!response.ok || !response.body) {
+      refused = await refusal(response);
+      return become("refused");
+    }
+    become("catching up");
+    const stream = eventStream();
+    const reader = response.body.getReader();
+    for (let begun = performance.now(); ;) {
+      const { done, value } = await reader.read();
+      if (done || connection !== mine) return;
+      silence.heard();
+      give(stream.feed(value));
+      if (isOver()) return;
+      if (performance.now() - begun > BREATH_MILLISECONDS) {
+        await breath();
+        begun = performance.now();
+      }
+    }
+  }
+
+  /** @param {Iterable<import("./sse.js").Item>} items */
+  function give(items) {
+    const events = [];
+    for (const item of items) {
+      failures = 0;
+      if (item.kind === "retry") firstPause = Math.min(Math.max(item.milliseconds, 0), LONGEST_PAUSE_MILLISECONDS);
+      if (item.kind !== "frame") continue;
+      const event = joined(item);
+      if (event) events.push(event);
+    }
+    if (events.length) {
+      received += events.length;
+      listener.events(events);
+      clearTimeout(quiet);
+      quiet = setTimeout(caughtUp, CAUGHT_UP_MILLISECONDS);
+      if (events[events.length - 1].chunk.type === "finish") become("ended");
+      else listener.changed?.();
+    } else caughtUp();
+  }
+
+  function caughtUp() {
+    if (state === "catching up") become("live");
+  }
+
+  /** The event, where it is new. @param {{id: string | null, data: string}} frame @returns {LogEvent | null} */
+  function joined(frame) {
+    const position = frame.id === null ? null : parsePosition(frame.id);
+    if (position === null) return heed(frame.data);
+    if (position.n <= cursor.n && position.ms <= cursor.ms) return null;
+    if (!gapIsTold && (position.n !== cursor.n + 1 || position.ms < cursor.ms)) {
+      const [requested, latest] = [positionText(cursor), positionText(position)];
+      listener.gap?.({ requested, oldest: latest, latest, lost: Math.max(0, position.n - cursor.n - 1) });
+    }
+    gapIsTold = false;
+    cursor = position;
+    return { position, chunk: JSON.parse(frame.data), bytes: frame.data.length };
+  }
+
+  /** What the service itself says, beside the log. @param {string} data @returns {null} */
+  function heed(data) {
+    if (data === "[DONE]") return null;
+    const chunk = JSON.parse(data);
+    if (chunk.type === "data-gap") {
+      gapIsTold = true;
+      listener.gap?.(chunk.data);
+    }
+    return null;
+  }
+
+  function later() {
+    if (isOver()) return;
+    const grown = Math.min(firstPause * 2 ** Math.min(failures, 10), LONGEST_PAUSE_MILLISECONDS);
+    const pause = grown * (0.5 + Math.random() / 2);
+    failures += 1;
+    until = Date.now() + pause;
+    timer = setTimeout(connect, pause);
+    become("cut");
+  }
+
+  function drop() {
+    clearTimeout(timer);
+    clearTimeout(quiet);
+    const dropped = connection;
+    connection = new AbortController();
+    dropped.abort();
+    until = null;
+  }
+
+  connect();
+  return {
+    state: () => state,
+    position: () => cursor,
+    received: () => received,
+    reconnects: () => Math.max(0, connections - 1),
+    until: () => until,
+    refusal: () => refused,
+    cut() {
+      if (isOver()) return;
+      drop();
+      become("cut");
+    },
+    resume() {
+      if (state !== "cut") return;
+      drop();
+      failures = 0;
+      connect();
+    },
+    close() {
+      drop();
+    },
+  };
+}
+
+/** Gives a connection up on which nothing comes. @param {AbortController} connection */
+function silenceOf(connection) {
+  let timer = setTimeout(() => connection.abort(), SILENCE_MILLISECONDS);
+  connection.signal.addEventListener("abort", () => clearTimeout(timer));
+  return {
+    heard() {
+      clearTimeout(timer);
+      timer = setTimeout(() => connection.abort(), SILENCE_MILLISECONDS);
+    },
+  };
+}
+
+/** Let the page be drawn. */
+function breath() {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve(undefined);
+    };
+    port2.postMessage(null);
+  });
+}

@@ -1,0 +1,11 @@
+// Health.
+
+import { h } from "../parts/dom.js";
+
+/** @typedef {import("../main.js").Address} Address */
+
+/** @param {Address} address @returns {import("../main.js").View} */
+export function healthView(address) {
+  const element = h("div", { "class": "view" }, h("h1", null, "Health"), h("p", null, address.names.join("/")));
+  return { element, title: "Health", close() {} };
+}

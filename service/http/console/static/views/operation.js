@@ -1,0 +1,11 @@
+// Operation.
+
+import { h } from "../parts/dom.js";
+
+/** @typedef {import("../main.js").Address} Address */
+
+/** @param {Address} address @returns {import("../main.js").View} */
+export function operationView(address) {
+  const element = h("div", { "class": "view" }, h("h1", null, "Operation"), h("p", null, address.names.join("/")));
+  return { element, title: "Operation", close() {} };
+}

@@ -1,0 +1,11 @@
+// Operations.
+
+import { h } from "../parts/dom.js";
+
+/** @typedef {import("../main.js").Address} Address */
+
+/** @param {Address} address @returns {import("../main.js").View} */
+export function operationsView(address) {
+  const element = h("div", { "class": "view" }, h("h1", null, "Operations"), h("p", null, address.names.join("/")));
+  return { element, title: "Operations", close() {} };
+}
