@@ -26,28 +26,31 @@ $(VENV)/.test: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	$(INSTALL) --editable '.[embedded,otel,test,check]'
 	@touch $@ $(VENV)/.run
 
-# The AI SDK's clients, and a Node for them; npm alone has to be there. Without them their tests are skipped.
-AI_SDK := tests/acceptance/ai_sdk
-$(AI_SDK)/node_modules/.ready: $(AI_SDK)/package.json $(AI_SDK)/package-lock.json
-	@if npm ci --prefix $(AI_SDK) --ignore-scripts --no-audit --no-fund --fetch-retries=1 --loglevel=error; then touch $@; \
-	  else echo "The AI SDK cannot be had with npm: what is shown with it is skipped."; fi
+# What the tests have of npm, and a Node for it; npm alone has to be there. Without it what needs it is skipped.
+NODE := tests/node
+$(NODE)/node_modules/.ready: $(NODE)/package.json $(NODE)/package-lock.json
+	@if npm ci --prefix $(NODE) --include=dev --ignore-scripts --no-audit --no-fund --fetch-retries=1 --loglevel=error; \
+	  then touch $@; else echo "Nothing can be had with npm: what is shown with the AI SDK or under Node is skipped."; fi
 
-.PHONY: run test check bench battery format constraints browser ai_sdk services
+.PHONY: run test check bench battery format constraints browser node services
 run: $(VENV)/.run ## start the service with everything it needs, on http://127.0.0.1:8080
 	@exec $(BIN)/playhead serve
 
 # Three at a time: many tests wait. Then those that measure, with the machine to themselves. Whatever the first run says,
 # the second is done; whichever fails, this fails.
 test: export PYTHONDONTWRITEBYTECODE := # each of the three would compile all tests for itself, every time
-test: $(VENV)/.test $(AI_SDK)/node_modules/.ready ## run every test
+test: $(VENV)/.test $(NODE)/node_modules/.ready ## run every test
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not alone"; side_by_side=$$?; \
 	  $(BIN)/python -m pytest -m alone $$(grep -rlE "mark\.alone" tests --include="test_*.py") && exit $$side_by_side
 
-check: $(VENV)/.test ## lint, types, arrows
+check: $(VENV)/.test $(NODE)/node_modules/.ready ## lint, types, arrows
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@if [ -e $(NODE)/node_modules/.ready ]; then \
+	  $(NODE)/node_modules/node-linux-*/bin/node $(NODE)/node_modules/typescript/bin/tsc -p $(NODE)/tsconfig.json; \
+	  else echo "The types of the page are not checked: that takes npm (\`make node\`)."; fi
 
 bench: $(VENV)/.test ## measure; prints a table of ratios
 	@$(BIN)/python -m tests.bench
@@ -63,7 +66,7 @@ constraints: ## resolve the pinned versions again, for every Python and platform
 	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --upgrade \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet -o $(CONSTRAINTS)
 
-ai_sdk: $(AI_SDK)/node_modules/.ready ## install the AI SDK's clients for the tests with useChat
+node: $(NODE)/node_modules/.ready ## install what the tests have of npm: useChat, TypeScript, and a Node for both
 
 browser: ## install Debian's Chromium for the browser tests (as root)
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }

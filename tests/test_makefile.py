@@ -25,6 +25,9 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
     (tmp_path / "deploy").mkdir()
     shutil.copy(REPOSITORY / "deploy" / "constraints.txt", tmp_path / "deploy")
+    (tmp_path / "tests" / "node").mkdir(parents=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(REPOSITORY / "tests" / "node" / name, tmp_path / "tests" / "node")
     return tmp_path
 
 
@@ -36,10 +39,9 @@ def script(path: Path, text: str) -> Path:
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Without uv, if the arguments do not name one."""
-    return subprocess.run(
-        ["make", "UV=", *arguments], cwd=folder, env={"PATH": os.defpath}, capture_output=True, text=True
-    )
+    """Without uv, if the arguments do not name one. Scripts in `found` are found first."""
+    path = f"{folder / 'found'}:{os.defpath}"
+    return subprocess.run(["make", "UV=", *arguments], cwd=folder, env={"PATH": path}, capture_output=True, text=True)
 
 
 def test_a_venv_that_cannot_be_made_leaves_none(checkout: Path) -> None:
@@ -70,3 +72,15 @@ def test_run_installs_no_tools_of_the_tests(checkout: Path) -> None:
     assert "'.[embedded]'" in shown
     assert "test" not in shown
     assert "check" not in shown.replace("version-check", "")
+
+
+@pytest.mark.parametrize(("npm", "last"), [("exit 1", "(`make node`)."), ("", "tests/node/tsconfig.json")])
+def test_the_page_s_types_are_checked_where_npm_is(checkout: Path, npm: str, last: str) -> None:
+    packages = checkout / "tests" / "node" / "node_modules"
+    script(packages / "node-linux-any" / "bin" / "node", "#!/bin/sh\necho $*\n")
+    script(checkout / "found" / "npm", f"#!/bin/sh\n{npm}\n")
+    for name in ("bin/python", "bin/ruff", "bin/mypy", "bin/lint-imports", ".test"):
+        script(checkout / ".venv" / name, "#!/bin/sh\n")
+    made = make(checkout, "check")
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.endswith(f"{last}\n")

@@ -2,8 +2,6 @@
 
 import asyncio
 import itertools
-import platform
-import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,11 +11,10 @@ from typing import Any
 import orjson
 
 from tests.acceptance.readers import DEADLINE_SECONDS
+from tests.node import NO_NODE, PACKAGES, node
 
-AI_SDK = Path(__file__).parent / "ai_sdk"
-NO_AI_SDK = "no npm, or nothing to be had with it (`make ai_sdk` tries): not shown with the AI SDK's useChat"
+NO_AI_SDK = f"{NO_NODE}: not shown with the AI SDK's useChat"
 
-_MACHINES = {"x86_64": "x64", "aarch64": "arm64"}
 _LINE_BYTES = 4 * 1024 * 1024
 
 
@@ -120,13 +117,13 @@ class Hooks:
 @asynccontextmanager
 async def hooks_in_node(log: Path) -> AsyncIterator[Hooks | None]:
     """A Node with the AI SDK; None where it is not installed. What it complains of stands in `log`."""
-    node = AI_SDK / "node_modules" / f"node-linux-{_MACHINES.get(platform.machine())}" / "bin" / "node"
-    if not (AI_SDK / "node_modules" / ".ready").exists() or shutil.which(node) is None:
+    binary = node()
+    if binary is None:
         yield None
         return
     with log.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
-            *(node, AI_SDK / "hooks.mjs"),
+            *(binary, PACKAGES.parent / "hooks.mjs"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=stderr,
