@@ -32,6 +32,10 @@ $(NODE)/node_modules/.ready: $(NODE)/package.json $(NODE)/package-lock.json
 	@if npm ci --prefix $(NODE) --include=dev --ignore-scripts --no-audit --no-fund --fetch-retries=1 --loglevel=error; \
 	  then touch $@; else echo "Nothing can be had with npm: what is shown with the AI SDK or under Node is skipped."; fi
 
+RUN_NODE := $(NODE)/node_modules/node-linux-*/bin/node $(NODE)/node_modules
+PRETTIER = $(RUN_NODE)/prettier/bin/prettier.cjs --log-level=warn --print-width=120
+PAGE := service/http/console/static tests/console/*.mjs tests/node/*.mjs
+
 .PHONY: run test check bench battery format constraints browser node services
 run: $(VENV)/.run ## start the service with everything it needs, on http://127.0.0.1:8080
 	@exec $(BIN)/playhead serve
@@ -48,9 +52,8 @@ check: $(VENV)/.test $(NODE)/node_modules/.ready ## lint, types, arrows
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@if [ -e $(NODE)/node_modules/.ready ]; then \
-	  $(NODE)/node_modules/node-linux-*/bin/node $(NODE)/node_modules/typescript/bin/tsc -p $(NODE)/tsconfig.json; \
-	  else echo "The types of the page are not checked: that takes npm (\`make node\`)."; fi
+	@if [ -e $(NODE)/node_modules/.ready ]; then $(RUN_NODE)/typescript/bin/tsc -p $(NODE)/tsconfig.json && \
+	  $(PRETTIER) --check $(PAGE); else echo "The page is not checked: that takes npm (\`make node\`)."; fi
 
 bench: $(VENV)/.test ## measure; prints a table of ratios
 	@$(BIN)/python -m tests.bench
@@ -58,15 +61,16 @@ bench: $(VENV)/.test ## measure; prints a table of ratios
 battery: $(VENV)/.test ## do every fault to it, one after the other, for at most half an hour
 	@$(BIN)/python -m tests.faults
 
-format: $(VENV)/.test ## format the code
+format: $(VENV)/.test $(NODE)/node_modules/.ready ## format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+	@$(PRETTIER) --write $(PAGE)
 
 constraints: ## resolve the pinned versions again, for every Python and platform at once (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --upgrade \
 	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet -o $(CONSTRAINTS)
 
-node: $(NODE)/node_modules/.ready ## install what the tests have of npm: useChat, TypeScript, and a Node for both
+node: $(NODE)/node_modules/.ready ## install what the tests and checks have of npm, and a Node for it
 
 browser: ## install Debian's Chromium for the browser tests (as root)
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }

@@ -3,11 +3,11 @@
 //   {"n", "do": "call", "as", "what", "with"}                      sendMessage, regenerate, …; it is not waited for
 //   {"n", "do": "see", "as", "until"}                              what the hook shows, as soon as it shows that
 //   {"n", "do": "close", "as"}                                     unmount it
-import { createInterface } from 'node:readline';
-import { createElement, useState } from 'react';
-import { create } from 'react-test-renderer';
-import { useChat } from '@ai-sdk/react';
-import { DefaultChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses } from 'ai';
+import { createInterface } from "node:readline";
+import { createElement, useState } from "react";
+import { create } from "react-test-renderer";
+import { useChat } from "@ai-sdk/react";
+import { DefaultChatTransport, lastAssistantMessageIsCompleteWithApprovalResponses } from "ai";
 
 const hooks = new Map();
 
@@ -55,7 +55,7 @@ class Hook {
 
   until(holds) {
     if (holds()) return Promise.resolve();
-    return new Promise(done => this.waiting.add([holds, done]));
+    return new Promise((done) => this.waiting.add([holds, done]));
   }
 
   shown() {
@@ -73,7 +73,7 @@ class Hook {
     await this.fresh();
     await this.until(
       () =>
-        (!settled || ['ready', 'error'].includes(this.chat.status)) &&
+        (!settled || ["ready", "error"].includes(this.chat.status)) &&
         (says === undefined || this.said().includes(says)) &&
         this.answers.length >= answers,
     );
@@ -85,25 +85,25 @@ class Hook {
 
   said() {
     const last = this.chat.messages.at(-1);
-    return last?.role === 'assistant' ? last.parts.map(part => part.text ?? '').join('') : '';
+    return last?.role === "assistant" ? last.parts.map((part) => part.text ?? "").join("") : "";
   }
 }
 
 async function done(asked) {
   const hook = hooks.get(asked.as);
   switch (asked.do) {
-    case 'open': {
+    case "open": {
       const opened = new Hook(asked);
       hooks.set(asked.as, opened);
       await opened.until(() => opened.render);
       return null;
     }
-    case 'call':
+    case "call":
       hook.calls.push(hook.chat[asked.what](asked.with ?? undefined));
       return null;
-    case 'see':
+    case "see":
       return await hook.see(asked.until);
-    case 'close':
+    case "close":
       hook.root.unmount();
       hooks.delete(asked.as);
       return null;
@@ -113,8 +113,8 @@ async function done(asked) {
 for await (const line of createInterface({ input: process.stdin })) {
   const asked = JSON.parse(line);
   done(asked).then(
-    seen => console.log(JSON.stringify({ n: asked.n, seen })),
-    error => console.log(JSON.stringify({ n: asked.n, error: String(error.stack) })),
+    (seen) => console.log(JSON.stringify({ n: asked.n, seen })),
+    (error) => console.log(JSON.stringify({ n: asked.n, error: String(error.stack) })),
   );
 }
 process.exit(0);

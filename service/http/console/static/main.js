@@ -13,22 +13,16 @@ import { operationView } from "./views/operation.js";
 import { operationsView } from "./views/operations.js";
 import { tasksView } from "./views/tasks.js";
 
-/** @typedef {{names: string[], query: URLSearchParams}} Address what stands behind the view's name, and the query */
-/**
- * @typedef {object} View
- * @property {HTMLElement} element
- * @property {string} title
- * @property {() => void} close
- * @property {(address: Address) => boolean} [go] whether it went on to this address by itself
- */
+/** @typedef {import("./parts/view.js").Address} Address */
+/** @typedef {import("./parts/view.js").View} View */
 
 /** @type {Record<string, (address: Address) => View>} */
 const VIEWS = {
-  "chat": chatView,
-  "tasks": (address) => (address.names.length ? logView(address) : tasksView(address)),
-  "operations": (address) => (address.names.length ? operationView(address) : operationsView(address)),
+  chat: chatView,
+  tasks: (address) => (address.names.length ? logView(address) : tasksView(address)),
+  operations: (address) => (address.names.length ? operationView(address) : operationsView(address)),
   "dead-letters": deadLettersView,
-  "health": healthView,
+  health: healthView,
 };
 
 const THEMES = ["as the system has it", "dark", "light"];
@@ -117,7 +111,7 @@ function start() {
   signOut.hidden = !hasCredential();
   shown?.view.close();
   shown = null;
-  fill(main, h("p", { "class": "empty" }, "…"));
+  fill(main, h("p", { class: "empty" }, "…"));
   go();
 }
 

@@ -1,8 +1,8 @@
-// What a log says: the assistant's message and the state of its task, derived from the events alone, one by one in their
-// order. The parts are those that the service stores for the message, so that a reload shows the same.
+// What a log says: the assistant's message and the state of its task, derived from the events alone, one by one in
+// their order. The parts are those that the service stores for the message, so that a reload shows the same.
 //
-// It reads what is there and never fails: a chunk of a type that it does not know, or that cannot stand where it stands,
-// changes nothing. Whether a log is whole is for `verify` to say.
+// It reads what is there and never fails: a chunk of a type that it does not know, or that cannot stand where it
+// stands, changes nothing. Whether a log is whole is for `verify` to say.
 
 /** @typedef {{type: string, [field: string]: any}} Chunk */
 /** @typedef {{type: string, [field: string]: any}} Part */
@@ -77,12 +77,15 @@ export function apply(fold, chunk) {
 
 /** The text of the message as it stands. @param {Fold} fold */
 export function textOf(fold) {
-  return fold.parts.filter((part) => part.type === "text").map((part) => part.text).join("");
+  return fold.parts
+    .filter((part) => part.type === "text")
+    .map((part) => part.text)
+    .join("");
 }
 
 /** @type {Record<string, (fold: Fold, chunk: Chunk) => void>} */
 const APPLIED = {
-  "start": start,
+  start: start,
   "start-step": startStep,
   "finish-step": (fold) => {
     fold.stepIsOpen = false;
@@ -124,13 +127,13 @@ const APPLIED = {
   },
   "steering-message": (fold, chunk) => note(fold, "steering", { messageId: chunk.id, parts: chunk.parts }),
   "message-metadata": metadata,
-  "error": (fold, chunk) => {
+  error: (fold, chunk) => {
     fold.errorText = chunk.errorText;
   },
-  "abort": (fold, chunk) => {
+  abort: (fold, chunk) => {
     fold.abortReason = chunk.reason;
   },
-  "finish": (fold, chunk) => {
+  finish: (fold, chunk) => {
     fold.finish = chunk.messageMetadata;
     fold.status = chunk.messageMetadata.status;
   },

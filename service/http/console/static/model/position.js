@@ -1,4 +1,5 @@
-// Positions: an event's place in its log, `<milliseconds>-<number>`. Numbers are dense from 1, milliseconds never go back.
+// Positions: an event's place in its log, `<milliseconds>-<number>`. Numbers are dense from 1, milliseconds never go
+// back.
 
 /** @typedef {{ms: number, n: number}} Position */
 

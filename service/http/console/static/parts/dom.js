@@ -1,7 +1,7 @@
 // Elements made by hand: no text ever becomes markup.
 
 /** @typedef {Node | string | number | null | undefined | false} Child */
-/** @typedef {Record<string, any>} Attributes `on…` are listeners, `class` is the class; true is set, false and null are not */
+/** @typedef {Record<string, any>} Attributes `on…` are listeners; true is set, false and null are not */
 
 /**
  * A new element.
@@ -37,7 +37,11 @@ export function fill(element, ...children) {
   element.replaceChildren(...nodes(children));
 }
 
-/** Set a text where it is another one: what has not changed is not told again to who listens. @param {Node} node @param {string} text */
+/**
+ * Set a text where it is another one: what has not changed is not told again to who listens.
+ * @param {Node} node
+ * @param {string} text
+ */
 export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

@@ -44,7 +44,11 @@ export function duration(milliseconds) {
   return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`;
 }
 
-/** How long ago a moment was. @param {string | null} moment RFC 3339 @param {number} [now] in milliseconds since 1970 */
+/**
+ * How long ago a moment was.
+ * @param {string | null} moment RFC 3339
+ * @param {number} [now] in milliseconds since 1970
+ */
 export function age(moment, now = Date.now()) {
   return moment === null ? "–" : duration(Math.max(0, now - Date.parse(moment)));
 }

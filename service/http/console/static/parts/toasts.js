@@ -6,8 +6,8 @@ const SHOWN_MILLISECONDS = 8000;
 
 /** @param {string} text @param {"problem" | "done"} [kind] */
 export function toast(text, kind = "problem") {
-  const shown = h("div", { "class": "toast", "data-kind": kind }, h("span", null, text));
-  shown.append(button("×", () => shown.remove(), { "class": "quiet", "aria-label": "Close this notice" }));
+  const shown = h("div", { class: "toast", "data-kind": kind }, h("span", null, text));
+  shown.append(button("×", () => shown.remove(), { class: "quiet", "aria-label": "Close this notice" }));
   const all = /** @type {HTMLElement} */ (document.getElementById("toasts"));
   all.append(shown);
   while (all.children.length > 4) all.firstElementChild?.remove();

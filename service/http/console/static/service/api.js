@@ -53,7 +53,11 @@ export function urlOf(path) {
   return new URL(`.${path}`, document.baseURI).href;
 }
 
-/** A path with a query of what is set. @param {string} path @param {Record<string, string | number | null | undefined>} query */
+/**
+ * A path with a query of what is set.
+ * @param {string} path
+ * @param {Record<string, string | number | null | undefined>} query
+ */
 export function withQuery(path, query) {
   const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
   const text = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
@@ -68,6 +72,7 @@ export function withQuery(path, query) {
  */
 export async function ask(method, path, { body, headers = {}, signal, milliseconds = ANSWER_MILLISECONDS } = {}) {
   const limit = AbortSignal.timeout(milliseconds);
+  /** @type {Record<string, string>} */
   const given = body === undefined ? {} : { "Content-Type": "application/json" };
   let response;
   try {

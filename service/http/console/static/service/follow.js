@@ -12,9 +12,9 @@ import { eventStream } from "./sse.js";
 /** @typedef {{position: Position, chunk: import("../model/fold.js").Chunk, bytes: number}} LogEvent */
 /** @typedef {{requested: string, oldest: string, latest: string, lost: number}} Gap */
 /**
- * "connecting": no connection yet; "catching up": what was stored comes; "live": what is stored has come; "cut": there is
- * no connection, and `resume` or, where `until` says when, time brings the next; "ended": the terminal event has come;
- * "refused": the service answers that there is nothing to follow here.
+ * "connecting": no connection yet; "catching up": what was stored comes; "live": what is stored has come; "cut": there
+ * is no connection, and `resume` or, where `until` says when, time brings the next; "ended": the terminal event has
+ * come; "refused": the service answers that there is nothing to follow here.
  * @typedef {"connecting" | "catching up" | "live" | "cut" | "ended" | "refused"} FollowState
  */
 /**
@@ -91,6 +91,7 @@ export function follow(taskId, listener, after = BEGINNING) {
   /** @param {AbortController} mine */
   async function readAll(mine) {
     const silence = silenceOf(mine);
+    /** @type {Record<string, string>} */
     const headers = cursor.n === 0 && cursor.ms === 0 ? {} : { "Last-Event-ID": positionText(cursor) };
     const response = await fetch(urlOf(`/tasks/${encodeURIComponent(taskId)}/stream`), {
       headers: { ...credentialHeaders(), ...headers },

@@ -38,7 +38,11 @@ export function polling(milliseconds, look, failed = () => {}) {
     }
     isLooking = false;
     if (isWantedAgain) round();
-    else timer = setTimeout(round, Math.min(milliseconds * 2 ** Math.min(failures, 10), Math.max(milliseconds, LONGEST_MILLISECONDS)));
+    else
+      timer = setTimeout(
+        round,
+        Math.min(milliseconds * 2 ** Math.min(failures, 10), Math.max(milliseconds, LONGEST_MILLISECONDS)),
+      );
   }
 
   document.addEventListener("visibilitychange", round, { signal: stopping.signal });

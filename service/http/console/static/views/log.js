@@ -2,10 +2,10 @@
 
 import { h } from "../parts/dom.js";
 
-/** @typedef {import("../main.js").Address} Address */
+/** @typedef {import("../parts/view.js").Address} Address */
 
-/** @param {Address} address @returns {import("../main.js").View} */
+/** @param {Address} address @returns {import("../parts/view.js").View} */
 export function logView(address) {
-  const element = h("div", { "class": "view" }, h("h1", null, "Log"), h("p", null, address.names.join("/")));
+  const element = h("div", { class: "view" }, h("h1", null, "Log"), h("p", null, address.names.join("/")));
   return { element, title: "Log", close() {} };
 }
