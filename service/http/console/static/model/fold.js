@@ -163,9 +163,10 @@ function startStep(fold) {
 /** @param {Fold} fold */
 function resetStep(fold) {
   if (!fold.stepIsOpen) return;
+  const dropped = fold.parts.length - fold.stepStartsAt;
   fold.parts.length = fold.stepStartsAt;
-  for (const each of fold.notes) each.place = Math.min(each.place, fold.stepStartsAt);
-  note(fold, "reset", {});
+  fold.notes = fold.notes.map((each) => ({ ...each, place: Math.min(each.place, fold.stepStartsAt) }));
+  if (dropped) note(fold, "reset", {});
 }
 
 /** @param {Fold} fold @param {"text" | "reasoning"} type @param {Chunk} chunk */

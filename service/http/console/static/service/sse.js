@@ -1,5 +1,6 @@
 // Server-sent events out of bytes, in whatever pieces they come. Lines end with CR, LF or CRLF and nothing else; a
-// frame without data is none. A line that is longer than any event can be is an error: nothing else bounds what is kept.
+// frame without data is none. A line that is longer than any event can be is an error: nothing else bounds what is
+// kept.
 
 /** @typedef {{kind: "frame", id: string | null, data: string}} Frame */
 /** @typedef {Frame | {kind: "comment"} | {kind: "retry", milliseconds: number}} Item */

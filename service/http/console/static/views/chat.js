@@ -1,11 +1,329 @@
-// Chat.
+// The chat: sessions, a conversation that is followed live, and where its reader is in the log.
+//
+// What is stored is read from the service; of the task that runs, the log is followed. Which task that is, is asked every
+// now and then and whenever something has happened: other tabs, follow-ups and other people begin tasks, too. Everything
+// but the log is a hint, so that losing it costs a moment.
 
-import { h } from "../parts/dom.js";
+import { composer } from "../parts/composer.js";
+import { button, fill, h } from "../parts/dom.js";
+import { readerLine } from "../parts/reader_line.js";
+import { sessionList } from "../parts/session_list.js";
+import { threadView } from "../parts/thread.js";
+import { doing, toast } from "../parts/toasts.js";
+import { emptyFold, apply } from "../model/fold.js";
+import { post, Refused } from "../service/api.js";
+import { follow } from "../service/follow.js";
+import { polling } from "../service/polling.js";
+import { createSession, editMessage, newestTasks, postMessage, readSession, regenerate } from "../service/sessions.js";
 
 /** @typedef {import("../parts/view.js").Address} Address */
+/** @typedef {import("../service/sessions.js").Task} Task */
+/** @typedef {import("../parts/thread.js").Thread} Thread */
+
+const LOOK_MILLISECONDS = 2000;
+const KEPT_FOLDS = 20;
+const HAS_ENDED = new Set(["succeeded", "failed", "cancelled"]);
+const TO_TRY = [
+  ["Count to sixty", "/count 60 rate=8"],
+  [
+    "Think, use a tool, answer",
+    '/reason First I think about it.\n/tool think {"thought": "And again."}\n/say **Done.** See the `Log`.',
+  ],
+  ["Ask me something", '/tool ask {"question": "Tea or coffee?"}'],
+  ["Set a timer", '/tool timer {"seconds": 10, "note": "The oven."}\n/say I will come back in ten seconds.'],
+  ["Fail twice, then answer", "/fail rate_limit times=2\n/say It went well at the third try."],
+];
 
 /** @param {Address} address @returns {import("../parts/view.js").View} */
 export function chatView(address) {
-  const element = h("div", { class: "view" }, h("h1", null, "Chat"), h("p", null, address.names.join("/")));
-  return { element, title: "Chat", close() {} };
+  const list = sessionList();
+  const place = h("section", { class: "chat-place", "aria-label": "Chat" });
+  const element = h("div", { class: "chat" }, list.element, place);
+  let chat = open(address);
+
+  /** @param {Address} next */
+  function open(next) {
+    const sessionId = next.names[0] ?? null;
+    const opened = sessionId === null ? newChat() : sessionChat(sessionId, list.now);
+    list.show(sessionId);
+    fill(place, opened.element);
+    opened.begin();
+    return opened;
+  }
+
+  return {
+    element,
+    title: "Chat",
+    go(next) {
+      chat.close();
+      chat = open(next);
+      return true;
+    },
+    close() {
+      chat.close();
+      list.close();
+    },
+  };
+}
+
+/** Before anything is said. */
+function newChat() {
+  const key = crypto.randomUUID();
+  const field = composer(
+    {
+      async send(text) {
+        const sessionId = await createSession(text);
+        await postMessage(sessionId, text, key);
+        location.replace(`#/chat/${sessionId}`);
+      },
+      stop() {},
+    },
+    "playhead.draft",
+  );
+  const tries = TO_TRY.map(([name, text]) => button(name, () => (field.write(text), field.focus())));
+  const hint = h("p", { class: "quiet-text" }, "The demo model does what lines with a slash say. To try:");
+  const welcome = h(
+    "div",
+    { class: "welcome stack" },
+    h("h1", null, "Say something."),
+    hint,
+    h("div", { class: "row" }, tries),
+  );
+  return {
+    element: h("div", { class: "chat-column" }, h("div", { class: "chat-scroll" }, welcome), field.element),
+    begin: () => field.focus(),
+    close() {},
+  };
+}
+
+/**
+ * One conversation.
+ * @param {string} sessionId
+ * @param {() => void} listChanged
+ */
+function sessionChat(sessionId, listChanged) {
+  const state = /** @type {Thread} */ ({ messages: [], pending: [], folds: new Map(), live: null, tasks: new Map() });
+  const others = new BroadcastChannel("playhead.sessions");
+  let reader = /** @type {import("../service/follow.js").Following | null} */ (null);
+  let looking = /** @type {import("../service/polling.js").Polling | null} */ (null);
+  let isCut = false;
+  let seen = "";
+  let isRead = false;
+  let earlier = /** @type {string | null} */ (null);
+  let older = /** @type {Thread["messages"]} */ ([]);
+  let frame = 0;
+  let key = /** @type {{text: string, key: string} | null} */ (null);
+
+  const thread = threadView({ edit, regenerate: answerAgain, operations: () => ({ element: h("div"), close() {} }) });
+  const line = readerLine({ cut, resume });
+  const field = composer({ send, stop }, `playhead.draft.${sessionId}`);
+  const more = button("Show what was before", () => doing(more, readEarlier), { hidden: true });
+  const problem = h("p", { class: "problem", role: "alert" });
+  const scroll = h("div", { class: "chat-scroll", tabindex: "0", "aria-label": "Messages", role: "region" });
+  scroll.append(more, thread.element, problem);
+  const element = h("div", { class: "chat-column" }, scroll, line.element, field.element);
+
+  // --- what is stored, and what runs ---
+
+  /** @param {AbortSignal} signal */
+  async function look(signal) {
+    const tasks = await newestTasks(sessionId, signal);
+    state.tasks = new Map(tasks.map((task) => [task.id, task]));
+    const now = JSON.stringify(tasks.map((task) => [task.id, task.status]));
+    if (now !== seen || !isRead) {
+      await readStored(signal);
+      seen = now;
+      listChanged();
+    }
+    choose(tasks);
+  }
+
+  /** @param {AbortSignal} [signal] */
+  async function readStored(signal) {
+    const session = await readSession(`/sessions/${sessionId}`, signal);
+    isRead = true;
+    if (older.length === 0) earlier = session.earlier;
+    more.hidden = earlier === null;
+    state.messages = [
+      ...older.filter((old) => !session.messages.some((/** @type {any} */ each) => each.id === old.id)),
+      ...session.messages,
+    ];
+    state.pending = session.pending;
+    draw();
+  }
+
+  async function readEarlier() {
+    if (earlier === null) return;
+    const page = await readSession(earlier);
+    const first = thread.element.firstElementChild;
+    older = [...page.messages, ...state.messages];
+    earlier = page.earlier;
+    more.hidden = earlier === null;
+    state.messages = older;
+    draw();
+    first?.scrollIntoView();
+  }
+
+  /** Follow what runs, or is next. What is followed already is read to its end, unless it only waits. @param {Task[]} tasks */
+  function choose(tasks) {
+    const open = tasks.filter((task) => !HAS_ENDED.has(task.status) && !state.folds.get(task.id)?.finish);
+    const next = open.find((task) => task.status === "running") ?? open.findLast((task) => task.status === "queued");
+    const live = state.live;
+    const waits = live && ["queued", "waiting"].includes(state.tasks.get(live.id)?.status ?? "");
+    if (!next || next.id === live?.id) return;
+    if (!live || state.folds.get(live.id)?.finish || waits) begin(next);
+  }
+
+  /** @param {Task} task */
+  function begin(task) {
+    reader?.close();
+    const fold = emptyFold();
+    state.live = task;
+    state.folds.set(task.id, fold);
+    for (const old of [...state.folds.keys()].slice(0, -KEPT_FOLDS)) state.folds.delete(old);
+    const mine = (reader = follow(task.id, {
+      events(events) {
+        for (const event of events) apply(fold, event.chunk);
+        if (events.some(({ chunk }) => chunk.type === "steering-message")) readStored().catch(() => {});
+        if (fold.finish) ended(task, fold);
+        drawSoon();
+        line.passed(events.length, mine);
+      },
+      changed: () => reader === mine && line.show(mine, isCut),
+      gap: (gap) => toast(`${gap.lost} events are missing from this log behind ${gap.requested}.`),
+    }));
+    field.running(true);
+    draw();
+  }
+
+  /** @param {Task} task @param {import("../model/fold.js").Fold} fold */
+  function ended(task, fold) {
+    state.tasks.set(task.id, { ...task, status: fold.status, error_type: fold.errorType });
+    if (fold.bounced) field.giveBack(fold.bounced.content, `Given back: ${fold.bounced.error}`);
+    field.running(false);
+    told();
+    readStored()
+      .catch(() => {})
+      .finally(() => {
+        if (state.live?.id === task.id) state.live = null;
+        draw();
+        looking?.now();
+      });
+  }
+
+  // --- what a person does ---
+
+  /** @param {string} text */
+  async function send(text) {
+    key = key?.text === text ? key : { text, key: crypto.randomUUID() };
+    const posted = await postMessage(sessionId, text, key.key);
+    key = null;
+    isPinned = true;
+    told();
+    await readStored().catch(() => {});
+    looking?.now();
+    return void posted;
+  }
+
+  /** @param {string} messageId @param {string} text */
+  async function edit(messageId, text) {
+    await editMessage(sessionId, messageId, text);
+    older = [];
+    told();
+    await readStored();
+    looking?.now();
+  }
+
+  /** @param {HTMLButtonElement} pressed */
+  function answerAgain(pressed) {
+    return doing(pressed, async () => {
+      await regenerate(sessionId);
+      told();
+      await readStored();
+      looking?.now();
+    });
+  }
+
+  /** @param {HTMLButtonElement} pressed */
+  function stop(pressed) {
+    const task = state.live;
+    return doing(pressed, async () => task && post(`/tasks/${task.id}/cancel`));
+  }
+
+  function cut() {
+    isCut = true;
+    looking?.stop();
+    reader?.cut();
+    line.show(reader, isCut);
+  }
+
+  function resume() {
+    isCut = false;
+    looking?.stop();
+    looking = polling(LOOK_MILLISECONDS, look, failed);
+    reader?.resume();
+    line.show(reader, isCut);
+  }
+
+  function told() {
+    others.postMessage(sessionId);
+    listChanged();
+  }
+
+  /** @param {Error | null} error */
+  function failed(error) {
+    problem.textContent = error === null ? "" : error.message;
+    if (error instanceof Refused && error.status === 404) {
+      problem.textContent = "There is no such session.";
+      looking?.stop();
+      reader?.close();
+      field.element.hidden = true;
+    }
+  }
+
+  // --- drawing, once a frame, at the end of what is read unless somebody has scrolled away from it ---
+
+  let isPinned = true;
+  scroll.addEventListener("scroll", () => {
+    isPinned = scroll.scrollTop + scroll.clientHeight >= scroll.scrollHeight - 40;
+  });
+
+  function draw() {
+    thread.update(state);
+    line.show(reader, isCut);
+    if (isPinned) scroll.scrollTop = scroll.scrollHeight;
+  }
+
+  function drawSoon() {
+    if (frame) return;
+    frame = requestAnimationFrame(() => {
+      frame = 0;
+      if (!thread.grow(state)) thread.update(state);
+      line.show(reader, isCut);
+      if (isPinned) scroll.scrollTop = scroll.scrollHeight;
+    });
+  }
+
+  others.onmessage = (message) => {
+    if (message.data === sessionId && !isCut) {
+      seen = "";
+      looking?.now();
+    }
+  };
+
+  return {
+    element,
+    begin() {
+      resume();
+      field.focus();
+    },
+    close() {
+      looking?.stop();
+      reader?.close();
+      cancelAnimationFrame(frame);
+      line.close();
+      thread.close();
+      others.close();
+    },
+  };
 }

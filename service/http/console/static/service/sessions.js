@@ -1,0 +1,67 @@
+// What a chat asks of the service: sessions, their messages, and the tasks that answer them.
+
+import { ask, get, post, withQuery } from "./api.js";
+
+/** @typedef {{id: string, role: "user" | "assistant", parts: any[], task_id: string, created_at: string}} Message */
+/**
+ * @typedef {object} Task
+ * @property {string} id
+ * @property {string} session_id
+ * @property {"turn" | "operation"} kind
+ * @property {string} status
+ * @property {string | null} message_id
+ * @property {string | null} operation_id
+ * @property {string} answer_id
+ * @property {string | null} error_type
+ */
+
+const TITLE_CHARACTERS = 60;
+
+/** A new session that is called by what is said first. @param {string} text @returns {Promise<string>} its id */
+export async function createSession(text) {
+  const line = text.trim().split("\n", 1)[0];
+  const title = line.length > TITLE_CHARACTERS ? `${line.slice(0, TITLE_CHARACTERS - 1)}…` : line;
+  return (await post("/sessions", { title })).id;
+}
+
+/** @param {string} path of the session, or of an earlier page of it @param {AbortSignal} [signal] */
+export function readSession(path, signal) {
+  return get(path, signal);
+}
+
+/** Its newest tasks, the newest first. @param {string} sessionId @param {AbortSignal} [signal] @returns {Promise<Task[]>} */
+export async function newestTasks(sessionId, signal) {
+  return (await get(withQuery("/tasks", { session: sessionId, limit: 50 }), signal)).tasks;
+}
+
+/**
+ * Say something. A repeat with the same key changes nothing.
+ * @param {string} sessionId
+ * @param {string} text
+ * @param {string} key
+ * @returns {Promise<{task_id: string, message_id: string, status: "accepted" | "pending"}>}
+ */
+export function postMessage(sessionId, text, key) {
+  return post(`/sessions/${sessionId}/messages`, { text }, { "Idempotency-Key": key });
+}
+
+/** Say this instead of an earlier message; what came after it is set aside. */
+export function editMessage(
+  /** @type {string} */ sessionId,
+  /** @type {string} */ messageId,
+  /** @type {string} */ text,
+) {
+  const message = { id: messageId, role: "user", parts: [{ type: "text", text }] };
+  return taken({ id: sessionId, trigger: "submit-message", messageId, messages: [message] });
+}
+
+/** Have the last message answered once more. @param {string} sessionId */
+export function regenerate(sessionId) {
+  return taken({ id: sessionId, trigger: "regenerate-message", messages: [] });
+}
+
+/** It is taken as soon as an answer begins; the log is followed elsewhere. @param {any} body */
+async function taken(body) {
+  const answer = await ask("POST", "/api/chat", { body });
+  await answer.body?.cancel();
+}
