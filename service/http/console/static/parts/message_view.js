@@ -1,5 +1,5 @@
-// An assistant's message, part by part, as it stands: while it grows each part is changed in place, so that what a person
-// has opened, selected or half read stays as it is. Nothing of it becomes markup but what `markdown_view` makes.
+// An assistant's message, part by part, as it stands: while it grows each part is changed in place, so that what a
+// person has opened, selected or half read stays as it is. Nothing of it becomes markup but what `markdown_view` makes.
 
 import { button, fill, h, say } from "./dom.js";
 import { counted, duration, jsonText, reveal } from "./format.js";

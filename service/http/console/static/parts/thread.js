@@ -109,7 +109,11 @@ function entriesOf(thread) {
   return entries;
 }
 
-/** The answer that is under way, or is over and not read yet as it is stored. @param {Thread} thread @returns {Entry | null} */
+/**
+ * The answer that is under way, or is over and not read yet as it is stored.
+ * @param {Thread} thread
+ * @returns {Entry | null}
+ */
 function liveEntry({ live, folds, messages, tasks }) {
   const fold = live && folds.get(live.id);
   if (!live || !fold?.messageId || (fold.finish && fold.parts.length === 0)) return null;

@@ -29,7 +29,12 @@ export function readSession(path, signal) {
   return get(path, signal);
 }
 
-/** Its newest tasks, the newest first. @param {string} sessionId @param {AbortSignal} [signal] @returns {Promise<Task[]>} */
+/**
+ * Its newest tasks, the newest first.
+ * @param {string} sessionId
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Task[]>}
+ */
 export async function newestTasks(sessionId, signal) {
   return (await get(withQuery("/tasks", { session: sessionId, limit: 50 }), signal)).tasks;
 }

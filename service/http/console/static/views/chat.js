@@ -1,8 +1,8 @@
 // The chat: sessions, a conversation that is followed live, and where its reader is in the log.
 //
-// What is stored is read from the service; of the task that runs, the log is followed. Which task that is, is asked every
-// now and then and whenever something has happened: other tabs, follow-ups and other people begin tasks, too. Everything
-// but the log is a hint, so that losing it costs a moment.
+// What is stored is read from the service; of the task that runs, the log is followed. Which task that is, is asked
+// every now and then and whenever something has happened: other tabs, follow-ups and other people begin tasks, too.
+// Everything but the log is a hint, so that losing it costs a moment.
 
 import { composer } from "../parts/composer.js";
 import { button, fill, h } from "../parts/dom.js";
@@ -164,7 +164,10 @@ function sessionChat(sessionId, listChanged) {
     first?.scrollIntoView();
   }
 
-  /** Follow what runs, or is next. What is followed already is read to its end, unless it only waits. @param {Task[]} tasks */
+  /**
+   * Follow what runs, or is next. What is followed already is read to its end, unless it only waits.
+   * @param {Task[]} tasks
+   */
   function choose(tasks) {
     const open = tasks.filter((task) => !HAS_ENDED.has(task.status) && !state.folds.get(task.id)?.finish);
     const next = open.find((task) => task.status === "running") ?? open.findLast((task) => task.status === "queued");
