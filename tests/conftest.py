@@ -25,6 +25,8 @@ from service.model.errors import BrokerUnavailable
 from service.wiring import StoreUrls
 from tests.sessions.databases import emptied, own_database, server_url
 
+pytest_plugins = ["tests.whole"]
+
 REPOSITORY = Path(__file__).parents[1]
 _numbers = itertools.count(1)
 _Result = TypeVar("_Result")
