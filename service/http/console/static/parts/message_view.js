@@ -74,7 +74,8 @@ function wantedItems({ parts, notes = [] }) {
     const part = parts[place];
     if (part === undefined || part.type === "step-start") continue;
     if (part.type === "data-operation" && asked.has(part.id)) continue; // its question has it
-    wanted.push({ key: `${place} ${part.type} ${part.toolCallId ?? part.id ?? ""}`, value: part });
+    const id = part.toolCallId ?? (part.type === "data-operation" ? part.id : ""); // texts have theirs in logs alone
+    wanted.push({ key: `${place} ${part.type} ${id}`, value: part });
   }
   return wanted;
 }

@@ -6,8 +6,8 @@ import { number } from "./format.js";
 
 /** @typedef {import("../service/follow.js").Following} Following */
 
-const EVENTS_BETWEEN_CUTS = [10, 60];
-const CUT_MILLISECONDS = [20, 250];
+const EVENTS_BETWEEN_CUTS = [5, 45];
+const CUT_MILLISECONDS = [10, 120];
 
 /**
  * @param {{cut(): void, resume(): void}} does

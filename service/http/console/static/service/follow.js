@@ -106,6 +106,7 @@ export function follow(taskId, listener, after = BEGINNING) {
       refused = await refusal(response);
       return become("refused");
     }
+    const opened = Date.parse(response.headers.get("Date") ?? "");
     become("catching up");
     const stream = eventStream();
     const reader = response.body.getReader();
@@ -113,7 +114,7 @@ export function follow(taskId, listener, after = BEGINNING) {
       const { done, value } = await reader.read();
       if (done || connection !== mine) return;
       silence.heard();
-      give(stream.feed(value));
+      give(stream.feed(value), opened);
       if (isOver()) return;
       if (performance.now() - begun > BREATH_MILLISECONDS) {
         await breath();
@@ -122,8 +123,12 @@ export function follow(taskId, listener, after = BEGINNING) {
     }
   }
 
-  /** @param {Iterable<import("./sse.js").Item>} items */
-  function give(items) {
+  /**
+   * Give out what is new. What was written since the connection was opened, by the service's clock, is live.
+   * @param {Iterable<import("./sse.js").Item>} items
+   * @param {number} opened in milliseconds since 1970; NaN where the service does not say
+   */
+  function give(items, opened) {
     const events = [];
     for (const item of items) {
       failures = 0;
@@ -137,7 +142,9 @@ export function follow(taskId, listener, after = BEGINNING) {
       listener.events(events);
       clearTimeout(quiet);
       quiet = setTimeout(caughtUp, CAUGHT_UP_MILLISECONDS);
-      if (events[events.length - 1].chunk.type === "finish") become("ended");
+      const last = events[events.length - 1];
+      if (last.chunk.type === "finish") become("ended");
+      else if (last.position.ms >= opened && state === "catching up") caughtUp();
       else listener.changed?.();
     } else caughtUp();
   }

@@ -22,6 +22,7 @@ import { createSession, editMessage, newestTasks, postMessage, readSession, rege
 
 const LOOK_MILLISECONDS = 2000;
 const KEPT_FOLDS = 20;
+const GIVEN_BACK = "playhead.given-back"; // the last task whose message this tab gave back
 const HAS_ENDED = new Set(["succeeded", "failed", "cancelled"]);
 const TO_TRY = [
   ["Count to sixty", "/count 60 rate=8"],
@@ -136,6 +137,18 @@ function sessionChat(sessionId, listChanged) {
       listChanged();
     }
     choose(tasks);
+    const bounced = bouncedOf(tasks[0]);
+    if (bounced && !state.live) begin(bounced);
+  }
+
+  /**
+   * A task whose message was given back before anybody here could follow it: its log has the message.
+   * @param {Task | undefined} newest
+   */
+  function bouncedOf(newest) {
+    if (newest?.kind !== "turn" || newest.status !== "failed" || state.folds.has(newest.id)) return null;
+    const isTaken = state.messages.some((message) => message.id === newest.message_id);
+    return isTaken || sessionStorage.getItem(GIVEN_BACK) === newest.id ? null : newest;
   }
 
   /** @param {AbortSignal} [signal] */
@@ -202,6 +215,7 @@ function sessionChat(sessionId, listChanged) {
   /** @param {Task} task @param {import("../model/fold.js").Fold} fold */
   function ended(task, fold) {
     state.tasks.set(task.id, { ...task, status: fold.status, error_type: fold.errorType });
+    if (fold.bounced) sessionStorage.setItem(GIVEN_BACK, task.id);
     if (fold.bounced) field.giveBack(fold.bounced.content, `Given back: ${fold.bounced.error}`);
     field.running(false);
     told();

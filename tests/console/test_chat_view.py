@@ -1,0 +1,172 @@
+"""The chat of the page, in a browser at a whole service."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
+
+from tests.acceptance.waiting import until
+from tests.console.chat import ChatPage, counted, said, stored
+from tests.console.watching import Watch, watched
+from tests.processes import Service, http_to
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    async with http_to(service.url, 20) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def chat(watched_page: Page) -> ChatPage:
+    return await ChatPage(watched_page).open()
+
+
+async def test_an_answer_is_shown_as_it_comes_and_as_it_is_stored(chat: ChatPage, http: httpx.AsyncClient) -> None:
+    await chat.say("/fail rate_limit times=1", "/reason Hm.", '/tool think {"thought": "So."}', "/count 40 rate=40")
+    await expect(chat.state).to_have_text("live")
+    growing = chat.answers.locator(".part-text")
+    await expect(growing).to_contain_text("1 2 3 ")
+    assert await growing.text_content() != counted(40)
+    await expect(chat.answers).to_contain_text("The model call failed (rate_limit); try 2")
+    reasoning = chat.answers.locator("details.part-reasoning")
+    await expect(reasoning.get_by_text("Hm.")).to_be_hidden()
+    await reasoning.locator("summary").click()
+    await expect(reasoning.get_by_text("Hm.")).to_be_visible()
+    await chat.ended()
+    await expect(reasoning.get_by_text("Hm.")).to_be_visible()  # what was opened stays open when it is stored
+    tool = chat.answers.get_by_role("region", name="Tool think")
+    await expect(tool).to_contain_text("done")
+    await tool.get_by_text("Input and output").click()
+    await expect(tool).to_contain_text('"thought": "So."')
+    await expect(tool).to_contain_text('"ok"')
+    await expect(chat.state).to_have_text("ended: all of it is here")
+    question, answer = await stored(http, await chat.session_id())
+    assert await chat.text() == said(answer) == counted(40)
+    await expect(chat.page.get_by_role("article", name="Your message")).to_contain_text(said(question))
+
+
+async def test_thirty_cuts_in_two_thousand_deltas_lose_nothing(chat: ChatPage, http: httpx.AsyncClient) -> None:
+    await chat.say("/say Ready.")
+    await chat.ended()
+    await chat.page.get_by_label("Cut me at random").check()
+    await chat.say("/count 2000 rate=450")
+    await chat.ended(2)
+    assert await chat.reconnects() >= 30
+    (*_, answer) = await stored(http, await chat.session_id())
+    assert await chat.text() == said(answer) == counted(2000)
+
+
+async def test_after_a_reload_in_mid_stream_and_in_a_second_tab_it_goes_on(
+    browser: Browser | None, chat: ChatPage, watch: Watch
+) -> None:
+    assert browser is not None
+    await chat.say("/count 150 rate=30")
+    await expect(chat.answers).to_contain_text("9 10 ")
+    await chat.page.reload()
+    await expect(chat.answers).to_contain_text("1 2 3 4 5 6 7 8 9 10 ")
+    async with watched(browser, watch) as page:
+        second = await ChatPage(page).open(await chat.session_id())
+        await expect(second.state).to_have_text("live")
+        for each in (chat, second):
+            await each.ended()
+            assert await each.text() == counted(150)
+        await second.say("/say From the other one.")
+        await expect(chat.answers).to_have_count(2)
+        await expect(chat.answers.last).to_contain_text("From the other one.")
+        await expect(chat.page.get_by_role("article", name="Your message").last).to_contain_text("From the other one.")
+
+
+async def test_what_is_cut_by_hand_stays_cut_until_it_is_resumed(chat: ChatPage, http: httpx.AsyncClient) -> None:
+    await chat.say("/count 30 rate=20")
+    await expect(chat.answers).to_contain_text("1 2 3 ")
+    await chat.button("Cut").click()
+    await expect(chat.state).to_have_text("cut")
+    at_the_cut = await chat.text()
+    session_id = await chat.session_id()
+
+    async def is_stored() -> bool:
+        return len(await stored(http, session_id)) == 2
+
+    await until(is_stored, "the end of the answer", seconds=10)
+    assert await chat.text() == at_the_cut != counted(30)
+    await chat.button("Resume").click()
+    await chat.ended()
+    assert await chat.text() == counted(30)
+
+
+async def test_what_the_model_never_saw_comes_back_into_the_field(chat: ChatPage, http: httpx.AsyncClient) -> None:
+    await chat.field.fill("/fail validation_error")
+    await chat.field.press("Enter")
+    await expect(chat.page.get_by_role("alert").filter(has_text="Given back")).to_be_visible()
+    await expect(chat.field).to_have_value("/fail validation_error")
+    await expect(chat.page.get_by_role("article")).to_have_count(0)
+    assert await stored(http, await chat.session_id()) == []
+
+
+async def test_a_draft_outlives_a_reload(chat: ChatPage) -> None:
+    await chat.field.fill("Half a thou")
+    await chat.page.reload()
+    await expect(chat.field).to_have_value("Half a thou")
+
+
+async def test_stopped_asked_again_and_said_otherwise(chat: ChatPage, http: httpx.AsyncClient) -> None:
+    await chat.say("/count 1000 rate=20")
+    await expect(chat.answers).to_contain_text("1 2 ")
+    await chat.button("Stop").click()
+    await expect(chat.page.get_by_text("Cancelled.")).to_be_visible()
+    await expect(chat.button("Stop")).to_be_hidden()
+    session_id = await chat.session_id()
+    first = (await stored(http, session_id))[-1]["id"]
+    await chat.page.get_by_role("button", name="Edit").click()
+    field = chat.page.get_by_role("textbox", name="Your message, changed")
+    await field.fill("/say One.")
+    await chat.button("Send again").click()
+    await expect(chat.answers).to_contain_text("One.")
+    assert [said(message) for message in await stored(http, session_id)] == ["/say One.", "One."]
+    second = (await stored(http, session_id))[-1]["id"]
+    await chat.button("Answer again").click()
+
+    async def is_another() -> bool:
+        return (await stored(http, session_id))[-1]["id"] not in (first, second)
+
+    await until(is_another, "another answer", seconds=10)
+    await expect(chat.answers).to_have_count(1)
+    await expect(chat.answers).to_contain_text("One.")
+
+
+async def test_a_message_meanwhile_waits_and_is_let_in(chat: ChatPage) -> None:
+    await chat.say("/count 20 rate=20", '/tool think {"thought": "x"}', "/say Done.")
+    await expect(chat.answers).to_contain_text("1 2 ")
+    await chat.say("/say And this.")
+    waiting = chat.page.get_by_role("article", name="Your message").filter(has_text="And this.")
+    await expect(waiting).to_contain_text("Waits")
+    await expect(chat.answers.last).to_contain_text("And this.", timeout=10_000)
+    await expect(waiting).not_to_contain_text("Waits")
+
+
+async def test_a_failure_is_told_and_is_still_told_after_a_reload(chat: ChatPage) -> None:
+    await chat.say("/say Half of it.", "/fail validation_error")
+    ending = chat.page.locator(".ending")
+    await expect(ending).to_contain_text("Failed (validation_error)")
+    await chat.page.reload()
+    await expect(ending).to_contain_text("Failed (validation_error)")
+
+
+async def test_a_follow_up_appears_by_itself(chat: ChatPage) -> None:
+    await chat.say('/tool timer {"seconds": 1, "note": "The oven."}', "/say It is set.")
+    await chat.ended()
+    await expect(chat.answers).to_have_count(2, timeout=10_000)
+    await expect(chat.answers.last).to_contain_text("Follow-up")
+    await expect(chat.answers.last).to_contain_text("has succeeded")
+
+
+async def test_no_such_session(watched_page: Page, watch: Watch) -> None:
+    watch.expected.append("404")
+    chat = await ChatPage(watched_page).open("01a2034b-0000-7000-8000-000000000000")
+    await expect(chat.page.get_by_text("There is no such session.")).to_be_visible()
+    await expect(chat.field).to_be_hidden()
