@@ -229,7 +229,7 @@ function toolOutput(fold, chunk) {
 
 /** @param {Fold} fold @param {Chunk} chunk */
 function approvalResponse(fold, chunk) {
-  const call = fold.parts.findLast((part) => part.approval?.id === chunk.approvalId);
+  const call = fold.parts.find((part) => part.approval?.id === chunk.approvalId);
   if (!call) return;
   call.state = "approval-responded";
   call.approval = { id: chunk.approvalId, approved: chunk.approved, reason: chunk.reason };
