@@ -6,13 +6,15 @@ import { markdown } from "../../service/http/console/static/model/markdown.js";
 const SHORT = { strong: "strong", emphasis: "em", strike: "del" };
 
 function inlines(nodes) {
-  return nodes.map((node) => {
-    if (node.type === "text") return node.text;
-    if (node.type === "code") return `{code:${node.text}}`;
-    if (node.type === "break") return node.hard ? "{br}" : "{lf}";
-    if (node.type === "link") return `{${node.target}${node.title && `=${node.title}`}:${inlines(node.children)}}`;
-    return `{${SHORT[node.type]}:${inlines(node.children)}}`;
-  }).join("");
+  return nodes
+    .map((node) => {
+      if (node.type === "text") return node.text;
+      if (node.type === "code") return `{code:${node.text}}`;
+      if (node.type === "break") return node.hard ? "{br}" : "{lf}";
+      if (node.type === "link") return `{${node.target}${node.title && `=${node.title}`}:${inlines(node.children)}}`;
+      return `{${SHORT[node.type]}:${inlines(node.children)}}`;
+    })
+    .join("");
 }
 
 function block(node) {
@@ -39,7 +41,10 @@ function item({ task, blocks }) {
   return [...box, ...blocks.map(block)];
 }
 
-const read = (text) => markdown().update(text).flatMap(({ content }) => content.map(block));
+const read = (text) =>
+  markdown()
+    .update(text)
+    .flatMap(({ content }) => content.map(block));
 
 const CASES = {
   "": [],
@@ -87,8 +92,25 @@ const CASES = {
   "a\n2020. b": ["a{lf}2020. b"],
   "-\ta\n\n\tb": [{ "ul loose": [["a", "b"]] }],
   "- # a\n- > b": [{ ul: [["h1:a"], [{ quote: ["b"] }]] }],
-  "| a | b |\n|---|:-:|\n| c | d |": [{ table: [null, "center"], rows: [["a", "b"], ["c", "d"]] }],
-  "a|b\n:-|-:\nc|d\ne": [{ table: ["left", "right"], rows: [["a", "b"], ["c", "d"]] }, "e"],
+  "| a | b |\n|---|:-:|\n| c | d |": [
+    {
+      table: [null, "center"],
+      rows: [
+        ["a", "b"],
+        ["c", "d"],
+      ],
+    },
+  ],
+  "a|b\n:-|-:\nc|d\ne": [
+    {
+      table: ["left", "right"],
+      rows: [
+        ["a", "b"],
+        ["c", "d"],
+      ],
+    },
+    "e",
+  ],
   "x\n| a |\n|-|\n\n| b |": ["x", { table: [null], rows: [["a"]] }, "| b |"],
   "| a |\n|-|\n| b | c |\n| |": [{ table: [null], rows: [["a"], ["b", "c"], [""]] }],
   "| `a\\|b` | \\| |\n|-|-|": [{ table: [null, null], rows: [["{code:a|b}", "|"]] }],
@@ -103,9 +125,7 @@ const CASES = {
   "*a *b c_ d* _e f_": ["*a {em:b c_ d} {em:e f}"],
   "**a*b**": ["{strong:a*b}"],
   "~~a~~ ~b~ ~~~c~~~": ["{del:a} ~b~ ~~~c~~~"],
-  "[a *b*](https://c.d \"t\") [e](<https://f.g/h i>)": [
-    "{https://c.d/=t:a {em:b}} {https://f.g/h%20i:e}",
-  ],
+  '[a *b*](https://c.d "t") [e](<https://f.g/h i>)': ["{https://c.d/=t:a {em:b}} {https://f.g/h%20i:e}"],
   "[a](https://b.c/(d)) [e](https://f.g 'h') [i](mailto:j@k.l)": [
     "{https://b.c/(d):a} {https://f.g/=h:e} {mailto:j@k.l:i}",
   ],
@@ -118,8 +138,8 @@ const CASES = {
     "{https://a.b/:https://a.b} {mailto:c@d.e:mailto:c@d.e} <ftp://f> <b>g</b> a < b",
   ],
   "https://a.b/c_d_e. (http://f.g/(h)) xhttps://i.j **https://k.l**": [
-    "{https://a.b/c_d_e:https://a.b/c_d_e}. ({http://f.g/(h):http://f.g/(h)}) xhttps://i.j "
-    + "{strong:{https://k.l/:https://k.l}}",
+    "{https://a.b/c_d_e:https://a.b/c_d_e}. ({http://f.g/(h):http://f.g/(h)}) xhttps://i.j " +
+      "{strong:{https://k.l/:https://k.l}}",
   ],
   "\\*a\\* \\[b] \\a \\\\": ["*a* [b] \\a \\"],
   "&amp;&lt;&gt;&quot;&apos; &#65;&#x1F600; &copy; &#0; &": ["&<>\"' A\u{1F600} &copy; \uFFFD &"],

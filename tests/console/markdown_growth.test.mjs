@@ -32,7 +32,7 @@ const LONG = {
   "a row": "| a | b |\n|---|---|\n| 1 |" + "x | ".repeat(20_000) + "\n| 3 | 4 |\nbehind",
   "a heading": "# " + "word ".repeat(10_000) + "\nbehind",
   "blank lines": "- a" + "\n".repeat(100_000) + "b",
-  "blanks": " ".repeat(100_000) + "b\n" + "\t".repeat(100_000),
+  blanks: " ".repeat(100_000) + "b\n" + "\t".repeat(100_000),
 };
 
 for (const [name, text] of Object.entries(LONG)) {
@@ -47,7 +47,12 @@ for (const [name, text] of Object.entries(LONG)) {
 }
 
 test("what goes on is of the same kind", () => {
-  const kinds = (text) => new Set(whole(text).slice(0, -1).flatMap(({ content }) => content.map(({ type }) => type)));
+  const kinds = (text) =>
+    new Set(
+      whole(text)
+        .slice(0, -1)
+        .flatMap(({ content }) => content.map(({ type }) => type)),
+    );
   assert.deepEqual(kinds(LONG["a fence"]), new Set(["fence"]));
   assert.deepEqual(kinds(LONG["a table"]), new Set(["table"]));
   assert.deepEqual(kinds(LONG["a quote"]), new Set(["quote"]));
@@ -104,7 +109,10 @@ test("a header is none any more when the line below it says so", () => {
   const kinds = (end) => whole(text.slice(0, end)).map(({ content }) => content[0].type);
   assert.deepEqual(kinds(text.length - 2), ["paragraph", "table"]);
   assert.deepEqual(kinds(text.length), ["paragraph"]);
-  assert.deepEqual(grown(text, () => 0, 1), whole(text));
+  assert.deepEqual(
+    grown(text, () => 0, 1),
+    whole(text),
+  );
 });
 
 test("what stands before a cut or a change is the same object", () => {

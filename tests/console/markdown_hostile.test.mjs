@@ -8,7 +8,10 @@ import { blockText } from "../../service/http/console/static/model/markdown_tree
 import { ANSWER, HOSTILE, randomText, seeded } from "./markdown_samples.mjs";
 
 const whole = (text) => markdown().update(text);
-const textOf = (text) => whole(text).map(({ content }) => blockText(content)).join("\n");
+const textOf = (text) =>
+  whole(text)
+    .map(({ content }) => blockText(content))
+    .join("\n");
 
 function* nodesIn(value) {
   if (typeof value !== "object" || value === null) return;
@@ -40,7 +43,9 @@ test("letters and digits of any text are there, in their order", () => {
 
 test("marks that are nested too deep are text", () => {
   const depth = (value) => Math.max(0, ...[...(value.children ?? value.blocks ?? [])].map((node) => 1 + depth(node)));
-  const [marked] = whole(`${"*a _b ".repeat(100)}x${" b_ a*".repeat(100).replaceAll(" b_", "b_").replaceAll(" a*", "a*")}`);
+  const [marked] = whole(
+    `${"*a _b ".repeat(100)}x${" b_ a*".repeat(100).replaceAll(" b_", "b_").replaceAll(" a*", "a*")}`,
+  );
   assert.ok(depth(marked.content[0]) <= 33);
   const [quoted] = whole(`${"> ".repeat(100)}x`);
   assert.equal(depth(quoted.content[0]), 17);
@@ -56,7 +61,7 @@ const LONG = {
   "opening brackets": (n) => "[".repeat(n),
   brackets: (n) => "[".repeat(n) + "]".repeat(n),
   "brackets with tails": (n) => "[a](b".repeat(n / 5),
-  "brackets with titles": (n) => "[a](b (".repeat(n / 7) + "[a](b \"".repeat(n / 7),
+  "brackets with titles": (n) => "[a](b (".repeat(n / 7) + '[a](b "'.repeat(n / 7),
   "brackets around links": (n) => "[".repeat(n) + "[a](https://b.c)".repeat(n / 10),
   images: (n) => "![".repeat(n) + "](https://b.c)".repeat(n / 10),
   quotes: (n) => ">".repeat(n),

@@ -4,7 +4,15 @@
 import { goesOn, opened } from "./markdown_extent.js";
 import { inline } from "./markdown_inline.js";
 import {
-  cellsOf, closesFence, dedent, headingOf, indentOf, isBlank, itemOf, taskOf, unquoted,
+  cellsOf,
+  closesFence,
+  dedent,
+  headingOf,
+  indentOf,
+  isBlank,
+  itemOf,
+  taskOf,
+  unquoted,
 } from "./markdown_lines.js";
 
 /**
@@ -107,7 +115,7 @@ function rowOf(line) {
  */
 function list(open, lines, { depth, begun }) {
   const { ordered } = open;
-  const first = begun ? itemOf(lines[0])?.number ?? 0 : 0;
+  const first = begun ? (itemOf(lines[0])?.number ?? 0) : 0;
   const items = itemsOf(open, lines, begun);
   const parsed = items.map((item) => itemFrom(item, depth));
   const tight = !items.some((item, number) => isLoose(item, number === items.length - 1));

@@ -5,7 +5,17 @@
 // `|` ends a table; what is indented by two belongs to an item, however wide its marker is.
 
 import {
-  alignsOf, cellsOf, closesFence, fenceOf, headingOf, indentOf, isBlank, isQuote, isRule, itemOf, LIMIT,
+  alignsOf,
+  cellsOf,
+  closesFence,
+  fenceOf,
+  headingOf,
+  indentOf,
+  isBlank,
+  isQuote,
+  isRule,
+  itemOf,
+  LIMIT,
 } from "./markdown_lines.js";
 
 /** @import {Align} from "./markdown_tree.js" */

@@ -62,7 +62,7 @@ const READERS = {
   "&": escape,
   "`": code,
   "*": marks,
-  "_": marks,
+  _: marks,
   "~": marks,
   "[": (reading) => bracket(reading, false),
   "!": (reading) => (reading.text[reading.at + 1] === "[" ? bracket(reading, true) : literal(reading, 1)),
@@ -128,7 +128,10 @@ function code(reading) {
     literal(reading, length);
     return;
   }
-  let inside = text.slice(at + length, end).replaceAll("\r\n", " ").replaceAll("\n", " ");
+  let inside = text
+    .slice(at + length, end)
+    .replaceAll("\r\n", " ")
+    .replaceAll("\n", " ");
   if (inside.startsWith(" ") && inside.endsWith(" ") && trimmed(inside) !== "") inside = inside.slice(1, -1);
   reading.tokens.push({ kind: "node", node: Object.freeze({ type: "code", text: inside }) });
   reading.at = end + length;

@@ -195,10 +195,12 @@ export function alignsOf(line) {
   if (line.length > LIMIT || !line.includes("|") || !/^[|:\- \t\r]+$/.test(line)) return null;
   const cells = cellsOf(line);
   if (!cells.every((cell) => /^:?-+:?$/.test(cell))) return null;
-  return Object.freeze(cells.map((cell) => {
-    const [left, right] = [cell.startsWith(":"), cell.endsWith(":")];
-    if (left && right) return "center";
-    if (right) return "right";
-    return left ? "left" : null;
-  }));
+  return Object.freeze(
+    cells.map((cell) => {
+      const [left, right] = [cell.startsWith(":"), cell.endsWith(":")];
+      if (left && right) return "center";
+      if (right) return "right";
+      return left ? "left" : null;
+    }),
+  );
 }

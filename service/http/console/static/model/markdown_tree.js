@@ -38,10 +38,12 @@
  * @returns {string}
  */
 export function inlineText(nodes) {
-  return nodes.map((node) => {
-    if (node.type === "break") return "\n";
-    return "children" in node ? inlineText(node.children) : node.text;
-  }).join("");
+  return nodes
+    .map((node) => {
+      if (node.type === "break") return "\n";
+      return "children" in node ? inlineText(node.children) : node.text;
+    })
+    .join("");
 }
 
 /**

@@ -2,7 +2,7 @@
 // frame goes on in the next one, so that the page stays alive whatever it shows.
 
 import { markdown } from "../model/markdown.js";
-import { el } from "./dom.js";
+import { h } from "./dom.js";
 import { blockElement } from "./markdown_nodes.js";
 
 /** @import {TopBlock} from "../model/markdown_tree.js" */
@@ -16,7 +16,7 @@ const NEAR = 100; // blocks that are laid out wherever they are
  * @returns {{element: HTMLElement, update: (text: string) => void, flush: () => void, close: () => void}}
  */
 export function markdownView() {
-  const element = el("div", { class: "markdown" });
+  const element = h("div", { class: "markdown" });
   const parser = markdown();
   let wanted = "";
   /** @type {readonly TopBlock[]} */
@@ -81,7 +81,11 @@ export function markdownView() {
 function codeFrom(blocks, first) {
   let code = "";
   for (let at = blocks.indexOf(first); at < blocks.length; at++) {
-    const { content: [block], continues, inLine } = blocks[at];
+    const {
+      content: [block],
+      continues,
+      inLine,
+    } = blocks[at];
     if (block?.type !== "fence" || (blocks[at] !== first && !continues)) break;
     code += (continues && !inLine ? "\n" : "") + block.text;
   }

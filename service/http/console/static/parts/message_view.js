@@ -93,7 +93,8 @@ function itemOf(key, value, operations) {
 /** @param {string} key @returns {Item} */
 function textItem(key) {
   const view = markdownView();
-  return { key, element: h("div", { class: "part-text" }, view.element), update: (part) => view.update(part.text) };
+  const element = h("div", { class: "part-text" }, view.element);
+  return { key, element, update: (part) => view.update(part.text), close: view.close };
 }
 
 /** @param {string} key @returns {Item} */
