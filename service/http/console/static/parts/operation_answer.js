@@ -1,0 +1,51 @@
+// What a person says to an operation that waits for them: the answer to a question, or a yes or a no. What is half
+// written stays while the operation is told anew.
+
+import { ASK } from "../model/operation.js";
+import { post } from "../service/api.js";
+import { button, h } from "./dom.js";
+
+const MAX_REASON = 2000;
+
+/**
+ * @param {string} operationId
+ * @param {string} tool
+ * @param {(act: () => Promise<unknown>) => Promise<boolean>} ask
+ */
+export function operationAnswer(operationId, tool, ask) {
+  const path = `/operations/${encodeURIComponent(operationId)}/approve`;
+  const say = (/** @type {object} */ body) => ask(() => post(path, body));
+  return tool === ASK ? question(say) : approval(say);
+}
+
+/** @param {(body: object) => Promise<boolean>} say */
+function question(say) {
+  const answer = h("textarea", { rows: 2, required: true, name: "answer" });
+  const submit = h("button", { class: "primary" }, "Answer");
+  /** @param {Event} event */
+  function submitted(event) {
+    event.preventDefault();
+    say({ answer: answer.value });
+  }
+  return h(
+    "form",
+    { class: "stack tight", onsubmit: submitted },
+    h("label", null, "Your answer", answer),
+    h("div", { class: "row" }, submit),
+  );
+}
+
+/** @param {(body: object) => Promise<boolean>} say */
+function approval(say) {
+  const reason = h("input", { maxlength: MAX_REASON, name: "reason" });
+  function deny() {
+    say(reason.value ? { approved: false, reason: reason.value } : { approved: false });
+  }
+  return h(
+    "div",
+    { class: "row bottom" },
+    button("Approve", () => say({ approved: true }), { class: "primary" }),
+    h("label", { class: "grow" }, "Reason for a no (optional)", reason),
+    button("Deny", deny, { class: "danger" }),
+  );
+}
