@@ -62,19 +62,20 @@ async def test_thirty_cuts_in_two_thousand_deltas_lose_nothing(chat: ChatPage, h
 
 
 async def test_after_a_reload_in_mid_stream_and_in_a_second_tab_it_goes_on(
-    browser: Browser | None, chat: ChatPage, watch: Watch
+    browser: Browser | None, chat: ChatPage, watch: Watch, http: httpx.AsyncClient
 ) -> None:
     assert browser is not None
-    await chat.say("/count 150 rate=30")
+    await chat.say("/count 10000 rate=30")
     await expect(chat.answers).to_contain_text("9 10 ")
     await chat.page.reload()
     await expect(chat.answers).to_contain_text("1 2 3 4 5 6 7 8 9 10 ")
     async with watched(browser, watch) as page:
         second = await ChatPage(page).open(await chat.session_id())
-        await expect(second.state).to_have_text("live")
         for each in (chat, second):
-            await each.ended()
-            assert await each.text() == counted(150)
+            await expect(each.state).to_have_text("live")
+        await second.button("Stop").click()
+        texts = [await ((await each.ended()) and each.text()) for each in (chat, second)]
+        assert {*texts, said((await stored(http, await chat.session_id()))[-1]).rstrip()} == {texts[0]}
         await second.say("/say From the other one.")
         await expect(chat.answers).to_have_count(2)
         await expect(chat.answers.last).to_contain_text("From the other one.")
@@ -140,7 +141,7 @@ async def test_stopped_asked_again_and_said_otherwise(chat: ChatPage, http: http
 
 
 async def test_a_message_meanwhile_waits_and_is_let_in(chat: ChatPage) -> None:
-    await chat.say("/count 20 rate=20", '/tool think {"thought": "x"}', "/say Done.")
+    await chat.say("/count 100 rate=30", '/tool think {"thought": "x"}', "/say Done.")
     await expect(chat.answers).to_contain_text("1 2 ")
     await chat.say("/say And this.")
     waiting = chat.page.get_by_role("article", name="Your message").filter(has_text="And this.")
@@ -163,6 +164,45 @@ async def test_a_follow_up_appears_by_itself(chat: ChatPage) -> None:
     await expect(chat.answers).to_have_count(2, timeout=10_000)
     await expect(chat.answers.last).to_contain_text("Follow-up")
     await expect(chat.answers.last).to_contain_text("has succeeded")
+
+
+async def test_a_session_is_called_otherwise_and_deleted(chat: ChatPage, http: httpx.AsyncClient) -> None:
+    await chat.say("/say One.")
+    await chat.ended()
+    await expect(chat.page.get_by_role("heading", level=1)).to_have_text("/say One.")
+    await chat.button("Rename").click()
+    await chat.page.get_by_role("textbox", name="Title").fill("<b>Mine</b>")
+    await chat.button("Save").click()
+    sessions = chat.page.get_by_role("navigation", name="Sessions")
+    await expect(sessions.locator("[aria-current=page]")).to_contain_text("<b>Mine</b>")
+    session_id = await chat.session_id()
+    assert (await http.get(f"/sessions/{session_id}")).json()["title"] == "<b>Mine</b>"
+    await chat.button("Delete").click()
+    await chat.button("Delete it for good?").click()
+    await expect(chat.page.get_by_text("Say something.")).to_be_visible()
+    await expect(sessions.get_by_text("<b>Mine</b>")).to_have_count(0)
+    assert (await http.get(f"/sessions/{session_id}")).status_code == 404
+
+
+HIDE = """hidden => {
+    Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden});
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+async def test_a_page_that_is_not_seen_for_a_while_holds_no_connection(chat: ChatPage, http: httpx.AsyncClient) -> None:
+    await chat.page.clock.install()
+    await chat.say("/count 10000 rate=30")
+    await expect(chat.answers).to_contain_text("1 2 3 ")
+    await chat.page.evaluate(HIDE, True)
+    await chat.page.clock.run_for(31_000)
+    await expect(chat.state).to_have_text("cut")
+    await chat.page.evaluate(HIDE, False)
+    await expect(chat.state).to_have_text("live")
+    assert await chat.reconnects() == 1
+    await chat.button("Stop").click()
+    await chat.ended()
+    assert await chat.text() == said((await stored(http, await chat.session_id()))[-1]).rstrip()
 
 
 async def test_no_such_session(watched_page: Page, watch: Watch) -> None:

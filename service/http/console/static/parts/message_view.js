@@ -85,7 +85,7 @@ function itemOf(key, value, operations) {
   if (key.startsWith("note ")) return noteItem(key);
   if (value.type === "text") return textItem(key);
   if (value.type === "reasoning") return reasoningItem(key);
-  if (value.type === "data-operation") return operationItem(key, value.id, operations);
+  if (value.type === "data-operation") return operationItem(key, value.id);
   if (value.toolCallId !== undefined) return toolItem(key, operations);
   return otherItem(key);
 }
@@ -120,6 +120,7 @@ function toolItem(key, operations) {
   const error = h("p", { class: "problem pre-line", dir: "auto" });
   const place = h("div", { class: "tool-operation" });
   let operation = /** @type {ReturnType<OperationParts> | null} */ (null);
+  let shownId = "";
   const details = h(
     "details",
     { class: "tool-values" },
@@ -132,7 +133,7 @@ function toolItem(key, operations) {
     element: h("section", { class: "card tool" }, h("div", { class: "row" }, name, badge), place, error, details),
     update(part) {
       const toolName = part.type.slice("tool-".length);
-      const operationId = part.approval?.id ?? (part.preliminary ? part.output?.operation_id : undefined);
+      const operationId = (part.preliminary && part.output?.operation_id) || part.approval?.id;
       const [status, text] = part.preliminary ? ["pending", "handed out"] : (STATES[part.state] ?? ["", part.state]);
       say(name, toolName);
       say(badge, text);
@@ -141,8 +142,10 @@ function toolItem(key, operations) {
       input.update(part.input, part.input === undefined ? (part.inputText ?? "") : undefined);
       output.update(part.output, part.state === "output-available" ? undefined : "");
       say(error, part.errorText ? reveal(part.errorText) : deniedText(part));
-      if (operations && operationId && !operation) {
+      if (operations && operationId && operationId !== shownId) {
+        operation?.close();
         operation = operations(operationId);
+        shownId = operationId;
         fill(place, operation.element);
       }
     },
@@ -189,21 +192,18 @@ function valueView(name) {
   };
 }
 
-/** @param {string} key @param {string} operationId @param {OperationParts} [operations] @returns {Item} */
-function operationItem(key, operationId, operations) {
+/** @param {string} key @param {string} operationId @returns {Item} */
+function operationItem(key, operationId) {
   const badge = h("span", { class: "badge" });
-  const text = h("a", { href: `#/operations/${operationId}` });
-  const line = h("p", { class: "part-note row" }, badge, text);
-  const operation = operations?.(operationId);
+  const link = h("a", { href: `#/operations/${operationId}` });
   return {
     key,
-    element: h("div", null, operation ? operation.element : line),
+    element: h("p", { class: "part-note row" }, link, badge),
     update(part) {
       say(badge, part.data.status);
       badge.dataset.status = part.data.status;
-      say(text, `Operation ${part.data.toolName}`);
+      say(link, `Operation ${part.data.toolName}`);
     },
-    close: () => operation?.close(),
   };
 }
 

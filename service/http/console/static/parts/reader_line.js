@@ -9,53 +9,80 @@ import { number } from "./format.js";
 const EVENTS_BETWEEN_CUTS = [5, 45];
 const CUT_MILLISECONDS = [10, 120];
 
-/**
- * @param {{cut(): void, resume(): void}} does
- * @returns a line; `show` is told whenever anything has changed, `passed` of the events that came
- */
+const STATES = /** @type {Record<string, string>} */ ({ ended: "ended: all of it is here", cut: "cut" });
+
+/** @param {{cut(): void, resume(): void}} does */
 export function readerLine(does) {
   const badge = h("span", { class: "badge", role: "status" });
   const place = h("span", { class: "reader-facts mono" });
   const cutButton = button("Cut", does.cut, { title: "Drop the connection, as a lost network does" });
   const resumeButton = button("Resume", does.resume, { class: "primary" });
-  const atRandom = h("input", { type: "checkbox" });
+  const chance = cutsAtRandom();
   const element = h(
     "div",
     { class: "reader-line", role: "group", "aria-label": "Connection" },
     badge,
     place,
     h("span", { class: "row reader-controls" }, cutButton, resumeButton),
-    h("label", { class: "inline" }, atRandom, "Cut me at random"),
+    chance.element,
   );
-  let eventsLeft = between(EVENTS_BETWEEN_CUTS);
-  let timer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
-  let isCutByHand = false;
 
   return {
     element,
-    /** @param {Following | null} reader @param {boolean} isCut whether a person has cut it */
+    /**
+     * To be told whenever anything has changed.
+     * @param {Following | null} reader
+     * @param {boolean} isCut whether a person has cut it
+     */
     show(reader, isCut) {
-      isCutByHand = isCut;
       const state = isCut ? "cut" : (reader?.state() ?? "idle");
       badge.dataset.status = state;
-      say(
-        badge,
-        state === "ended" ? "ended: all of it is here" : state === "cut" && !isCut ? "cut, coming back" : state,
-      );
+      say(badge, STATES[state] ?? (isCut ? "cut" : state));
       say(place, reader ? factsOf(reader) : "");
       cutButton.disabled = isCut;
-      resumeButton.hidden = !(state === "cut");
+      resumeButton.hidden = state !== "cut";
+      chance.look(isCut ? null : reader);
     },
-    /** @param {number} events @param {Following} reader */
-    passed(events, reader) {
-      if (!atRandom.checked || reader.state() === "ended") return;
-      eventsLeft -= events;
-      if (eventsLeft > 0) return;
-      eventsLeft = between(EVENTS_BETWEEN_CUTS);
-      reader.cut();
-      timer = setTimeout(() => isCutByHand || reader.resume(), between(CUT_MILLISECONDS));
-    },
-    close: () => clearTimeout(timer),
+    close: chance.close,
+  };
+}
+
+/** A switch: while it is on, the reader is cut after some events, and comes back a moment later. */
+function cutsAtRandom() {
+  const isOn = h("input", { type: "checkbox", onchange: () => look(reader) });
+  let reader = /** @type {Following | null} */ (null);
+  let armed = /** @type {Following | null} */ (null);
+  let timer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
+
+  /** @param {Following | null} next the one that is to be connected */
+  function look(next) {
+    reader = next;
+    const wanted = isOn.checked ? reader : null;
+    if (armed !== wanted) {
+      armed?.cutAfter(Infinity);
+      if (armed === reader) armed?.resume(); // it was switched off in the middle of a cut
+      armed = wanted;
+      armed?.cutAfter(between(EVENTS_BETWEEN_CUTS));
+    }
+    if (armed?.state() !== "cut" || armed.until() !== null) forget();
+    else timer ??= setTimeout(comeBack, between(CUT_MILLISECONDS));
+  }
+
+  function comeBack() {
+    forget();
+    armed?.resume();
+    armed?.cutAfter(between(EVENTS_BETWEEN_CUTS));
+  }
+
+  function forget() {
+    clearTimeout(timer);
+    timer = undefined;
+  }
+
+  return {
+    element: h("label", { class: "inline" }, isOn, "Cut me at random"),
+    look,
+    close: forget,
   };
 }
 
@@ -68,5 +95,5 @@ function factsOf(reader) {
 
 /** @param {number[]} bounds */
 function between([least, most]) {
-  return least + Math.random() * (most - least);
+  return Math.round(least + Math.random() * (most - least));
 }

@@ -26,6 +26,7 @@ import { eventStream } from "./sse.js";
  * @property {() => number | null} until when the next connection is tried, in milliseconds since 1970
  * @property {() => Error | null} refusal
  * @property {() => void} cut
+ * @property {(events: number) => void} cutAfter so many more were given out, at whatever place of what has arrived
  * @property {() => void} resume
  * @property {() => void} close nothing comes any more
  */
@@ -59,6 +60,7 @@ export function follow(taskId, listener, after = BEGINNING) {
   let until = /** @type {number | null} */ (null);
   let refused = /** @type {Error | null} */ (null);
   let gapIsTold = false;
+  let left = Infinity;
   let connection = new AbortController();
   let timer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
   let quiet = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
@@ -135,8 +137,9 @@ export function follow(taskId, listener, after = BEGINNING) {
       if (item.kind === "retry") firstPause = Math.min(Math.max(item.milliseconds, 0), LONGEST_PAUSE_MILLISECONDS);
       if (item.kind !== "frame") continue;
       const event = joined(item);
-      if (event) events.push(event);
+      if (event && events.push(event) >= left) break;
     }
+    left -= events.length;
     if (events.length) {
       received += events.length;
       listener.events(events);
@@ -146,7 +149,14 @@ export function follow(taskId, listener, after = BEGINNING) {
       if (last.chunk.type === "finish") become("ended");
       else if (last.position.ms >= opened && state === "catching up") caughtUp();
       else listener.changed?.();
+      if (left <= 0) cut();
     } else caughtUp();
+  }
+
+  function cut() {
+    if (isOver()) return;
+    drop();
+    become("cut");
   }
 
   function caughtUp() {
@@ -195,6 +205,7 @@ export function follow(taskId, listener, after = BEGINNING) {
     connection = new AbortController();
     dropped.abort();
     until = null;
+    left = Infinity;
   }
 
   connect();
@@ -205,10 +216,9 @@ export function follow(taskId, listener, after = BEGINNING) {
     reconnects: () => Math.max(0, connections - 1),
     until: () => until,
     refusal: () => refused,
-    cut() {
-      if (isOver()) return;
-      drop();
-      become("cut");
+    cut,
+    cutAfter(events) {
+      left = events;
     },
     resume() {
       if (state !== "cut") return;

@@ -6,7 +6,9 @@
 
 import { composer } from "../parts/composer.js";
 import { button, fill, h } from "../parts/dom.js";
+import { livingOperationCard } from "../parts/operation_card.js";
 import { readerLine } from "../parts/reader_line.js";
+import { sessionHead } from "../parts/session_head.js";
 import { sessionList } from "../parts/session_list.js";
 import { threadView } from "../parts/thread.js";
 import { doing, toast } from "../parts/toasts.js";
@@ -14,6 +16,7 @@ import { emptyFold, apply } from "../model/fold.js";
 import { post, Refused } from "../service/api.js";
 import { follow } from "../service/follow.js";
 import { polling } from "../service/polling.js";
+import { whileSeen } from "../service/seen.js";
 import { createSession, editMessage, newestTasks, postMessage, readSession, regenerate } from "../service/sessions.js";
 
 /** @typedef {import("../parts/view.js").Address} Address */
@@ -115,14 +118,16 @@ function sessionChat(sessionId, listChanged) {
   let frame = 0;
   let key = /** @type {{text: string, key: string} | null} */ (null);
 
-  const thread = threadView({ edit, regenerate: answerAgain, operations: () => ({ element: h("div"), close() {} }) });
+  const thread = threadView({ edit, regenerate: answerAgain, operations: livingOperationCard });
   const line = readerLine({ cut, resume });
   const field = composer({ send, stop }, `playhead.draft.${sessionId}`);
+  const head = sessionHead(sessionId, told);
+  const unseen = whileSeen(() => (isCut ? null : reader));
   const more = button("Show what was before", () => doing(more, readEarlier), { hidden: true });
   const problem = h("p", { class: "problem", role: "alert" });
   const scroll = h("div", { class: "chat-scroll", tabindex: "0", "aria-label": "Messages", role: "region" });
   scroll.append(more, thread.element, problem);
-  const element = h("div", { class: "chat-column" }, scroll, line.element, field.element);
+  const element = h("div", { class: "chat-column" }, head.element, scroll, line.element, field.element);
 
   // --- what is stored, and what runs ---
 
@@ -155,6 +160,7 @@ function sessionChat(sessionId, listChanged) {
   async function readStored(signal) {
     const session = await readSession(`/sessions/${sessionId}`, signal);
     isRead = true;
+    head.show(session);
     if (older.length === 0) earlier = session.earlier;
     more.hidden = earlier === null;
     state.messages = [
@@ -203,7 +209,6 @@ function sessionChat(sessionId, listChanged) {
         if (events.some(({ chunk }) => chunk.type === "steering-message")) readStored().catch(() => {});
         if (fold.finish) ended(task, fold);
         drawSoon();
-        line.passed(events.length, mine);
       },
       changed: () => reader === mine && line.show(mine, isCut),
       gap: (gap) => toast(`${gap.lost} events are missing from this log behind ${gap.requested}.`),
@@ -294,7 +299,7 @@ function sessionChat(sessionId, listChanged) {
       problem.textContent = "There is no such session.";
       looking?.stop();
       reader?.close();
-      field.element.hidden = true;
+      head.element.hidden = line.element.hidden = field.element.hidden = true;
     }
   }
 
@@ -337,6 +342,7 @@ function sessionChat(sessionId, listChanged) {
     close() {
       looking?.stop();
       reader?.close();
+      unseen();
       cancelAnimationFrame(frame);
       line.close();
       thread.close();
