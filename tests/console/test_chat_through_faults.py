@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
@@ -14,7 +15,7 @@ from consumers.completions import Completions
 from service.access.keys import mint
 from service.model.ids import OwnerId
 from service.operations.gathering import Gathering
-from service.wiring import StoreUrls, make_operations, open_app, open_house, open_keys, open_worker
+from service.wiring import House, StoreUrls, make_operations, open_app, open_house, open_keys, open_worker
 from tests.acceptance.waiting import until
 from tests.adapters.rabbits import Rabbit, rabbit_at
 from tests.adapters.remote_service import wiping
@@ -70,13 +71,20 @@ async def careful(stores: StoreUrls, dsn: str, folder: Path, rabbit: Rabbit | No
             asyncio.TaskGroup() as group,
         ):
             group.create_task(worker.run(stop))
-            gathering = Gathering(make_operations(house))
             if rabbit is not None:
-                intake = rabbit.intake()
-                door = Completions(intake, gathering, lambda: asyncio.sleep(0), monotonic, lambda _: None)
-                group.create_task(door.run(stop))
+                group.create_task(complete(house, rabbit, stop))
             yield url
             stop.set()
+
+
+async def complete(house: House, rabbit: Rabbit, stop: asyncio.Event) -> None:
+    """Take the completions that come over this broker."""
+    gathering, intake = Gathering(make_operations(house)), rabbit.intake()
+    try:
+        await Completions(intake, gathering, lambda: datetime.now(UTC), monotonic, lambda _: None).run(stop)
+    finally:
+        await gathering.close()
+        await intake.close()
 
 
 async def test_what_was_approved_on_the_page_ends_over_rabbitmq_while_it_is_cut(
