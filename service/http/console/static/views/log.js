@@ -1,11 +1,261 @@
-// Log.
+// A task's log: its head, the log as a timeline, as a recording to go through, and as a list of its events. It is read
+// from the beginning and followed while it is written. One event is the present one: the list and the address name it,
+// the playhead stands there, and the message is shown as it was then; at the end it stays at the end.
 
-import { h } from "../parts/dom.js";
+import { excerptOf } from "../model/excerpt.js";
+import { parsePosition, positionText } from "../model/position.js";
+import { LIMITS, recording } from "../model/recording.js";
+import { spans } from "../model/spans.js";
+import { Refused } from "../service/api.js";
+import { follow } from "../service/follow.js";
+import { polling } from "../service/polling.js";
+import { button, fill, h, say } from "../parts/dom.js";
+import { eventDetail } from "../parts/event_detail.js";
+import { eventList } from "../parts/event_list.js";
+import { counted, number, shortId } from "../parts/format.js";
+import { logHead } from "../parts/log_head.js";
+import { messageView } from "../parts/message_view.js";
+import { readerLine } from "../parts/reader_line.js";
+import { scrubber } from "../parts/scrubber.js";
+import { timeline } from "../parts/timeline.js";
 
 /** @typedef {import("../parts/view.js").Address} Address */
+/** @typedef {import("../model/position.js").Position} Position */
+
+const LOOK_MILLISECONDS = 3000;
+const DRAW_MILLISECONDS = 250; // between two drawings of what comes in
+const ADDRESS_MILLISECONDS = 300;
 
 /** @param {Address} address @returns {import("../parts/view.js").View} */
 export function logView(address) {
-  const element = h("div", { class: "view" }, h("h1", null, "Log"), h("p", null, address.names.join("/")));
-  return { element, title: "Log", close() {} };
+  const taskId = address.names[0];
+  const addressOf = (/** @type {string} */ at) => `#/tasks/${encodeURIComponent(taskId)}?at=${at}`;
+  let kept = recording();
+  let stretches = spans();
+  let wanted = parsePosition(address.query.get("at") ?? "");
+  let shown = 0;
+  let isAtEnd = wanted === null;
+  let isCut = false;
+  let isClosed = false;
+  let arrived = performance.now();
+  let drawnAt = 0;
+  let frame = 0;
+  let addressTimer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
+
+  const reader = readerLine({ cut: () => cut(true), resume: () => cut(false) });
+  const head = logHead(taskId, addressOf, reader.element);
+  const notice = h("div", { class: "log-notice", role: "status" });
+  const drawing = timeline({
+    choose: choose,
+    addressOf: (place) => addressOf(positionText(kept.events[place].position)),
+  });
+  const replay = scrubber((next, how) => go(next, how === "playing"));
+  const list = eventList({ choose, open: (place) => (choose(place), detail.focus()) });
+  const detail = eventDetail(addressOf);
+  const message = messageView();
+  const left = h("p", { class: "quiet-text" });
+  const then = h("h2", null);
+  const messageCard = h(
+    "section",
+    { class: "card stack log-message", "aria-label": "Message as it was then" },
+    then,
+    left,
+    message.element,
+  );
+  const body = h(
+    "div",
+    { class: "log-body" },
+    list.element,
+    h("div", { class: "stack log-side" }, messageCard, detail.element),
+  );
+  const element = h("div", { class: "view log" }, head.element, notice, drawing.element, replay.element, body);
+
+  // --- what comes in ---
+
+  function read(/** @type {Position | undefined} */ after) {
+    return follow(taskId, { events: take, changed: () => later(), gap: miss }, after);
+  }
+
+  /** @param {import("../model/recording.js").LogEvent[]} events */
+  function take(events) {
+    const first = kept.events.length;
+    const taken = kept.add(events);
+    for (let place = first; place < kept.events.length; place++) stretches.add(kept.events[place], place);
+    arrived = performance.now();
+    reader.passed(taken, following);
+    if (kept.isFull() && following.state() !== "ended") full();
+    later();
+  }
+
+  /** @param {{requested: string, lost: number}} gap */
+  function miss({ lost }) {
+    if (isBegunWithin && !kept.events.length) return; // nobody asked for what is before
+    kept.miss(lost);
+    stretches.miss(lost);
+  }
+
+  function full() {
+    following.close();
+    isFull = true;
+    const last = kept.events[kept.events.length - 1].position;
+    say(
+      notice,
+      `${counted(kept.events.length, "event")} are kept here; the log goes on behind ${positionText(last)}. `,
+    );
+    notice.append(button("Go on from here", goOn));
+  }
+
+  /** Drop what is before, and go on. */
+  function goOn() {
+    const last = kept.events[kept.events.length - 1].position;
+    const before = kept.foldAt(kept.events.length);
+    replay.stop();
+    kept = recording(before);
+    stretches = spans();
+    isFull = false;
+    isBegunWithin = true;
+    [shown, isAtEnd, wanted] = [0, true, null];
+    fill(
+      notice,
+      "What was before is no longer here. ",
+      h("a", { href: `#/tasks/${encodeURIComponent(taskId)}` }, "Begin anew"),
+    );
+    list.use(kept);
+    following = read(last);
+    later();
+  }
+
+  /** @param {boolean} byHand */
+  function cut(byHand) {
+    isCut = byHand;
+    if (byHand) following.cut();
+    else following.resume();
+    later();
+  }
+
+  // --- what is shown ---
+
+  function later() {
+    if (isClosed) return;
+    frame ||= requestAnimationFrame(show);
+  }
+
+  function show() {
+    frame = 0;
+    const isDue = performance.now() - drawnAt >= DRAW_MILLISECONDS || following.state() !== "catching up";
+    if (!isDue) return later();
+    drawnAt = performance.now();
+    look();
+    if (isAtEnd && !replay.isPlaying()) shown = kept.events.length;
+    reader.show(isFull ? null : following, isCut);
+    head.show(kept.foldAt(kept.events.length), kept.bytes(), kept.events.length);
+    drawing.update(stretches, wholeWindow());
+    present();
+  }
+
+  /** Go where the address says, as soon as it is there. */
+  function look() {
+    if (!wanted) return;
+    const place = kept.placeOf(wanted);
+    if (place >= 0) {
+      wanted = null;
+      [shown, isAtEnd] = [place + 1, false];
+      fill(notice);
+    } else if (following.state() === "ended") {
+      say(notice, `There is no event ${positionText(wanted)} in this log.`);
+      wanted = null;
+      isAtEnd = true;
+    }
+  }
+
+  function wholeWindow() {
+    const [first, last] = [kept.events[0], kept.events[kept.events.length - 1]];
+    if (!first) return { from: 0, to: 1 };
+    const isWritten = !isFull && following.state() !== "ended";
+    return { from: first.position.ms, to: last.position.ms + (isWritten ? performance.now() - arrived : 0) };
+  }
+
+  /** What belongs to the present event. */
+  function present() {
+    const event = kept.events[shown - 1] ?? null;
+    replay.update(kept.events, shown);
+    list.update(shown - 1);
+    if (event) drawing.point(shown - 1, event.position.ms);
+    if (!replay.isPlaying()) detail.show(event);
+    const { fold, parts, characters } = excerptOf(kept.foldAt(shown));
+    message.update(fold);
+    say(then, event ? `The message at event ${number(event.position.n)}` : "The message");
+    left.hidden = !parts && !characters;
+    if (!left.hidden)
+      say(left, `Its end: ${counted(parts, "part")} and ${counted(characters, "character")} are before it.`);
+  }
+
+  /** @param {number} next how many events are shown @param {boolean} [isPlaying] */
+  function go(next, isPlaying = false) {
+    shown = next;
+    isAtEnd = !isPlaying && shown === kept.events.length;
+    wanted = null;
+    present();
+    clearTimeout(addressTimer);
+    if (!isPlaying) addressTimer = setTimeout(nameIt, ADDRESS_MILLISECONDS);
+  }
+
+  /** @param {number} place */
+  function choose(place) {
+    replay.stop();
+    go(place + 1);
+  }
+
+  function nameIt() {
+    const event = kept.events[shown - 1];
+    if (event) history.replaceState(null, "", addressOf(positionText(event.position)));
+  }
+
+  /** @param {Error | null} error */
+  function failed(error) {
+    const isGone = error instanceof Refused && error.status === 404;
+    if (isGone) {
+      close();
+      fill(element, h("h1", null, "Log"), h("p", { class: "empty" }, "There is no such task."));
+    } else say(notice, error?.message ?? "");
+  }
+
+  function close() {
+    isClosed = true;
+    following.close();
+    asking.stop();
+    clearInterval(ticking);
+    clearTimeout(addressTimer);
+    cancelAnimationFrame(frame);
+    for (const part of [head, reader, drawing, replay, list, message]) part.close();
+  }
+
+  let isFull = false;
+  let isBegunWithin = wanted !== null && wanted.n > LIMITS.events;
+  let following = read(isBegunWithin && wanted ? { ms: wanted.ms, n: wanted.n - 1 } : undefined);
+  const asking = polling(
+    LOOK_MILLISECONDS,
+    async (signal) => {
+      if (!head.isEnded()) await head.ask(signal);
+      later();
+    },
+    failed,
+  );
+  const ticking = setInterval(() => following.state() === "live" && later(), 1000);
+  list.use(kept);
+  show();
+  return {
+    element,
+    title: `Task ${shortId(taskId)}`,
+    close,
+    go(next) {
+      if (next.names[0] !== taskId || isClosed) return false;
+      const at = parsePosition(next.query.get("at") ?? "");
+      if (!at || (isBegunWithin && kept.placeOf(at) < 0)) return false;
+      replay.stop();
+      wanted = at;
+      later();
+      return true;
+    },
+  };
 }
