@@ -2,18 +2,31 @@
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
-from service.wiring import StoreUrls
+from service.adapters.memory_keys import MemoryKeys
+from service.settings import Settings
+from service.wiring import StoreUrls, open_app
 from tests.acceptance.waiting import until
+from tests.adapters.rabbits import Rabbit, rabbit_at
 from tests.adapters.remote_service import wiping
-from tests.console.watching import Watch
+from tests.adapters.test_rabbit import bury
+from tests.console.conftest import NO_CHROMIUM
+from tests.console.watching import Watch, watched
+from tests.faults.link import Link, link_to
+from tests.faults.wire import Refuse
+from tests.http.conftest import served
+from tests.http.memory import Doors, opened
 from tests.processes import Service, http_to, serve
 from tests.sessions.databases import begin_operations
 
@@ -21,13 +34,20 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def service(stores: StoreUrls, dsn: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+async def to_redis(stores: StoreUrls) -> AsyncIterator[Link]:
+    """The way of `service` to its Redis."""
+    async with link_to(Path(urlsplit(stores.redis).path)) as link:
+        yield link
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def service(to_redis: Link, dsn: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
     """One that has a tool which needs an approval; nobody in it minds deadlines."""
     folder = tmp_path_factory.mktemp("lists")
     async with wiping(folder) as (_, tools):
-        settings = {"REDIS_URL": stores.redis, "POSTGRES_URL": dsn, "TOOLS_FILE": str(tools)}
+        stores = {"REDIS_URL": f"redis://127.0.0.1:{to_redis.port}/0", "POSTGRES_URL": dsn}
         parts = ("--only", "http", "--only", "tasks")
-        async with serve(folder / "log", settings, *parts) as started:
+        async with serve(folder / "log", stores | {"TOOLS_FILE": str(tools)}, *parts) as started:
             yield started
 
 
@@ -60,13 +80,30 @@ async def begun(http: httpx.AsyncClient, session: str) -> str:
     return str(await until(look, "an operation"))
 
 
-async def pending(dsn: str) -> str:
-    """An operation that an external service has taken."""
+@asynccontextmanager
+async def database(dsn: str) -> AsyncIterator[Any]:
     connection = await asyncpg.connect(dsn)
     try:
-        return str((await begin_operations(connection, 1))[-1])
+        yield connection
     finally:
         await connection.close()
+
+
+async def pending(dsn: str) -> str:
+    """An operation that an external service has taken."""
+    async with database(dsn) as connection:
+        return str((await begin_operations(connection, 1))[-1])
+
+
+async def overdue(dsn: str) -> str:
+    """One that it has forgotten."""
+    operation = await pending(dsn)
+    async with database(dsn) as connection:
+        late = (
+            "UPDATE operations SET created_at = now() - interval '2 h', deadline = now() - interval '1 h' WHERE id = $1"
+        )
+        await connection.execute(late, operation)
+    return operation
 
 
 async def life(http: httpx.AsyncClient, operation: str) -> dict[str, Any]:
@@ -98,7 +135,7 @@ async def test_a_question_is_answered_and_what_is_half_written_stays(page: Page,
     await expect(card.get_by_label("Result")).to_have_text('"Tea."')
     assert (await life(http, operation))["outcome"] == {"result": "Tea."}
     await expect(page.get_by_role("table", name="Messages about its end")).to_contain_text("accepted")
-    await expect(page.get_by_role("table", name="Follow-ups")).to_contain_text("succeeded")
+    await expect(page.get_by_role("table", name="Follow-ups").get_by_role("row")).to_have_count(2)
 
 
 async def test_what_is_agreed_to_is_what_is_there(page: Page, http: httpx.AsyncClient) -> None:
@@ -199,3 +236,216 @@ async def test_what_is_not_there_or_nobody_can_be_told_of_is_no_such_operation(p
     await page.goto("/#/operations/01890000-0000-7000-8000-000000000000")
     await expect(page.get_by_role("alert").first).to_contain_text("There is no such operation")
     await expect(page.get_by_role("article")).to_be_hidden()
+
+
+async def test_a_yes_that_comes_too_late_is_told_so(page: Page, watch: Watch, http: httpx.AsyncClient) -> None:
+    session, _ = await say(http, "/tool wipe {}")
+    operation = await begun(http, session)
+    await page.goto(f"/#/operations/{operation}")
+    await expect(page.get_by_role("button", name="Approve")).to_be_visible()
+    watch.expected.append("409")
+    await http.post(f"/operations/{operation}/cancel", json={})
+    await page.get_by_role("button", name="Approve").click()
+    await expect(page.get_by_role("article").get_by_role("alert")).to_contain_text("How it ended stays.")
+    await expect(page.get_by_role("article").locator(".badge")).to_have_text("cancelled")
+
+
+# --- operations ---
+
+
+async def test_what_is_stuck_is_on_top_and_says_why(page: Page, http: httpx.AsyncClient, dsn: str) -> None:
+    late, failed, young = await overdue(dsn), await failing(http, dsn), await pending(dsn)
+    await page.goto("/#/operations")
+    stuck, listed = page.get_by_role("table", name="Stuck"), page.get_by_role("table", name="All")
+    await expect(row_of(stuck, late)).to_contain_text("overdue by 1 h")
+    await expect(row_of(stuck, late).locator(".badge")).to_have_text("overdue")
+    await expect(row_of(stuck, failed)).to_contain_text("its follow-up rests: validation_error, again in")
+    await expect(row_of(listed, young)).to_be_visible()
+    await expect(row_of(stuck, young)).to_be_hidden()
+    await row_of(stuck, failed).get_by_role("button", name="Redrive").click()
+
+    async def is_redriven() -> bool:
+        return "redriven" in [each["disposition"] for each in (await life(http, failed))["deliveries"]]
+
+    await until(is_redriven, "the redrive")
+    await page.get_by_label("Older than").select_option("1 h")
+    await expect(row_of(stuck, late)).to_be_visible()
+    await expect(row_of(listed, young)).to_be_hidden()
+    assert page.url.endswith("#/operations?age=3600")
+
+
+async def test_operations_are_narrowed_down_by_the_address(page: Page, http: httpx.AsyncClient, dsn: str) -> None:
+    session, _ = await say(http, '/tool ask {"question": "Why?"}')
+    question, render = await begun(http, session), await pending(dsn)
+    listed = page.get_by_role("table", name="All")
+    await page.goto("/#/operations?executor=person&status=pending")
+    await expect(page.get_by_label("Executor")).to_have_value("person")
+    await expect(row_of(listed, question)).to_be_visible()
+    await expect(row_of(listed, render)).to_be_hidden()
+    await page.goto("/#/operations?tool=render")
+    await expect(row_of(listed, render)).to_be_visible()
+    await expect(row_of(listed, question)).to_be_hidden()
+    await page.get_by_label("Show").select_option("stuck only")
+    await expect(listed).to_be_hidden()
+    await page.get_by_label("Operation", exact=True).fill(f" {question} ")
+    await page.get_by_label("Operation", exact=True).press("Enter")
+    await expect(page.get_by_role("article")).to_contain_text("Why?")
+
+
+def row_of(table: Locator, whole_id: str) -> Locator:
+    return table.get_by_role("row").filter(has=table.page.get_by_title(whole_id))
+
+
+# --- tasks ---
+
+
+async def test_tasks_are_narrowed_down_and_rows_stay_while_they_are_told_anew(
+    page: Page, http: httpx.AsyncClient
+) -> None:
+    session, task = await say(http, "/wait 60")
+    _, other = await say(http, "/say Hi")
+    await page.goto("/#/tasks")
+    table, ended = page.get_by_role("table", name="Not ended"), page.get_by_role("table", name="Ended", exact=True)
+    await expect(row_of(table, task)).to_contain_text("running")
+    await expect(row_of(ended, other)).to_contain_text("succeeded")
+    link = row_of(table, task).get_by_title(task)
+    await link.focus()
+    _, later = await say(http, "/wait 60")
+    await look_again(page)
+    await expect(row_of(table, later)).to_be_visible()
+    await expect(link).to_be_focused()
+    await page.get_by_label("Session").fill(session)
+    await page.get_by_label("Session").press("Tab")
+    await expect(row_of(table, later)).to_be_hidden()
+    await expect(row_of(table, task)).to_be_visible()
+    await page.get_by_label("Status").select_option("succeeded")
+    await expect(table).to_be_hidden()
+    await page.reload()
+    await expect(page.get_by_label("Session")).to_have_value(session)
+    await expect(page.get_by_label("Status")).to_have_value("succeeded")
+    await page.goto(f"/#/tasks?session={session}")
+    await row_of(table, task).get_by_role("button", name="Cancel").click()
+    await row_of(table, task).get_by_role("button", name="Cancel it?").click()
+    await look_again(page)
+    await expect(row_of(ended, task)).to_contain_text("cancelled")
+    await http.post(f"/tasks/{later}/cancel", json={})
+
+
+async def test_a_task_that_somebody_should_look_at_is_on_top(page: Page, http: httpx.AsyncClient, dsn: str) -> None:
+    _, task = await say(http, "/wait 60")
+    _, other = await say(http, "/wait 60")
+    async with database(dsn) as connection:
+        older = "UPDATE tasks SET created_at = now() - interval '1 day' WHERE id = $1"
+        await connection.execute(older, other)
+        slow = "UPDATE tasks SET started_at = now() - interval '11 min' WHERE id = $1"
+        await connection.execute(slow, task)
+    await page.goto("/#/tasks?status=running")
+    rows = page.get_by_role("table", name="Not ended").get_by_role("row")
+    await expect(rows.nth(1)).to_contain_text("runs for long")
+    await expect(rows.nth(1).get_by_title(task)).to_be_visible()
+    await expect(rows.nth(2).get_by_title(other)).to_be_visible()
+    for each in (task, other):
+        await http.post(f"/tasks/{each}/cancel", json={})
+
+
+async def test_earlier_ones_are_listed_behind_the_newest(page: Page, dsn: str) -> None:
+    async with database(dsn) as connection:
+        await begin_operations(connection, 120)
+    await page.goto("/#/tasks?kind=turn&status=succeeded")
+    rows = page.get_by_role("table", name="Ended", exact=True).get_by_role("row")
+    await expect(rows).to_have_count(101)
+    await page.get_by_role("button", name="Earlier").click()
+    await expect(rows.nth(121)).to_be_visible()
+
+
+# --- dead letters ---
+
+
+@asynccontextmanager
+async def over_rabbit(rabbit: Rabbit, **settings: Any) -> AsyncIterator[Doors]:
+    """Doors whose dead letters are those of this broker."""
+    doors, chosen = Doors(MemoryKeys()), Settings(_env_file=None, **settings)
+    house = replace(doors.house, letters=rabbit.letters)
+    async with open_app(house, chosen) as app, served(app, chosen) as url:
+        doors.url = url
+        yield doors
+
+
+async def test_dead_letters_are_listed_and_redriven(browser: Browser | None, amqp_url: str) -> None:
+    if browser is None:
+        pytest.skip(NO_CHROMIUM)
+    async with rabbit_at(amqp_url) as rabbit, over_rabbit(rabbit) as doors:
+        await bury(rabbit, (b"{", "unreadable"), (b'{"a": "\xe2\x80\xae"}', "failed"), (b"[]", "failed"))
+        async with watched(browser, Watch(doors.url)) as page:
+            await page.goto("/#/dead-letters")
+            rows = page.get_by_role("table", name="Dead letters").get_by_role("row")
+            await expect(rows).to_have_count(4)
+            await rows.nth(2).locator("summary").click()
+            await expect(rows.nth(2).get_by_label("Body")).to_have_text('{"a": "\\u202e"}')
+            await rows.nth(1).get_by_role("button", name="Redrive").click()
+            await expect(page.get_by_role("status").first).to_contain_text("1 dead letter sent again.")
+            await expect(rows).to_have_count(3)
+            await rabbit.has(ready=1, parked=0, dead=2)
+            await page.get_by_role("button", name="Redrive failed").click()
+            await page.get_by_role("button", name="Redrive all that are failed?").click()
+            await expect(page.get_by_text("There are no dead letters.")).to_be_visible()
+            await rabbit.has(ready=3, parked=0, dead=0)
+
+
+async def test_without_a_broker_there_are_no_dead_letters(page: Page, watch: Watch) -> None:
+    watch.expected.append("404")
+    await page.goto("/#/dead-letters")
+    await expect(page.get_by_role("alert")).to_contain_text("No RabbitMQ is configured")
+
+
+async def test_who_may_not_look_is_told_who_may(browser: Browser | None) -> None:
+    if browser is None:
+        pytest.skip(NO_CHROMIUM)
+    async with opened(api_keys="on") as doors:
+        watch = Watch(doors.url, ["403"])
+        async with watched(browser, watch) as page:
+            script = f"sessionStorage.setItem('playhead.credential', '{await doors.key('read')}')"
+            await page.add_init_script(script)
+            await page.goto("/#/dead-letters")
+            await expect(page.get_by_role("alert")).to_contain_text("Only the service's own keys")
+            await page.goto("/#/health")
+            await expect(page.get_by_text("The figures take a credential with the scope ops.")).to_be_visible()
+            await expect(page.locator("h1 + .badge")).to_have_text("ok")
+
+
+# --- health ---
+
+
+async def test_health_has_figures_and_those_that_are_looked_for(page: Page, http: httpx.AsyncClient, dsn: str) -> None:
+    await overdue(dsn)
+    await say(http, "/say Hi")
+    await page.goto("/#/health")
+    await expect(page.locator("h1 + .badge")).to_have_text("ok")
+    await expect(page.get_by_role("table", name="Stores and doors").get_by_role("row")).to_have_count(3)
+    tile = page.get_by_role("listitem").filter(has_text="Operations overdue")
+    await expect(tile).to_have_class(re.compile("bad"))
+    await expect(page.get_by_role("listitem").filter(has_text="Followers")).to_contain_text("0")
+    await expect(page.get_by_role("listitem").filter(has_text="Events stored")).to_have_count(0)
+    await look_again(page)
+    await expect(page.get_by_role("listitem").filter(has_text="Events stored")).to_contain_text("/s")
+    await expect(page.get_by_role("img", name="Events a second")).to_be_visible()
+    await page.get_by_text("All metrics").click()
+    await page.get_by_label("Only those with").fill('kind="overdue"')
+    await expect(page.get_by_role("table", name="All metrics").get_by_role("row")).to_have_count(2)
+    await tile.get_by_role("link").click()
+    await expect(page.get_by_role("table", name="Stuck")).to_be_visible()
+
+
+async def test_a_store_that_is_away_is_shown_and_so_is_its_return(page: Page, watch: Watch, to_redis: Link) -> None:
+    watch.expected.append("503")
+    stores, badge = page.get_by_role("table", name="Stores and doors"), page.locator("h1 + .badge")
+    await page.goto("/#/health")
+    await expect(badge).to_have_text("ok")
+    to_redis.break_by(Refuse())
+    await look_again(page)
+    await expect(badge).to_have_text("unavailable")
+    await expect(stores.get_by_role("row").filter(has_text="redis")).to_contain_text("away")
+    await expect(stores.get_by_role("row").filter(has_text="postgres")).to_contain_text("ok")
+    to_redis.heal()
+    await look_again(page)
+    await expect(badge).to_have_text("ok")

@@ -1,11 +1,182 @@
-// Tasks.
+// Tasks: what has not ended, what is stuck first; then what has, the newest first.
 
-import { h } from "../parts/dom.js";
+import { OPEN, concern, hasEnded, openFirst } from "../model/task.js";
+import { pages } from "../model/pages.js";
+import { confirmed } from "../parts/confirmed.js";
+import { button, h, say } from "../parts/dom.js";
+import { AGE, filters, finder, olderThan } from "../parts/filters.js";
+import { age, counted, duration, moment } from "../parts/format.js";
+import { idColumn, liveTable, statusColumn, textColumn } from "../parts/live_table.js";
+import { everySecond } from "../parts/ticking.js";
+import { doing } from "../parts/toasts.js";
+import { get, post, withQuery } from "../service/api.js";
+import { polling } from "../service/polling.js";
 
-/** @typedef {import("../parts/view.js").Address} Address */
+/** @typedef {import("../model/task.js").Task} Task */
+/** @typedef {{tasks: Task[], earlier: string | null}} TaskList */
 
-/** @param {Address} address @returns {import("../parts/view.js").View} */
-export function tasksView(address) {
-  const element = h("div", { class: "view" }, h("h1", null, "Tasks"), h("p", null, address.names.join("/")));
-  return { element, title: "Tasks", close() {} };
+const AGAIN_MILLISECONDS = 2000;
+const LISTED = 100;
+const MAX_ROWS = 1000;
+
+/** @type {import("../parts/filters.js").Field[]} */
+const FIELDS = [
+  {
+    name: "status",
+    label: "Status",
+    choices: [["", "any status"], ...["running", "queued", "waiting", "succeeded", "failed", "cancelled"].map(same)],
+  },
+  { name: "kind", label: "Kind", choices: [["", "any kind"], ...["turn", "operation"].map(same)] },
+  { name: "session", label: "Session" },
+  { name: "owner", label: "Owner" },
+  AGE,
+];
+
+/** @param {string} word @returns {[string, string]} */
+function same(word) {
+  return [word, word];
+}
+
+/** @param {import("../parts/view.js").Address} address @returns {import("../parts/view.js").View} */
+export function tasksView({ query }) {
+  const problem = h("p", { class: "problem", role: "alert" });
+  const wanted = filters("#/tasks", FIELDS, query, startAgain);
+  const open = section("Not ended", [...COMMON, textColumn("Concern", concernText), cancelColumn(() => polled.now())]);
+  const ended = section("Ended", [
+    ...COMMON,
+    textColumn("Took", took),
+    textColumn("Error", (row) => row.error_type ?? "–"),
+  ]);
+  const more = button("Earlier", () => doing(more, earlier));
+  const list = /** @type {ReturnType<typeof pages<Task>>} */ (pages());
+  let isOpenWhole = true;
+  let running = /** @type {Task[]} */ ([]);
+
+  function startAgain() {
+    list.clear();
+    running = [];
+    for (const each of [open, ended]) each.element.hidden = true;
+    polled.now();
+  }
+
+  /** @param {AbortSignal} signal */
+  async function look(signal) {
+    const { age: _, status, ...others } = wanted.values();
+    const asking = JSON.stringify(wanted.values());
+    const ask = (/** @type {string} */ each) =>
+      get(withQuery("/tasks", { ...others, status: each, limit: LISTED }), signal);
+    const wantedOpen = OPEN.filter((each) => !status || each === status);
+    const isEndedWanted = !status || hasEnded({ status: /** @type {Task["status"]} */ (status) });
+    /** @type {TaskList[]} */
+    const [newest, ...listed] = await Promise.all([isEndedWanted ? ask(status) : NONE, ...wantedOpen.map(ask)]);
+    if (asking !== JSON.stringify(wanted.values())) return polled.now(); // somebody has changed them meanwhile
+    list.take(newest.tasks, newest.earlier);
+    running = [...listed.flatMap((each) => each.tasks), ...newest.tasks];
+    isOpenWhole = listed.every((each) => each.earlier === null);
+    open.element.hidden = wantedOpen.length === 0;
+    ended.element.hidden = !isEndedWanted;
+    show();
+  }
+
+  function show() {
+    const { age: seconds, status } = wanted.values();
+    const isOpenWanted = (/** @type {Task} */ task) => !status || task.status === status;
+    open.show(olderThan(openFirst(running, Date.now()).filter(isOpenWanted), seconds));
+    open.tell(isOpenWhole ? "" : `Of each status the newest ${LISTED}: there are older ones.`);
+    const rows = list.rows();
+    ended.show(olderThan(rows.filter(hasEnded), seconds));
+    more.hidden = list.earlier() === null || rows.length >= MAX_ROWS;
+    ended.tell(list.earlier() === null ? "" : `Among the newest ${counted(rows.length, "task")}.`);
+  }
+
+  async function earlier() {
+    /** @type {TaskList} */
+    const page = await get(/** @type {string} */ (list.earlier()), polled.signal);
+    list.more(page.tasks, page.earlier);
+    show();
+  }
+
+  const polled = polling(AGAIN_MILLISECONDS, look, (error) => say(problem, error?.message ?? ""));
+  const endTicking = everySecond(show);
+  ended.element.append(h("div", { class: "row" }, more));
+  return {
+    element: h(
+      "div",
+      { class: "view" },
+      h("div", { class: "row spread" }, h("h1", null, "Tasks"), finder("Task", "#/tasks")),
+      wanted.element,
+      problem,
+      open.element,
+      ended.element,
+    ),
+    title: "Tasks",
+    close() {
+      endTicking();
+      polled.stop();
+    },
+    go({ query: said }) {
+      wanted.go(said);
+      startAgain();
+      return true;
+    },
+  };
+}
+
+/** @type {TaskList} */
+const NONE = { tasks: [], earlier: null };
+
+/** @type {import("../parts/live_table.js").Column<Task>[]} */
+const COMMON = [
+  idColumn("Task", "#/tasks", (row) => row.id),
+  textColumn("Kind", (row) => row.kind),
+  statusColumn((row) => row.status),
+  idColumn("Session", "#/chat", (row) => row.session_id),
+  textColumn("Begun", (row) => moment(row.created_at)),
+  textColumn("Age", (row) => age(row.created_at)),
+];
+
+/**
+ * A titled table that is hidden until something is known.
+ * @param {string} title
+ * @param {import("../parts/live_table.js").Column<Task>[]} columns
+ */
+function section(title, columns) {
+  const table = liveTable({ label: title, columns, key: (/** @type {Task} */ row) => row.id, empty: "None." });
+  const note = h("span", { class: "quiet-text" });
+  const heading = h("div", { class: "row" }, h("h2", null, title), note);
+  return {
+    element: h("section", { class: "stack tight", hidden: true }, heading, table.element),
+    show: table.show,
+    tell: (/** @type {string} */ text) => say(note, text),
+  };
+}
+
+/** @param {Task} task */
+function concernText(task) {
+  return concern(task, Date.now()) ?? "–";
+}
+
+/** @param {Task} task */
+function took({ started_at: started, finished_at: finished }) {
+  return started && finished ? duration(Date.parse(finished) - Date.parse(started)) : "–";
+}
+
+/** @param {() => void} changed @returns {import("../parts/live_table.js").Column<Task>} */
+function cancelColumn(changed) {
+  return {
+    title: "",
+    cell() {
+      let id = "";
+      const cancel = (/** @type {HTMLButtonElement} */ pressed) =>
+        doing(pressed, () => post(`/tasks/${encodeURIComponent(id)}/cancel`, {})).then(changed);
+      const element = confirmed("Cancel", "Cancel it?", cancel, { class: "quiet" });
+      return {
+        element,
+        show(row) {
+          id = row.id;
+          element.hidden = row.cancel_requested_at !== null;
+        },
+      };
+    },
+  };
 }

@@ -1,0 +1,99 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { pages } from "../../service/http/console/static/model/pages.js";
+import { concern, openFirst } from "../../service/http/console/static/model/task.js";
+
+const NOW = Date.parse("2026-05-05T12:00:00Z");
+const ago = (seconds) => new Date(NOW - seconds * 1000).toISOString();
+const task = (given) => ({
+  id: "a",
+  kind: "turn",
+  status: "running",
+  error_type: null,
+  created_at: ago(5),
+  started_at: null,
+  cancel_requested_at: null,
+  ...given,
+});
+
+for (const [given, said] of [
+  [{ status: "queued", created_at: ago(60) }, null],
+  [{ status: "queued", created_at: ago(61) }, "is not begun"],
+  [{ status: "queued", error_type: "timeout" }, "its last try failed: timeout"],
+  [{ started_at: ago(600) }, null],
+  [{ started_at: ago(601) }, "runs for long"],
+  [{ started_at: ago(601), kind: "operation" }, null],
+  [{ status: "waiting", created_at: ago(90_000) }, null],
+  [{ cancel_requested_at: ago(30) }, null],
+  [{ cancel_requested_at: ago(31) }, "is to be cancelled, and is not yet"],
+  [{ status: "failed", error_type: "timeout", cancel_requested_at: ago(31) }, null],
+]) {
+  test(`${JSON.stringify(given)}: ${said}`, () => assert.equal(concern(task(given), NOW), said));
+}
+
+test("what is stuck is first, and then the oldest", () => {
+  const listed = [
+    task({ id: "young" }),
+    task({ id: "old", created_at: ago(50) }),
+    task({ id: "failing", status: "queued", error_type: "timeout", created_at: ago(70) }),
+    task({ id: "slow", status: "queued", created_at: ago(80) }),
+  ];
+  assert.deepEqual(
+    openFirst(listed, NOW).map(({ id }) => id),
+    ["slow", "failing", "old", "young"],
+  );
+});
+
+test("one that is listed twice is as far as it is known to be", () => {
+  const listed = [task({ status: "queued" }), task({}), task({ id: "b" }), task({ id: "b", status: "failed" })];
+  for (const order of [listed, [...listed].reverse()]) {
+    assert.deepEqual(
+      openFirst(order, NOW).map(({ id, status }) => [id, status]),
+      [["a", "running"]],
+    );
+  }
+});
+
+const row = (number) => ({ id: `${number}`, created_at: ago(100 - number) });
+const rows = (...numbers) => numbers.map(row);
+const ids = (list) => list.rows().map(({ id }) => Number(id));
+
+test("the newest page alone is what was last told", () => {
+  const list = pages();
+  list.take(rows(3, 2), "/before-2");
+  list.take(rows(4, 3), "/before-3");
+  assert.deepEqual([ids(list), list.earlier()], [[4, 3], "/before-3"]);
+});
+
+test("once it is longer nothing that leaves the newest page is lost, or there twice", () => {
+  const list = pages();
+  list.take(rows(4, 3), "/before-3");
+  list.more(rows(2, 1), null);
+  list.take(rows(6, 5), "/before-5");
+  assert.deepEqual([ids(list), list.earlier()], [[6, 5, 4, 3, 2, 1], null]);
+});
+
+test("what is not told any more between those that are is gone", () => {
+  const list = pages();
+  list.take(rows(4, 3), "/before-3");
+  list.more(rows(2, 1), null);
+  list.take(rows(4, 2), "/before-2");
+  assert.deepEqual(ids(list), [4, 2, 1]);
+});
+
+test("a page that was asked for before the newest one moved on has its rows once", () => {
+  const list = pages();
+  list.take(rows(4, 3), "/before-3");
+  list.more(rows(3, 2), null);
+  assert.deepEqual(ids(list), [4, 3, 2]);
+});
+
+test("a list that is begun again has nothing", () => {
+  const list = pages();
+  list.take(rows(4, 3), "/before-3");
+  list.more(rows(2), "/before-2");
+  list.clear();
+  assert.deepEqual([ids(list), list.earlier()], [[], null]);
+  list.take(rows(4), null);
+  assert.deepEqual([ids(list), list.earlier()], [[4], null]);
+});
