@@ -79,10 +79,9 @@ export function logView(address) {
   /** @param {import("../model/recording.js").LogEvent[]} events */
   function take(events) {
     const first = kept.events.length;
-    const taken = kept.add(events);
+    kept.add(events);
     for (let place = first; place < kept.events.length; place++) stretches.add(kept.events[place], place);
     arrived = performance.now();
-    reader.passed(taken, following);
     if (kept.isFull() && following.state() !== "ended") full();
     later();
   }
