@@ -142,7 +142,7 @@ export function follow(taskId, listener, after = BEGINNING) {
     left -= events.length;
     if (events.length) {
       received += events.length;
-      listener.events(events);
+      tell(() => listener.events(events));
       clearTimeout(quiet);
       quiet = setTimeout(caughtUp, CAUGHT_UP_MILLISECONDS);
       const last = events[events.length - 1];
@@ -170,7 +170,8 @@ export function follow(taskId, listener, after = BEGINNING) {
     if (position.n <= cursor.n && position.ms <= cursor.ms) return null;
     if (!gapIsTold && (position.n !== cursor.n + 1 || position.ms < cursor.ms)) {
       const [requested, latest] = [positionText(cursor), positionText(position)];
-      listener.gap?.({ requested, oldest: latest, latest, lost: Math.max(0, position.n - cursor.n - 1) });
+      const gap = { requested, oldest: latest, latest, lost: Math.max(0, position.n - cursor.n - 1) };
+      tell(() => listener.gap?.(gap));
     }
     gapIsTold = false;
     cursor = position;
@@ -183,7 +184,7 @@ export function follow(taskId, listener, after = BEGINNING) {
     const chunk = JSON.parse(data);
     if (chunk.type === "data-gap") {
       gapIsTold = true;
-      listener.gap?.(chunk.data);
+      tell(() => listener.gap?.(chunk.data));
     }
     return null;
   }
@@ -230,6 +231,15 @@ export function follow(taskId, listener, after = BEGINNING) {
       drop();
     },
   };
+}
+
+/** What goes wrong with who listens is no fault of the connection's. @param {() => void} telling */
+function tell(telling) {
+  try {
+    telling();
+  } catch (error) {
+    reportError(error);
+  }
 }
 
 /** Gives a connection up on which nothing comes. @param {AbortController} connection */
