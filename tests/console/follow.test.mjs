@@ -120,6 +120,29 @@ test("an event that took the place of a lost one is new", async () => {
   assert.equal(gaps.length, 1);
 });
 
+test("what stands before something that cannot be read is not lost", async () => {
+  const asked = await service(whole(`${numbered(1, 3)}id: 7-4\ndata: {"type\n\n`), whole(numbered(4, 10)));
+  assert.deepEqual((await followed()).ids, ALL);
+  assert.deepEqual(asked, [null, "7-3"]);
+});
+
+test("who listens may fail; the reader goes on", async () => {
+  const asked = await service(whole(numbered(1, 10)));
+  const reported = [];
+  globalThis.reportError = (error) => reported.push(error.message);
+  const { ids } = await followed(undefined, () => {
+    throw new Error("oh");
+  });
+  assert.deepEqual([ids, asked.length], [ALL, 1]);
+  assert.ok(reported.every((message) => message === "oh") && reported.length);
+});
+
+test("cut after so many events, wherever they stand in what has come", async () => {
+  await service(whole(numbered(1, 10)), whole(numbered(1, 10)));
+  const { ids } = await followed((made) => (made.state() === "catching up" && made.cutAfter(4), made.state() === "cut"));
+  assert.deepEqual(ids, ALL.slice(0, 4));
+});
+
 test("a service that is away is asked again; one that says no is not", async () => {
   const away = await service(broken(numbered(1, 2)), status(503), status(429), whole(numbered(3, 10)));
   assert.deepEqual((await followed()).ids, ALL);

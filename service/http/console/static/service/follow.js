@@ -131,26 +131,32 @@ export function follow(taskId, listener, after = BEGINNING) {
    * @param {number} opened in milliseconds since 1970; NaN where the service does not say
    */
   function give(items, opened) {
-    const events = [];
-    for (const item of items) {
-      failures = 0;
-      if (item.kind === "retry") firstPause = Math.min(Math.max(item.milliseconds, 0), LONGEST_PAUSE_MILLISECONDS);
-      if (item.kind !== "frame") continue;
-      const event = joined(item);
-      if (event && events.push(event) >= left) break;
+    const events = /** @type {LogEvent[]} */ ([]);
+    try {
+      for (const item of items) {
+        failures = 0;
+        if (item.kind === "retry") firstPause = Math.min(item.milliseconds, LONGEST_PAUSE_MILLISECONDS);
+        const event = item.kind === "frame" ? joined(item) : null;
+        if (event && events.push(event) >= left) break;
+      }
+    } finally {
+      if (events.length) deliver(events, opened);
+      else caughtUp();
     }
+  }
+
+  /** @param {LogEvent[]} events @param {number} opened */
+  function deliver(events, opened) {
+    received += events.length;
     left -= events.length;
-    if (events.length) {
-      received += events.length;
-      tell(() => listener.events(events));
-      clearTimeout(quiet);
-      quiet = setTimeout(caughtUp, CAUGHT_UP_MILLISECONDS);
-      const last = events[events.length - 1];
-      if (last.chunk.type === "finish") become("ended");
-      else if (last.position.ms >= opened && state === "catching up") caughtUp();
-      else listener.changed?.();
-      if (left <= 0) cut();
-    } else caughtUp();
+    tell(() => listener.events(events));
+    clearTimeout(quiet);
+    quiet = setTimeout(caughtUp, CAUGHT_UP_MILLISECONDS);
+    const last = events[events.length - 1];
+    if (last.chunk.type === "finish") become("ended");
+    else if (last.position.ms >= opened && state === "catching up") caughtUp();
+    else listener.changed?.();
+    if (left <= 0) cut();
   }
 
   function cut() {
@@ -173,9 +179,10 @@ export function follow(taskId, listener, after = BEGINNING) {
       const gap = { requested, oldest: latest, latest, lost: Math.max(0, position.n - cursor.n - 1) };
       tell(() => listener.gap?.(gap));
     }
+    const chunk = JSON.parse(frame.data);
     gapIsTold = false;
     cursor = position;
-    return { position, chunk: JSON.parse(frame.data), bytes: frame.data.length };
+    return { position, chunk, bytes: frame.data.length };
   }
 
   /** What the service itself says, beside the log. @param {string} data @returns {null} */
