@@ -139,7 +139,9 @@ test("who listens may fail; the reader goes on", async () => {
 
 test("cut after so many events, wherever they stand in what has come", async () => {
   await service(whole(numbered(1, 10)), whole(numbered(1, 10)));
-  const { ids } = await followed((made) => (made.state() === "catching up" && made.cutAfter(4), made.state() === "cut"));
+  const { ids } = await followed(
+    (made) => (made.state() === "catching up" && made.cutAfter(4), made.state() === "cut"),
+  );
   assert.deepEqual(ids, ALL.slice(0, 4));
 });
 

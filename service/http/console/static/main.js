@@ -77,8 +77,9 @@ function showTheme() {
   const chosen = localStorage.getItem("playhead.theme") ?? THEMES[0];
   const theme = chosen === THEMES[0] ? (dark.matches ? "dark" : "light") : chosen;
   document.documentElement.dataset.theme = theme;
-  themeButton.textContent = chosen === THEMES[0] ? "Auto" : chosen === "dark" ? "Dark" : "Light";
-  themeButton.setAttribute("aria-label", `Theme: ${chosen}`);
+  const name = chosen === THEMES[0] ? "Auto" : chosen === "dark" ? "Dark" : "Light";
+  themeButton.textContent = name;
+  themeButton.setAttribute("aria-label", `${name} theme`);
 }
 
 function nextTheme() {

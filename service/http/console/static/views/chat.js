@@ -95,7 +95,7 @@ function newChat() {
   );
   return {
     element: h("div", { class: "chat-column" }, h("div", { class: "chat-scroll" }, welcome), field.element),
-    begin: () => field.focus(),
+    begin: () => queueMicrotask(field.focus), // it has to be on the page
     close() {},
   };
 }
@@ -303,26 +303,28 @@ function sessionChat(sessionId, listChanged) {
     }
   }
 
-  // --- drawing, once a frame, at the end of what is read unless somebody has scrolled away from it ---
+  // --- drawing, once a frame; at the end of what is read unless somebody has scrolled away from it ---
 
   let isPinned = true;
   scroll.addEventListener("scroll", () => {
     isPinned = scroll.scrollTop + scroll.clientHeight >= scroll.scrollHeight - 40;
   });
+  const growing = new ResizeObserver(() => {
+    if (isPinned) scroll.scrollTop = scroll.scrollHeight;
+  });
+  growing.observe(scroll);
+  growing.observe(thread.element);
 
   function draw() {
     thread.update(state);
     line.show(reader, isCut);
-    if (isPinned) scroll.scrollTop = scroll.scrollHeight;
   }
 
   function drawSoon() {
-    if (frame) return;
-    frame = requestAnimationFrame(() => {
+    frame ||= requestAnimationFrame(() => {
       frame = 0;
       if (!thread.grow(state)) thread.update(state);
       line.show(reader, isCut);
-      if (isPinned) scroll.scrollTop = scroll.scrollHeight;
     });
   }
 
@@ -337,13 +339,14 @@ function sessionChat(sessionId, listChanged) {
     element,
     begin() {
       resume();
-      field.focus();
+      queueMicrotask(field.focus); // it has to be on the page
     },
     close() {
       looking?.stop();
       reader?.close();
       unseen();
       cancelAnimationFrame(frame);
+      growing.disconnect();
       line.close();
       thread.close();
       others.close();
