@@ -27,10 +27,14 @@ from tests.faults.link import Link, link_to
 from tests.faults.wire import Refuse
 from tests.http.conftest import served
 from tests.http.memory import Doors, opened
+from tests.node import NO_NODE, PACKAGES
 from tests.processes import Service, http_to, serve
 from tests.sessions.databases import begin_operations
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+BROKEN_RULES = """async rules => (await axe.run(document, {runOnly: rules})).violations.map(
+    each => [each.id, ...each.nodes.map(node => node.target.join(" "))])"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -348,9 +352,12 @@ async def test_a_task_that_somebody_should_look_at_is_on_top(page: Page, http: h
         await http.post(f"/tasks/{each}/cancel", json={})
 
 
-async def test_earlier_ones_are_listed_behind_the_newest(page: Page, dsn: str) -> None:
+async def test_open_tasks_are_all_there_and_earlier_ones_behind_the_newest(page: Page, dsn: str) -> None:
     async with database(dsn) as connection:
         await begin_operations(connection, 120)
+    await page.goto("/#/tasks?status=waiting")
+    waiting = page.get_by_role("table", name="Not ended").get_by_role("row")
+    await expect(waiting.nth(120)).to_be_visible()
     await page.goto("/#/tasks?kind=turn&status=succeeded")
     rows = page.get_by_role("table", name="Ended", exact=True).get_by_role("row")
     await expect(rows).to_have_count(101)
@@ -449,3 +456,50 @@ async def test_a_store_that_is_away_is_shown_and_so_is_its_return(page: Page, wa
     to_redis.heal()
     await look_again(page)
     await expect(badge).to_have_text("ok")
+
+
+# --- all of them ---
+
+
+async def test_who_leaves_a_view_leaves_nothing_behind(page: Page, watch: Watch, http: httpx.AsyncClient) -> None:
+    watch.expected.append("404")
+    session, _ = await say(http, '/tool ask {"question": "Why?"}')
+    operation = await begun(http, session)
+    await page.clock.install()
+    for view in ("tasks", "operations", f"operations/{operation}", "health"):
+        await page.goto(f"/#/{view}")
+        await expect(page.locator("main table:visible, main article:visible").first).to_be_visible()
+    await page.goto("/#/dead-letters")
+    await expect(page.get_by_role("alert")).to_contain_text("No RabbitMQ is configured")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.clock.run_for(60_000)
+    assert asked == []
+
+
+async def test_nothing_is_wider_than_a_narrow_screen_and_nobody_is_left_out(
+    browser: Browser | None, service: Service, http: httpx.AsyncClient, dsn: str
+) -> None:
+    """By every rule of axe's that WCAG has, with an operation unfolded; in the other theme by that of contrast."""
+    if browser is None:
+        pytest.skip(NO_CHROMIUM)
+    axe = PACKAGES / "axe-core" / "axe.min.js"
+    if not axe.exists():
+        pytest.skip(f"{NO_NODE}: not looked at with axe")
+    late, failed = await overdue(dsn), await failing(http, dsn)
+    screen = {"viewport": {"width": 360, "height": 640}, "color_scheme": "dark"}
+    async with watched(browser, Watch(service.url), **screen) as page:
+        one = f"?session={(await life(http, failed))['session_id']}"  # axe is slow where there is much
+        for view in (f"tasks{one}", f"operations{one}", f"operations/{late}", f"operations/{failed}", "health"):
+            await page.goto(f"/#/{view}")
+            await expect(page.locator("main table:visible, main article:visible").first).to_be_visible()
+            await page.evaluate(
+                "document.querySelectorAll('.view:not(.health) details').forEach(each => each.open = true)"
+            )
+            assert await page.evaluate("document.documentElement.scrollWidth") == 360
+            assert await page.evaluate("document.getElementById('main').scrollWidth") == 360
+            await page.evaluate(axe.read_text())
+            assert await page.evaluate(BROKEN_RULES, ["wcag2a", "wcag2aa", "wcag21aa"]) == []
+            await page.emulate_media(color_scheme="light")
+            assert await page.evaluate(BROKEN_RULES, ["color-contrast"]) == []
+            await page.emulate_media(color_scheme="dark")

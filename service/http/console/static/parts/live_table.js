@@ -4,6 +4,7 @@
 
 import { h, say } from "./dom.js";
 import { shortId } from "./format.js";
+import { putInOrder } from "./order.js";
 
 /**
  * What a cell shows of a row.
@@ -69,19 +70,6 @@ export function liveTable({ label, columns, key, empty }) {
   }
 
   return { element, show };
-}
-
-/**
- * Move what is out of its place, and nothing else; what has the focus keeps it.
- * @param {Element} body
- * @param {Element[]} lines
- */
-function putInOrder(body, lines) {
-  const held = /** @type {HTMLElement | null} */ (document.activeElement);
-  lines.forEach((line, place) => {
-    if (body.children[place] !== line) body.insertBefore(line, body.children[place] ?? null);
-  });
-  if (held !== document.activeElement && body.contains(held)) held?.focus({ preventScroll: true });
 }
 
 /**

@@ -28,5 +28,5 @@ export function outcomeView(status, outcome) {
 
 /** A value, in a box that scrolls. @param {string} label @param {unknown} shown @returns {HTMLElement} */
 export function value(label, shown) {
-  return h("pre", { class: "value", tabindex: 0, role: "region", "aria-label": label }, jsonText(shown));
+  return h("pre", { class: "value", tabindex: 0, role: "group", "aria-label": label }, jsonText(shown));
 }

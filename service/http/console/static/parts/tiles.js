@@ -1,6 +1,7 @@
 // Figures side by side, each with what it is of and where it leads; one that somebody should look at stands out.
 
 import { h, say } from "./dom.js";
+import { putInOrder } from "./order.js";
 
 /** @typedef {{label: string, value: string, note?: string, isBad?: boolean, href?: string}} Tile */
 
@@ -10,16 +11,19 @@ export function tiles() {
   /** @type {Map<string, {element: HTMLElement, show(tile: Tile): void}>} */
   const made = new Map();
 
-  /** @param {Tile[]} shown in their order, which is always the same */
+  /** @param {Tile} tile */
+  function madeOf(tile) {
+    const there = made.get(tile.label) ?? tileOf(tile);
+    made.set(tile.label, there);
+    there.show(tile);
+    return there.element;
+  }
+
+  /** @param {Tile[]} shown */
   function show(shown) {
-    const labels = new Set(shown.map(({ label }) => label));
-    for (const [label, tile] of made) tile.element.hidden = !labels.has(label);
-    for (const tile of shown) {
-      if (!made.has(tile.label)) made.set(tile.label, tileOf(tile));
-      const there = /** @type {NonNullable<ReturnType<typeof made.get>>} */ (made.get(tile.label));
-      if (!there.element.parentNode) element.append(there.element);
-      there.show(tile);
-    }
+    const wanted = shown.map(madeOf);
+    for (const { element: tile } of made.values()) if (!wanted.includes(tile)) tile.remove();
+    putInOrder(element, wanted);
   }
 
   return { element, show };

@@ -20,6 +20,7 @@ export function toast(text, kind = "problem") {
  * @param {() => Promise<unknown>} act
  */
 export async function doing(pressed, act) {
+  const isHeld = document.activeElement === pressed;
   pressed.disabled = true;
   try {
     await act();
@@ -27,5 +28,6 @@ export async function doing(pressed, act) {
     toast(/** @type {Error} */ (error).message);
   } finally {
     pressed.disabled = false;
+    if (isHeld && document.activeElement === document.body) pressed.focus(); // who was disabled had lost it
   }
 }

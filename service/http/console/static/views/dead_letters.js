@@ -1,7 +1,7 @@
 // Dead letters: what came over RabbitMQ and nobody could take, and why; sent again from here.
 
 import { confirmed } from "../parts/confirmed.js";
-import { button, fill, h, say } from "../parts/dom.js";
+import { button, h, say } from "../parts/dom.js";
 import { counted, moment, reveal, size } from "../parts/format.js";
 import { column, liveTable, textColumn } from "../parts/live_table.js";
 import { doing, toast } from "../parts/toasts.js";
@@ -33,32 +33,31 @@ const FOR_GOOD = new Map([
 export function deadLettersView() {
   const problem = h("p", { class: "problem", role: "alert" });
   const note = h("p", { class: "quiet-text" });
-  const acts = h("div", { class: "row", role: "group", "aria-label": "Redrive" });
+  const ofAll = redriveAll("Redrive all", "Redrive all dead letters?", {});
+  const acts = h("div", { class: "row", role: "group", "aria-label": "Redrive" }, ofAll);
   const table = letterTable((letter) => redrive({ id: letter.id }));
   const all = h("section", { class: "stack", hidden: true }, acts, table.element, note);
-  let shownActs = "";
+  /** @type {Map<string, HTMLButtonElement>} */
+  const ofReasons = new Map();
 
   /** @param {Letter[]} letters */
   function show(letters) {
     all.hidden = false;
     table.show(letters.map((letter, place) => ({ letter, key: `${letter.id} ${copiesBefore(letters, place)}` })));
     say(note, letters.length < LISTED ? "" : `The oldest ${LISTED}: there may be later ones.`);
-    const reasons = [...new Set(letters.map(({ reason }) => reason))].sort();
-    const wanted = reasons.join();
-    if (wanted === shownActs || acts.contains(document.activeElement)) return; // what is about to be pressed stays
-    shownActs = wanted;
-    fill(acts, reasons.map(ofReason), letters.length > 0 && ofAll());
+    for (const { reason } of letters) {
+      if (ofReasons.has(reason)) continue;
+      const act = redriveAll(`Redrive ${reason}`, `Redrive all that are ${reason}?`, { reason });
+      ofReasons.set(reason, act);
+      acts.append(act);
+    }
+    for (const [reason, act] of ofReasons) act.hidden = !letters.some((each) => each.reason === reason);
+    ofAll.hidden = letters.length === 0;
   }
 
-  /** @param {string} reason */
-  function ofReason(reason) {
-    return confirmed(`Redrive ${reason}`, `Redrive all that are ${reason}?`, (pressed) =>
-      doing(pressed, () => redrive({ reason })),
-    );
-  }
-
-  function ofAll() {
-    return confirmed("Redrive all", "Redrive all dead letters?", (pressed) => doing(pressed, () => redrive({})));
+  /** @param {string} text @param {string} question @param {object} which */
+  function redriveAll(text, question, which) {
+    return confirmed(text, question, (pressed) => doing(pressed, () => redrive(which)));
   }
 
   /** @param {object} which */
@@ -111,7 +110,7 @@ function letterTable(redrive) {
 }
 
 function bodyElement() {
-  const text = h("pre", { class: "value", tabindex: 0, role: "region", "aria-label": "Body" });
+  const text = h("pre", { class: "value", tabindex: 0, role: "group", "aria-label": "Body" });
   return h("details", null, h("summary", null), text);
 }
 
@@ -125,7 +124,7 @@ function showBody(element, { letter }) {
 /** @param {(letter: Letter) => Promise<void>} redrive @returns {import("../parts/live_table.js").Column<Row>} */
 function redriveColumn(redrive) {
   return {
-    title: "",
+    title: "Act",
     cell() {
       let shown = /** @type {Letter | null} */ (null);
       const element = button("Redrive", () => doing(element, async () => shown && redrive(shown)));

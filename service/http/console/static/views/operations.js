@@ -219,7 +219,7 @@ function redrive(id) {
 /** @param {() => void} changed @returns {Column} */
 function redriveColumn(changed) {
   return {
-    title: "",
+    title: "Act",
     cell() {
       let id = "";
       const element = button("Redrive", () => doing(element, () => redrive(id)).then(changed), { class: "primary" });

@@ -17,6 +17,7 @@ import { polling } from "../service/polling.js";
 
 const AGAIN_MILLISECONDS = 2000;
 const LISTED = 100;
+const MAX_OPEN = 500;
 const MAX_ROWS = 1000;
 
 /** @type {import("../parts/filters.js").Field[]} */
@@ -63,12 +64,14 @@ export function tasksView({ query }) {
   async function look(signal) {
     const { age: _, status, ...others } = wanted.values();
     const asking = JSON.stringify(wanted.values());
-    const ask = (/** @type {string} */ each) =>
-      get(withQuery("/tasks", { ...others, status: each, limit: LISTED }), signal);
+    const path = (/** @type {string} */ each) => withQuery("/tasks", { ...others, status: each, limit: LISTED });
     const wantedOpen = OPEN.filter((each) => !status || each === status);
     const isEndedWanted = !status || hasEnded({ status: /** @type {Task["status"]} */ (status) });
     /** @type {TaskList[]} */
-    const [newest, ...listed] = await Promise.all([isEndedWanted ? ask(status) : NONE, ...wantedOpen.map(ask)]);
+    const [newest, ...listed] = await Promise.all([
+      isEndedWanted ? get(path(status), signal) : NONE,
+      ...wantedOpen.map((each) => allOf(path(each), signal)),
+    ]);
     if (asking !== JSON.stringify(wanted.values())) return polled.now(); // somebody has changed them meanwhile
     list.take(newest.tasks, newest.earlier);
     running = [...listed.flatMap((each) => each.tasks), ...newest.tasks];
@@ -82,7 +85,7 @@ export function tasksView({ query }) {
     const { age: seconds, status } = wanted.values();
     const isOpenWanted = (/** @type {Task} */ task) => !status || task.status === status;
     open.show(olderThan(openFirst(running, Date.now()).filter(isOpenWanted), seconds));
-    open.tell(isOpenWhole ? "" : `Of each status the newest ${LISTED}: there are older ones.`);
+    open.tell(isOpenWhole ? "" : `Of each status the newest ${MAX_OPEN}: there are older ones.`);
     const rows = list.rows();
     ended.show(olderThan(rows.filter(hasEnded), seconds));
     more.hidden = list.earlier() === null || rows.length >= MAX_ROWS;
@@ -125,13 +128,31 @@ export function tasksView({ query }) {
 /** @type {TaskList} */
 const NONE = { tasks: [], earlier: null };
 
+/**
+ * Page behind page, up to MAX_OPEN of them: the oldest come last, and are those that are stuck.
+ * @param {string} path
+ * @param {AbortSignal} signal
+ * @returns {Promise<TaskList>}
+ */
+async function allOf(path, signal) {
+  /** @type {TaskList} */
+  const found = await get(path, signal);
+  while (found.earlier !== null && found.tasks.length < MAX_OPEN) {
+    /** @type {TaskList} */
+    const page = await get(found.earlier, signal);
+    found.tasks.push(...page.tasks);
+    found.earlier = page.earlier;
+  }
+  return found;
+}
+
 /** @type {import("../parts/live_table.js").Column<Task>[]} */
 const COMMON = [
   idColumn("Task", "#/tasks", (row) => row.id),
   textColumn("Kind", (row) => row.kind),
   statusColumn((row) => row.status),
   idColumn("Session", "#/chat", (row) => row.session_id),
-  textColumn("Begun", (row) => moment(row.created_at)),
+  textColumn("Created", (row) => moment(row.created_at)),
   textColumn("Age", (row) => age(row.created_at)),
 ];
 
@@ -164,7 +185,7 @@ function took({ started_at: started, finished_at: finished }) {
 /** @param {() => void} changed @returns {import("../parts/live_table.js").Column<Task>} */
 function cancelColumn(changed) {
   return {
-    title: "",
+    title: "Act",
     cell() {
       let id = "";
       const cancel = (/** @type {HTMLButtonElement} */ pressed) =>
