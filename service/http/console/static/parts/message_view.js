@@ -195,7 +195,7 @@ function valueView(name) {
 /** @param {string} key @param {string} operationId @returns {Item} */
 function operationItem(key, operationId) {
   const badge = h("span", { class: "badge" });
-  const link = h("a", { href: `#/operations/${operationId}` });
+  const link = h("a", { href: `#/operations/${encodeURIComponent(operationId)}` });
   return {
     key,
     element: h("p", { class: "part-note row" }, link, badge),

@@ -9,8 +9,6 @@ import { number } from "./format.js";
 const EVENTS_BETWEEN_CUTS = [5, 45];
 const CUT_MILLISECONDS = [10, 120];
 
-const STATES = /** @type {Record<string, string>} */ ({ ended: "ended: all of it is here", cut: "cut" });
-
 /** @param {{cut(): void, resume(): void}} does */
 export function readerLine(does) {
   const badge = h("span", { class: "badge", role: "status" });
@@ -37,7 +35,7 @@ export function readerLine(does) {
     show(reader, isCut) {
       const state = isCut ? "cut" : (reader?.state() ?? "idle");
       badge.dataset.status = state;
-      say(badge, STATES[state] ?? (isCut ? "cut" : state));
+      say(badge, stateText(state, isCut));
       say(place, reader ? factsOf(reader) : "");
       cutButton.disabled = isCut;
       resumeButton.hidden = state !== "cut";
@@ -45,6 +43,12 @@ export function readerLine(does) {
     },
     close: chance.close,
   };
+}
+
+/** @param {string} state @param {boolean} isCut */
+function stateText(state, isCut) {
+  if (state === "ended") return "ended: all of it is here";
+  return state === "cut" && !isCut ? "cut, coming back" : state;
 }
 
 /** A switch: while it is on, the reader is cut after some events, and comes back a moment later. */

@@ -1,6 +1,7 @@
 // A session's name, and what can be done with the session as a whole.
 
 import { ask } from "../service/api.js";
+import { sessionPath } from "../service/sessions.js";
 import { confirmed } from "./confirmed.js";
 import { button, h, say } from "./dom.js";
 import { doing, toast } from "./toasts.js";
@@ -13,7 +14,7 @@ const UNTITLED = "Without a title";
  * @param {() => void} changed
  */
 export function sessionHead(sessionId, changed) {
-  const path = `/sessions/${sessionId}`;
+  const path = sessionPath(sessionId);
   const title = h("h1", { class: "session-name", dir: "auto" }, "…");
   const field = h("input", { "aria-label": "Title", maxlength: MAX_TITLE_CHARACTERS, dir: "auto" });
   const save = h("button", { type: "submit", class: "primary" }, "Save");

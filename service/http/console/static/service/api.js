@@ -81,7 +81,6 @@ export async function ask(method, path, { body, headers = {}, signal, millisecon
       headers: { ...credentialHeaders(), ...given, ...headers },
       body: body === undefined ? null : JSON.stringify(body),
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
-      credentials: "omit",
       redirect: "error",
     });
   } catch (error) {

@@ -99,7 +99,6 @@ export function follow(taskId, listener, after = BEGINNING) {
       headers: { ...credentialHeaders(), ...headers },
       signal: mine.signal,
       cache: "no-store",
-      credentials: "omit",
       redirect: "error",
     });
     if (response.status === 204) return become("ended");

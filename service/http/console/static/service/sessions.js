@@ -24,6 +24,11 @@ export async function createSession(text) {
   return (await post("/sessions", { title })).id;
 }
 
+/** @param {string} sessionId */
+export function sessionPath(sessionId) {
+  return `/sessions/${encodeURIComponent(sessionId)}`;
+}
+
 /** @param {string} path of the session, or of an earlier page of it @param {AbortSignal} [signal] */
 export function readSession(path, signal) {
   return get(path, signal);
@@ -47,7 +52,7 @@ export async function newestTasks(sessionId, signal) {
  * @returns {Promise<{task_id: string, message_id: string, status: "accepted" | "pending"}>}
  */
 export function postMessage(sessionId, text, key) {
-  return post(`/sessions/${sessionId}/messages`, { text }, { "Idempotency-Key": key });
+  return post(`${sessionPath(sessionId)}/messages`, { text }, { "Idempotency-Key": key });
 }
 
 /** Say this instead of an earlier message; what came after it is set aside. */

@@ -17,7 +17,15 @@ import { post, Refused } from "../service/api.js";
 import { follow } from "../service/follow.js";
 import { polling } from "../service/polling.js";
 import { whileSeen } from "../service/seen.js";
-import { createSession, editMessage, newestTasks, postMessage, readSession, regenerate } from "../service/sessions.js";
+import {
+  createSession,
+  editMessage,
+  newestTasks,
+  postMessage,
+  readSession,
+  regenerate,
+  sessionPath,
+} from "../service/sessions.js";
 
 /** @typedef {import("../parts/view.js").Address} Address */
 /** @typedef {import("../service/sessions.js").Task} Task */
@@ -139,8 +147,11 @@ function sessionChat(sessionId, listChanged) {
     if (now !== seen || !isRead) {
       await readStored(signal);
       seen = now;
+      if (state.live && state.folds.get(state.live.id)?.finish) state.live = null; // what is stored takes its place
+      draw();
       listChanged();
     }
+    if (signal.aborted) return;
     choose(tasks);
     const bounced = bouncedOf(tasks[0]);
     if (bounced && !state.live) begin(bounced);
@@ -158,7 +169,7 @@ function sessionChat(sessionId, listChanged) {
 
   /** @param {AbortSignal} [signal] */
   async function readStored(signal) {
-    const session = await readSession(`/sessions/${sessionId}`, signal);
+    const session = await readSession(sessionPath(sessionId), signal);
     isRead = true;
     head.show(session);
     if (older.length === 0) earlier = session.earlier;
@@ -223,14 +234,9 @@ function sessionChat(sessionId, listChanged) {
     if (fold.bounced) sessionStorage.setItem(GIVEN_BACK, task.id);
     if (fold.bounced) field.giveBack(fold.bounced.content, `Given back: ${fold.bounced.error}`);
     field.running(false);
+    seen = "";
     told();
-    readStored()
-      .catch(() => {})
-      .finally(() => {
-        if (state.live?.id === task.id) state.live = null;
-        draw();
-        looking?.now();
-      });
+    looking?.now();
   }
 
   // --- what a person does ---
