@@ -35,7 +35,7 @@ test("what is stuck is first, and then the oldest", () => {
   const listed = [
     task({ id: "young" }),
     task({ id: "old", created_at: ago(50) }),
-    task({ id: "failing", status: "queued", error_type: "timeout", created_at: ago(70) }),
+    task({ id: "failing", status: "queued", error_type: "timeout", created_at: ago(3) }),
     task({ id: "slow", status: "queued", created_at: ago(80) }),
   ];
   assert.deepEqual(

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -147,6 +148,7 @@ async def test_what_is_agreed_to_is_what_is_there(page: Page, http: httpx.AsyncC
     operation = await begun(http, session)
     await page.goto(f"/#/operations/{operation}")
     card = page.get_by_role("article")
+    await expect(card.get_by_label("Arguments")).to_be_visible()
     await expect(card.get_by_label("Arguments")).to_have_text('{\n  "then": "a\\u202eb"\n}')
     await card.get_by_role("button", name="Approve").click()
     await expect(card.locator(".badge")).to_have_text("succeeded")
@@ -245,9 +247,11 @@ async def test_what_is_not_there_or_nobody_can_be_told_of_is_no_such_operation(p
 async def test_a_yes_that_comes_too_late_is_told_so(page: Page, watch: Watch, http: httpx.AsyncClient) -> None:
     session, _ = await say(http, "/tool wipe {}")
     operation = await begun(http, session)
+    await page.clock.install()
     await page.goto(f"/#/operations/{operation}")
     await expect(page.get_by_role("button", name="Approve")).to_be_visible()
     watch.expected.append("409")
+    await page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=1))  # from now on it does not look by itself
     await http.post(f"/operations/{operation}/cancel", json={})
     await page.get_by_role("button", name="Approve").click()
     await expect(page.get_by_role("article").get_by_role("alert")).to_contain_text("How it ended stays.")
@@ -291,6 +295,9 @@ async def test_operations_are_narrowed_down_by_the_address(page: Page, http: htt
     await expect(row_of(listed, question)).to_be_hidden()
     await page.get_by_label("Show").select_option("stuck only")
     await expect(listed).to_be_hidden()
+    await page.go_back()
+    await expect(page.get_by_label("Executor")).to_have_value("person")
+    await expect(row_of(listed, question)).to_be_visible()
     await page.get_by_label("Operation", exact=True).fill(f" {question} ")
     await page.get_by_label("Operation", exact=True).press("Enter")
     await expect(page.get_by_role("article")).to_contain_text("Why?")
@@ -382,21 +389,28 @@ async def test_dead_letters_are_listed_and_redriven(browser: Browser | None, amq
     if browser is None:
         pytest.skip(NO_CHROMIUM)
     async with rabbit_at(amqp_url) as rabbit, over_rabbit(rabbit) as doors:
-        await bury(rabbit, (b"{", "unreadable"), (b'{"a": "\xe2\x80\xae"}', "failed"), (b"[]", "failed"))
+        await bury(
+            rabbit, (b"{", "unreadable"), (b'{"a": "\xe2\x80\xae"}', "failed"), (b"[]", "failed"), (b"[", "unreadable")
+        )
         async with watched(browser, Watch(doors.url)) as page:
             await page.goto("/#/dead-letters")
             rows = page.get_by_role("table", name="Dead letters").get_by_role("row")
-            await expect(rows).to_have_count(4)
+            await expect(rows).to_have_count(5)
             await rows.nth(2).locator("summary").click()
             await expect(rows.nth(2).get_by_label("Body")).to_have_text('{"a": "\\u202e"}')
             await rows.nth(1).get_by_role("button", name="Redrive").click()
             await expect(page.get_by_role("status").first).to_contain_text("1 dead letter sent again.")
-            await expect(rows).to_have_count(3)
-            await rabbit.has(ready=1, parked=0, dead=2)
+            await expect(rows).to_have_count(4)
+            await rabbit.has(ready=1, parked=0, dead=3)
             await page.get_by_role("button", name="Redrive failed").click()
             await page.get_by_role("button", name="Redrive all that are failed?").click()
+            await expect(rows).to_have_count(2)
+            await rabbit.has(ready=3, parked=0, dead=1)
+            await expect(page.get_by_role("button", name="Redrive failed")).to_be_hidden()
+            await page.get_by_role("button", name="Redrive all", exact=True).click()
+            await page.get_by_role("button", name="Redrive all dead letters?").click()
             await expect(page.get_by_text("There are no dead letters.")).to_be_visible()
-            await rabbit.has(ready=3, parked=0, dead=0)
+            await rabbit.has(ready=4, parked=0, dead=0)
 
 
 async def test_without_a_broker_there_are_no_dead_letters(page: Page, watch: Watch) -> None:

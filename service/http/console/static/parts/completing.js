@@ -7,9 +7,9 @@ import { h, say } from "./dom.js";
 
 /**
  * @param {string} operationId
- * @param {() => Promise<unknown>} changed called behind each try, whatever came of it
+ * @param {() => Promise<unknown>} again looks at the operation: behind each try, whatever came of it
  */
-export function completing(operationId, changed) {
+export function completing(operationId, again) {
   const { controls, problem, ask } = asked("Complete by hand");
   const result = h("textarea", { rows: 3, class: "mono", spellcheck: "false", name: "result" }, "null");
   const errorType = h("input", { name: "error_type", value: "unknown", required: true });
@@ -31,7 +31,9 @@ export function completing(operationId, changed) {
     const read = readJson(result.value);
     if (succeeded.checked && "problem" in read) return say(problem, read.problem);
     const body = "value" in read && succeeded.checked ? { success: true, result: read.value } : failureBody();
-    await ask(() => post(`/operations/${encodeURIComponent(operationId)}/complete`, body).finally(changed));
+    await ask(() =>
+      post(`/operations/${encodeURIComponent(operationId)}/complete`, body).finally(() => again().catch(() => {})),
+    );
   }
 
   function failureBody() {

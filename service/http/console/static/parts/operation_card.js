@@ -1,6 +1,5 @@
 // An operation as a card that is told anew in its place: what it is, how far it is, how it ended, and what a person can
-// do about it now. Whoever has the card tells it what is known, all or a part; after what is done here the card asks
-// the service itself.
+// do about it now. Whoever has the card tells it what is known, all or a part; a living one looks for itself.
 
 import { ASK, failingFollowUp, isOverdue, isSettled, shownStatus } from "../model/operation.js";
 import { Refused, get, post } from "../service/api.js";
@@ -18,7 +17,6 @@ import { everySecond } from "./ticking.js";
  * @typedef {object} OperationCard
  * @property {HTMLElement} element
  * @property {(known: Known) => void} update
- * @property {() => Promise<void>} refresh
  * @property {() => void} close
  */
 /** @typedef {{element: HTMLElement, show(known: Known): void}} Part */
@@ -27,11 +25,11 @@ const AGAIN_MILLISECONDS = 3000;
 
 /**
  * @param {string} operationId
- * @param {{changed?: () => void}} [told] `changed` is called behind whatever was done here
+ * @param {() => Promise<unknown>} again looks at the operation, and updates the card: behind whatever was done here
  * @returns {OperationCard}
  */
-export function operationCard(operationId, { changed = () => {} } = {}) {
-  const closing = new AbortController();
+export function operationCard(operationId, again) {
+  let isClosed = false;
   let known = /** @type {Known} */ ({ id: operationId });
   let endTicking = /** @type {(() => void) | null} */ (null);
   const { controls, problem, ask } = asked("What to do");
@@ -50,7 +48,7 @@ export function operationCard(operationId, { changed = () => {} } = {}) {
     element.setAttribute("aria-label", `Operation ${known.tool ?? ""}`);
     for (const part of [...parts, ...actions]) part.show(known);
     controls.hidden = actions.every((each) => each.element.hidden);
-    const isTicking = known.status === "pending" && Boolean(known.deadline) && !closing.signal.aborted;
+    const isTicking = known.status === "pending" && Boolean(known.deadline) && !isClosed;
     if (isTicking) endTicking ??= everySecond(show);
     else endTicking = endTicking?.() ?? null;
   }
@@ -61,31 +59,17 @@ export function operationCard(operationId, { changed = () => {} } = {}) {
     show();
   }
 
-  async function refresh() {
-    update(await get(`/operations/${encodeURIComponent(operationId)}`, closing.signal));
-  }
-
-  /** @param {() => Promise<unknown>} asking */
+  /** What was refused was perhaps said too late: then it has ended. @param {() => Promise<unknown>} asking */
   function act(asking) {
-    return ask(async () => {
-      try {
-        await asking();
-      } finally {
-        await refresh().catch(() => {}); // what was refused was perhaps said too late: then it has ended
-        changed();
-      }
-    });
+    return ask(() => asking().finally(() => again().catch(() => {})));
   }
 
-  return {
-    element,
-    update,
-    refresh,
-    close() {
-      closing.abort();
-      endTicking = endTicking?.() ?? null;
-    },
-  };
+  function close() {
+    isClosed = true;
+    endTicking = endTicking?.() ?? null;
+  }
+
+  return { element, update, close };
 }
 
 /**
@@ -94,24 +78,28 @@ export function operationCard(operationId, { changed = () => {} } = {}) {
  * @returns {{element: HTMLElement, close(): void}}
  */
 export function livingOperationCard(operationId) {
-  const card = operationCard(operationId, { changed: () => polled.now() });
+  const closing = new AbortController();
+  const card = operationCard(operationId, look);
   const trouble = h("p", { class: "problem" });
-  const polled = polling(
-    AGAIN_MILLISECONDS,
-    async (signal) => {
-      const now = await get(`/operations/${encodeURIComponent(operationId)}`, signal);
-      card.update(now);
-      if (isSettled(now)) polled.stop();
-    },
-    (error) => {
-      say(trouble, error?.message ?? "");
-      if (error instanceof Refused && error.status === 404) polled.stop();
-    },
-  );
+
+  async function look() {
+    const now = await get(`/operations/${encodeURIComponent(operationId)}`, closing.signal);
+    card.update(now);
+    if (isSettled(now)) polled.stop();
+  }
+
+  /** @param {Error | null} error */
+  function failed(error) {
+    say(trouble, error?.message ?? "");
+    if (error instanceof Refused && error.status === 404) polled.stop();
+  }
+
+  const polled = polling(AGAIN_MILLISECONDS, look, failed);
   card.element.append(trouble);
   return {
     element: card.element,
     close() {
+      closing.abort();
       polled.stop();
       card.close();
     },

@@ -18,9 +18,10 @@ const NO_SUCH = "There is no such operation, or it is somebody else's.";
 
 /** @param {import("../parts/view.js").Address} address @returns {import("../parts/view.js").View} */
 export function operationView({ names: [id] }) {
+  const closing = new AbortController();
   const problem = h("p", { class: "problem", role: "alert" });
-  const card = operationCard(id, { changed: () => polled.now() });
-  const byHand = completing(id, async () => polled.now());
+  const card = operationCard(id, look);
+  const byHand = completing(id, look);
   const where = h("p", { class: "quiet-text" });
   const deliveries = deliveryTable();
   const followUps = followUpTable();
@@ -47,6 +48,10 @@ export function operationView({ names: [id] }) {
     followUps.show(operation.follow_ups ?? []);
   }
 
+  async function look() {
+    show(await get(`/operations/${encodeURIComponent(id)}`, closing.signal));
+  }
+
   /** @param {Error | null} error */
   function failed(error) {
     if (error instanceof Refused && error.status === 404) {
@@ -56,15 +61,12 @@ export function operationView({ names: [id] }) {
     say(problem, error instanceof Refused && error.status === 404 ? NO_SUCH : (error?.message ?? ""));
   }
 
-  const polled = polling(
-    AGAIN_MILLISECONDS,
-    async (signal) => show(await get(`/operations/${encodeURIComponent(id)}`, signal)),
-    failed,
-  );
+  const polled = polling(AGAIN_MILLISECONDS, look, failed);
   return {
     element: h("div", { class: "view" }, h("h1", null, "Operation ", h("code", { class: "id" }, id)), problem, life),
     title: `Operation ${shortId(id)}`,
     close() {
+      closing.abort();
       polled.stop();
       card.close();
     },
