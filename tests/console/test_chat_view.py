@@ -205,7 +205,10 @@ async def test_a_page_that_is_not_seen_for_a_while_holds_no_connection(chat: Cha
     assert await chat.text() == said((await stored(http, await chat.session_id()))[-1]).rstrip()
 
 
-AT_THE_END = "each => each.scrollHeight - each.scrollTop - each.clientHeight < 2"
+AT_THE_END = """() => {
+    const each = document.querySelector(".chat-scroll");
+    return each.scrollHeight - each.scrollTop - each.clientHeight < 2;
+}"""
 
 
 async def test_the_end_is_in_sight_until_somebody_scrolls_away(chat: ChatPage) -> None:
@@ -214,10 +217,10 @@ async def test_the_end_is_in_sight_until_somebody_scrolls_away(chat: ChatPage) -
     card = chat.answers.get_by_role("article", name="Operation ask")
     await expect(card).to_contain_text("pending")
     await expect(chat.page.get_by_role("textbox", name="Your answer")).to_be_in_viewport()
-    assert await scroll.evaluate(AT_THE_END)
+    await chat.page.wait_for_function(AT_THE_END)
     await chat.page.reload()
     await expect(chat.page.get_by_role("textbox", name="Your answer")).to_be_in_viewport()
-    assert await scroll.evaluate(AT_THE_END)
+    await chat.page.wait_for_function(AT_THE_END)
     await scroll.evaluate("each => each.scrollTo(0, 0)")
     await chat.page.get_by_role("textbox", name="Your answer").evaluate("each => each.style.height = '600px'")
     await expect(chat.page.get_by_role("article", name="Your message")).to_be_in_viewport()
