@@ -17,6 +17,7 @@ from service.cli.logs import rendering
 from tests.bench import (
     appending,
     archiving,
+    browsing,
     completing,
     crowded,
     fanout,
@@ -48,6 +49,7 @@ WORKLOADS: Final[dict[str, Callable[[Ground], Awaitable[list[Row]]]]] = {
     "M11": archiving.run,
     "M13": turns.run,
     "M14": starting.run,
+    "M15": browsing.run,
 }
 
 SLOW: Final = frozenset({"M8", "M14"})

@@ -120,11 +120,13 @@ test("what is missing is marked at the event behind it, and is no silence", () =
   const made = spans();
   const [first, second] = eventsOf([START, text("p", "a")], { 1: 60_000 });
   made.add(first, 0);
-  made.miss(7);
-  made.add(second, 1);
+  made.add({ ...second, position: { ...second.position, n: 9 } }, 1);
   assert.deepEqual(made.list, []);
   assert.deepEqual(marksOf(made), [["missing", 60_000, 1]]);
   assert.equal(made.marks[0].label, "7 events are missing");
+  const later = spans(9);
+  later.add({ ...second, position: { ...second.position, n: 9 } }, 0);
+  assert.deepEqual(later.marks, []);
 });
 
 test("types that nobody knows, and chunks that cannot stand where they stand, change nothing", () => {

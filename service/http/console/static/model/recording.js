@@ -7,7 +7,7 @@ import { apply, copyOf, emptyFold } from "./fold.js";
 /** @typedef {import("./fold.js").Fold} Fold */
 /** @typedef {import("./position.js").Position} Position */
 /** @typedef {{position: Position, chunk: import("./fold.js").Chunk, bytes: number}} LogEvent */
-/** @typedef {{place: number, lost: number}} Missing `lost` events, 0 where that is not known, in front of this place */
+/** @typedef {{place: number, lost: number}} Missing `lost` events in front of this place; 0: others stood there */
 /** @typedef {{events: number, bytes: number, stretch: number}} Limits */
 /**
  * Places count from 0; `shown` is a number of events: the message behind the first k of them.
@@ -17,7 +17,6 @@ import { apply, copyOf, emptyFold } from "./fold.js";
  * @property {() => number} bytes
  * @property {() => boolean} isFull
  * @property {(events: LogEvent[]) => number} add how many of them were taken
- * @property {(lost: number) => void} miss so many events are missing in front of the next one
  * @property {(position: Position) => number} placeOf the place of this event; -1 where it is not here
  * @property {(shown: number) => Fold} foldAt for looking at only, until it is asked for the next time
  */
@@ -27,21 +26,26 @@ export const LIMITS = Object.freeze({ events: 300_000, bytes: 256 * 1024 * 1024,
 
 /**
  * @param {Fold} [before] the message in front of the first event
+ * @param {number} [begin] the number of the event that comes first
  * @param {Limits} [limits] how much is kept, and how many events lie between two copies of the fold at least
  * @returns {Recording}
  */
-export function recording(before = emptyFold(), limits = LIMITS) {
+export function recording(before = emptyFold(), begin = 1, limits = LIMITS) {
   const events = /** @type {LogEvent[]} */ ([]);
   const missing = /** @type {Missing[]} */ ([]);
   const copies = [{ shown: 0, fold: copyOf(before) }];
   const head = copyOf(before);
   let last = { shown: 0, fold: copyOf(before) };
   let bytes = 0;
+  let next = begin;
 
   const isFull = () => events.length >= limits.events || bytes >= limits.bytes;
 
   /** @param {LogEvent} event */
   function take(event) {
+    const { n } = event.position;
+    if (n !== next) missing.push({ place: events.length, lost: Math.max(0, n - next) });
+    next = n + 1;
     events.push(event);
     bytes += event.bytes;
     apply(head, event.chunk);
@@ -70,9 +74,6 @@ export function recording(before = emptyFold(), limits = LIMITS) {
       let taken = 0;
       while (taken < given.length && !isFull()) take(given[taken++]);
       return taken;
-    },
-    miss(lost) {
-      missing.push({ place: events.length, lost });
     },
     placeOf(position) {
       const place = placeBehind(events, position) - 1;

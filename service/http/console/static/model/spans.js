@@ -30,11 +30,10 @@ const WAITS = new Set(["silence", "approval", "operation", "retry"]);
  * @property {Span[]} list
  * @property {Mark[]} marks
  * @property {(event: Event, place: number) => void} add the next event
- * @property {(lost: number) => void} miss so many events are missing in front of the next one
  */
 
-/** @returns {Spans} */
-export function spans() {
+/** @param {number} [first] the number of the event that comes first @returns {Spans} */
+export function spans(first = 1) {
   const list = /** @type {Span[]} */ ([]);
   const marks = /** @type {Mark[]} */ ([]);
   const open = /** @type {Map<string, Span>} */ (new Map()); // by what ends them
@@ -42,7 +41,7 @@ export function spans() {
   let attempts = 0;
   let steps = 0;
   let last = /** @type {number | null} */ (null);
-  let missing = /** @type {number | null} */ (null);
+  let next = first;
   let ms = 0;
   let place = 0;
 
@@ -66,6 +65,15 @@ export function spans() {
   /** @param {string} kind @param {string} label */
   function mark(kind, label) {
     marks.push({ kind, label, at: ms, place });
+  }
+
+  /** @param {number} n */
+  function noticeMissing(n) {
+    if (n !== next) {
+      mark("missing", n > next ? `${n - next} events are missing` : "events are missing");
+      last = null; // what happened meanwhile is not known to be silence
+    }
+    next = n + 1;
   }
 
   function noticeSilence() {
@@ -154,18 +162,13 @@ export function spans() {
     marks,
     add(event, itsPlace) {
       [ms, place] = [event.position.ms, itsPlace];
-      if (missing !== null) mark("missing", missing ? `${missing} events are missing` : "events are missing");
-      missing = null;
+      noticeMissing(event.position.n);
       noticeSilence();
       end("retry", "ended");
       const call = open.get("call");
       if (call && call.output === null && isOutput(event.chunk)) call.output = ms;
       if (Object.hasOwn(HEEDED, event.chunk.type)) HEEDED[event.chunk.type](event.chunk);
       last = ms;
-    },
-    miss(lost) {
-      missing = lost;
-      last = null; // what happened meanwhile is not known to be silence
     },
   };
 }

@@ -1,6 +1,7 @@
 // How numbers, times and values are shown.
 
 const HIDDEN = /[\p{Cf}\p{Cc}\u2028\u2029\u{E0100}-\u{E01EF}\uFE00-\uFE0F]/gu;
+const NUMBERS = new Intl.NumberFormat("en"); // made once: that is what takes long
 const KEPT = new Set(["\n", "\t"]);
 
 /**
@@ -31,7 +32,7 @@ export function counted(count, one, many = `${one}s`) {
 
 /** @param {number} value */
 export function number(value) {
-  return value.toLocaleString("en");
+  return NUMBERS.format(value);
 }
 
 /** A stretch of time, as short as it can be said. @param {number} milliseconds */

@@ -58,9 +58,13 @@ export function timeline(does) {
     told,
     listed,
   );
-  const resized = new ResizeObserver(draw);
+  let room = 0; // kept: to ask for it would have the whole page laid out in between
+  const resized = new ResizeObserver(() => {
+    room = place.clientWidth;
+    draw();
+  });
 
-  const width = () => Math.max(120, place.clientWidth - GUTTER - 8);
+  const width = () => Math.max(120, room - GUTTER - 8);
   const shownWindow = () => zoomed ?? all;
 
   function draw() {

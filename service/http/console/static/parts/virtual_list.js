@@ -29,16 +29,21 @@ export function virtualList(rows) {
   const room = h("div", { class: "rows-room", role: "presentation" });
   const element = h("div", { class: "rows", role: "listbox", tabindex: "0", "aria-label": rows.label }, room);
   const pool = /** @type {{element: HTMLElement, row: number}[]} */ ([]);
-  const resized = new ResizeObserver(() => draw(false));
+  const resized = new ResizeObserver(() => {
+    height = element.clientHeight;
+    draw(false);
+  });
   let count = 0;
   let chosen = -1;
   let frame = 0;
+  let height = 0; // these two are kept: to ask for them would have the whole page laid out in between
+  let top = 0;
 
-  const visible = () => Math.ceil(element.clientHeight / ROW_PIXELS);
+  const visible = () => Math.ceil(height / ROW_PIXELS);
 
   /** @param {boolean} isAnew whether rows may show something else than before */
   function draw(isAnew) {
-    const first = Math.max(0, Math.floor(element.scrollTop / ROW_PIXELS) - SPARE);
+    const first = Math.max(0, Math.floor(top / ROW_PIXELS) - SPARE);
     const size = visible() + 2 * SPARE;
     while (pool.length < size) pool.push(made());
     for (let offset = 0; offset < pool.length; offset++) {
@@ -74,9 +79,11 @@ export function virtualList(rows) {
 
   /** @param {number} row */
   function reveal(row) {
-    const [top, height] = [row * ROW_PIXELS, element.clientHeight];
-    if (top < element.scrollTop) element.scrollTop = top;
-    else if (top + ROW_PIXELS > element.scrollTop + height) element.scrollTop = top + ROW_PIXELS - height;
+    const begin = row * ROW_PIXELS;
+    if (begin >= top && begin + ROW_PIXELS <= top + height) return;
+    top = begin < top ? begin : Math.max(0, begin + ROW_PIXELS - height);
+    element.scrollTop = top;
+    draw(false);
   }
 
   /** @param {KeyboardEvent} event */
@@ -97,14 +104,15 @@ export function virtualList(rows) {
     if (clicked && clicked.row >= 0) rows.choose(clicked.row);
   }
 
-  function later() {
+  function onScroll() {
+    top = element.scrollTop;
     frame ||= requestAnimationFrame(() => {
       frame = 0;
       draw(false);
     });
   }
 
-  element.addEventListener("scroll", later, { passive: true });
+  element.addEventListener("scroll", onScroll, { passive: true });
   element.addEventListener("keydown", onKey);
   room.addEventListener("click", onClick);
   resized.observe(element);

@@ -23,16 +23,19 @@ import { timeline } from "../parts/timeline.js";
 /** @typedef {import("../model/position.js").Position} Position */
 
 const LOOK_MILLISECONDS = 3000;
-const DRAW_MILLISECONDS = 250; // between two drawings of what comes in
+const DRAW_MILLISECONDS = 700; // between two drawings of what comes in
+const MESSAGE_MILLISECONDS = 60;
 const ADDRESS_MILLISECONDS = 300;
 
 /** @param {Address} address @returns {import("../parts/view.js").View} */
 export function logView(address) {
   const taskId = address.names[0];
   const addressOf = (/** @type {string} */ at) => `#/tasks/${encodeURIComponent(taskId)}?at=${at}`;
-  let kept = recording();
-  let stretches = spans();
   let wanted = parsePosition(address.query.get("at") ?? "");
+  let isBegunWithin = wanted !== null && wanted.n > LIMITS.events;
+  const begin = isBegunWithin && wanted ? inFrontOf(wanted) : undefined;
+  let kept = recording(undefined, begin && begin.n + 1);
+  let stretches = spans(begin && begin.n + 1);
   let shown = 0;
   let isAtEnd = wanted === null;
   let isCut = false;
@@ -40,6 +43,8 @@ export function logView(address) {
   let arrived = performance.now();
   let drawnAt = 0;
   let frame = 0;
+  let messageAt = 0;
+  let messageTimer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
   let addressTimer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
 
   const reader = readerLine({ cut: () => cut(true), resume: () => cut(false) });
@@ -60,7 +65,7 @@ export function logView(address) {
     { class: "card stack log-message", "aria-label": "Message as it was then" },
     then,
     left,
-    message.element,
+    h("div", { class: "log-message-end", tabindex: "0", role: "group", "aria-label": "Message" }, message.element),
   );
   const body = h(
     "div",
@@ -73,7 +78,7 @@ export function logView(address) {
   // --- what comes in ---
 
   function read(/** @type {Position | undefined} */ after) {
-    return follow(taskId, { events: take, changed: () => later(), gap: miss }, after);
+    return follow(taskId, { events: take, changed: () => later() }, after);
   }
 
   /** @param {import("../model/recording.js").LogEvent[]} events */
@@ -82,15 +87,8 @@ export function logView(address) {
     kept.add(events);
     for (let place = first; place < kept.events.length; place++) stretches.add(kept.events[place], place);
     arrived = performance.now();
-    if (kept.isFull() && following.state() !== "ended") full();
+    if (kept.isFull() && kept.events[kept.events.length - 1].chunk.type !== "finish") full();
     later();
-  }
-
-  /** @param {{requested: string, lost: number}} gap */
-  function miss({ lost }) {
-    if (isBegunWithin && !kept.events.length) return; // nobody asked for what is before
-    kept.miss(lost);
-    stretches.miss(lost);
   }
 
   function full() {
@@ -106,22 +104,29 @@ export function logView(address) {
 
   /** Drop what is before, and go on. */
   function goOn() {
-    const last = kept.events[kept.events.length - 1].position;
-    const before = kept.foldAt(kept.events.length);
+    readAnew(kept.foldAt(kept.events.length), kept.events[kept.events.length - 1].position);
+  }
+
+  /** @param {import("../model/fold.js").Fold} [before] @param {Position} [after] */
+  function readAnew(before, after) {
+    following.close();
     replay.stop();
-    kept = recording(before);
-    stretches = spans();
-    isFull = false;
-    isBegunWithin = true;
+    kept = recording(before, after && after.n + 1);
+    stretches = spans(after && after.n + 1);
+    isFull = isCut = false;
+    isBegunWithin = after !== undefined;
     [shown, isAtEnd, wanted] = [0, true, null];
-    fill(
-      notice,
-      "What was before is no longer here. ",
-      h("a", { href: `#/tasks/${encodeURIComponent(taskId)}` }, "Begin anew"),
-    );
+    fill(notice);
     list.use(kept);
-    following = read(last);
+    following = read(after);
     later();
+  }
+
+  /** That this is not all of it. */
+  function tellBegin() {
+    if (!isBegunWithin || notice.hasChildNodes() || !kept.events.length) return;
+    say(notice, `This begins at event ${number(kept.events[0].position.n)}: what is before is not here. `);
+    notice.append(button("Read from the beginning", () => readAnew()));
   }
 
   /** @param {boolean} byHand */
@@ -145,6 +150,7 @@ export function logView(address) {
     if (!isDue) return later();
     drawnAt = performance.now();
     look();
+    tellBegin();
     if (isAtEnd && !replay.isPlaying()) shown = kept.events.length;
     reader.show(isFull ? null : following, isCut);
     head.show(kept.foldAt(kept.events.length), kept.bytes(), kept.events.length);
@@ -156,11 +162,16 @@ export function logView(address) {
   function look() {
     if (!wanted) return;
     const place = kept.placeOf(wanted);
+    const last = kept.events[kept.events.length - 1]?.position.n ?? 0;
     if (place >= 0) {
       wanted = null;
       [shown, isAtEnd] = [place + 1, false];
       fill(notice);
-    } else if (following.state() === "ended") {
+    } else if (isFull && last < wanted.n) {
+      const at = wanted;
+      readAnew(undefined, inFrontOf(at));
+      [wanted, isAtEnd] = [at, false];
+    } else if (following.state() === "ended" || last >= wanted.n) {
       say(notice, `There is no event ${positionText(wanted)} in this log.`);
       wanted = null;
       isAtEnd = true;
@@ -181,6 +192,20 @@ export function logView(address) {
     list.update(shown - 1);
     if (event) drawing.point(shown - 1, event.position.ms);
     if (!replay.isPlaying()) detail.show(event);
+    messageLater();
+  }
+
+  /** Soon, and once: while somebody hurries through the log it is not drawn for each event. */
+  function messageLater() {
+    if (isAtEnd && following.state() === "catching up" && !isFull) return; // it would be another one at once
+    const due = messageAt + MESSAGE_MILLISECONDS - performance.now();
+    messageTimer ??= setTimeout(showMessage, Math.max(0, due));
+  }
+
+  function showMessage() {
+    messageTimer = undefined;
+    messageAt = performance.now();
+    const event = kept.events[shown - 1];
     const { fold, parts, characters } = excerptOf(kept.foldAt(shown));
     message.update(fold);
     say(then, event ? `The message at event ${number(event.position.n)}` : "The message");
@@ -225,13 +250,13 @@ export function logView(address) {
     asking.stop();
     clearInterval(ticking);
     clearTimeout(addressTimer);
+    clearTimeout(messageTimer);
     cancelAnimationFrame(frame);
     for (const part of [head, reader, drawing, replay, list, message]) part.close();
   }
 
   let isFull = false;
-  let isBegunWithin = wanted !== null && wanted.n > LIMITS.events;
-  let following = read(isBegunWithin && wanted ? { ms: wanted.ms, n: wanted.n - 1 } : undefined);
+  let following = read(begin);
   const asking = polling(
     LOOK_MILLISECONDS,
     async (signal) => {
@@ -257,4 +282,9 @@ export function logView(address) {
       return true;
     },
   };
+}
+
+/** A position from which on this one is read first, whether or not there is an event. @param {Position} position */
+function inFrontOf({ ms, n }) {
+  return { ms, n: n - 1 };
 }
