@@ -64,7 +64,7 @@ async function followed(until = (reader) => ["ended", "refused"].includes(reader
         look();
       },
       changed: look,
-      gap: (gap) => gaps.push(gap),
+      gap: (gap) => gaps.push({ ...gap, behind: ids.length }),
     });
     closing.push(() => made.close());
   });
@@ -99,7 +99,7 @@ test("a hole that nobody told of is told, once", async () => {
     ids,
     ALL.filter((_, place) => place < 3 || place > 5),
   );
-  assert.deepEqual(gaps, [{ requested: "7-3", oldest: "7-7", latest: "7-7", lost: 3 }]);
+  assert.deepEqual(gaps, [{ requested: "7-3", oldest: "7-7", latest: "7-7", lost: 3, behind: 3 }]);
 });
 
 test("a gap that the service tells is told, once", async () => {
@@ -107,7 +107,7 @@ test("a gap that the service tells is told, once", async () => {
   await service(broken(numbered(1, 3)), whole(frame({ chunk: { type: "data-gap", data: gap } }) + numbered(7, 10)));
   const { ids, gaps } = await followed();
   assert.equal(ids.length, 7);
-  assert.deepEqual(gaps, [gap]);
+  assert.deepEqual(gaps, [{ ...gap, behind: 3 }]);
 });
 
 test("an event that took the place of a lost one is new", async () => {

@@ -131,16 +131,19 @@ export function follow(taskId, listener, after = BEGINNING) {
    */
   function give(items, opened) {
     const events = /** @type {LogEvent[]} */ ([]);
+    const flush = () => events.length && deliver(events.splice(0), opened);
+    let isQuiet = true;
     try {
       for (const item of items) {
         failures = 0;
         if (item.kind === "retry") firstPause = Math.min(item.milliseconds, LONGEST_PAUSE_MILLISECONDS);
-        const event = item.kind === "frame" ? joined(item) : null;
+        const event = item.kind === "frame" ? joined(item, flush) : null;
+        if (event) isQuiet = false;
         if (event && events.push(event) >= left) break;
       }
     } finally {
-      if (events.length) deliver(events, opened);
-      else caughtUp();
+      flush();
+      if (isQuiet) caughtUp();
     }
   }
 
@@ -168,14 +171,20 @@ export function follow(taskId, listener, after = BEGINNING) {
     if (state === "catching up") become("live");
   }
 
-  /** The event, where it is new. @param {{id: string | null, data: string}} frame @returns {LogEvent | null} */
-  function joined(frame) {
+  /**
+   * The event, where it is new.
+   * @param {import("./sse.js").Frame} frame
+   * @param {() => unknown} flush gives out what stands before it; done before a gap is told
+   * @returns {LogEvent | null}
+   */
+  function joined(frame, flush) {
     const position = frame.id === null ? null : parsePosition(frame.id);
-    if (position === null) return heed(frame.data);
+    if (position === null) return heed(frame.data, flush);
     if (position.n <= cursor.n && position.ms <= cursor.ms) return null;
     if (!gapIsTold && (position.n !== cursor.n + 1 || position.ms < cursor.ms)) {
       const [requested, latest] = [positionText(cursor), positionText(position)];
       const gap = { requested, oldest: latest, latest, lost: Math.max(0, position.n - cursor.n - 1) };
+      flush();
       tell(() => listener.gap?.(gap));
     }
     const chunk = JSON.parse(frame.data);
@@ -184,12 +193,13 @@ export function follow(taskId, listener, after = BEGINNING) {
     return { position, chunk, bytes: frame.data.length };
   }
 
-  /** What the service itself says, beside the log. @param {string} data @returns {null} */
-  function heed(data) {
+  /** What the service itself says, beside the log. @param {string} data @param {() => unknown} flush @returns {null} */
+  function heed(data, flush) {
     if (data === "[DONE]") return null;
     const chunk = JSON.parse(data);
     if (chunk.type === "data-gap") {
       gapIsTold = true;
+      flush();
       tell(() => listener.gap?.(chunk.data));
     }
     return null;
