@@ -142,3 +142,10 @@ async def test_the_keyboard_alone_suffices(watched_page: Page, sample: Sample) -
     await tab_to(page, "Verify")
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("proven", exact=False).first).to_be_visible()
+
+
+async def test_an_address_that_names_no_view_is_the_chat(watched_page: Page) -> None:
+    for address in ("/#/constructor", "/#/__proto__", "/#/%E0%A4%A", "/#//", "/#/nowhere/at/all?x=%"):
+        await watched_page.goto("about:blank")
+        await watched_page.goto(address)
+        await expect(watched_page.get_by_role("textbox", name="Message", exact=True)).to_be_visible()

@@ -1,11 +1,12 @@
 """The chat of the page, in a browser at a whole service."""
 
+import re
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from tests.acceptance.waiting import until
 from tests.console.chat import ChatPage, counted, said, stored
@@ -107,6 +108,37 @@ async def test_what_the_model_never_saw_comes_back_into_the_field(chat: ChatPage
     await expect(chat.field).to_have_value("/fail validation_error")
     await expect(chat.page.get_by_role("article")).to_have_count(0)
     assert await stored(http, await chat.session_id()) == []
+
+
+async def test_what_could_not_be_sent_stays_and_is_sent_once(
+    chat: ChatPage, http: httpx.AsyncClient, watch: Watch
+) -> None:
+    """The request is done, and its answer lost, as when a network goes: what is sent again is the same message."""
+    watch.expected.append("net::ERR_FAILED")
+    lost: list[str] = []
+
+    async def lose(route: Route) -> None:
+        kind = route.request.url.rpartition("/")[2]
+        if kind not in lost:
+            lost.append(kind)
+            await route.fetch()
+            await route.abort()
+        else:
+            await route.continue_()
+
+    await chat.page.route(re.compile(r"/sessions(/[^/]+/messages)?$"), lose)
+    for _ in range(2):
+        await chat.field.fill("/say Once.")
+        await chat.field.press("Enter")
+        await expect(chat.page.get_by_role("alert").filter(has_text="Not sent")).to_be_visible()
+        await expect(chat.field).to_have_value("/say Once.")
+    await chat.field.press("Enter")
+    await chat.ended()
+    session_id = await chat.session_id()
+    assert [said(message) for message in await stored(http, session_id)] == ["/say Once.", "Once."]
+    assert lost == ["sessions", "messages"]
+    titles = [each["title"] for each in (await http.get("/sessions?limit=100")).json()["sessions"]]
+    assert titles.count("/say Once.") == 1
 
 
 async def test_a_draft_outlives_a_reload(chat: ChatPage) -> None:

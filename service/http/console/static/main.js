@@ -29,11 +29,12 @@ const THEMES = ["as the system has it", "dark", "light"];
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 let shown = /** @type {{make: (address: Address) => View, depth: number, view: View} | null} */ (null);
 
-/** What the address names: `#/<view>/<name>…?<query>`. */
+/** What the address names: `#/<view>/<name>…?<query>`; what names nothing is a new chat. */
 function address() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?", 2);
   const [view, ...names] = path.split("/").filter(Boolean).map(decoded);
-  return { view: view ?? "chat", names, query: new URLSearchParams(query ?? "") };
+  if (!Object.hasOwn(VIEWS, view ?? "")) return { view: "chat", names: [], query: new URLSearchParams() };
+  return { view, names, query: new URLSearchParams(query ?? "") };
 }
 
 /** @param {string} text */
@@ -48,7 +49,7 @@ function decoded(text) {
 function go() {
   if (location.hash === "#main") return main.focus();
   const { view: name, names, query } = address();
-  const make = VIEWS[name] ?? VIEWS.chat;
+  const make = VIEWS[name];
   const depth = Math.min(names.length, 1);
   if (shown?.make === make && shown.depth === depth && shown.view.go?.({ names, query })) return titled(name);
   shown?.view.close();
@@ -119,7 +120,7 @@ function start() {
 onUnauthenticated(askWho);
 signIn.addEventListener("close", signedIn);
 signOut.addEventListener("click", () => {
-  useCredential(null);
+  sessionStorage.clear(); // drafts, too
   start();
 });
 themeButton.addEventListener("click", nextTheme);

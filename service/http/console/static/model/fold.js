@@ -72,7 +72,7 @@ export function copyOf(fold) {
  * @param {Chunk} chunk
  */
 export function apply(fold, chunk) {
-  APPLIED[chunk.type]?.(fold, chunk);
+  if (Object.hasOwn(APPLIED, chunk.type)) APPLIED[chunk.type](fold, chunk);
 }
 
 /** The text of the message as it stands. @param {Fold} fold */

@@ -48,6 +48,11 @@ export function credentialHeaders() {
   return credential === null ? {} : { Authorization: `Bearer ${credential}` };
 }
 
+/** A name for a request, by which a repeat is known: random, also where a page is not served safely. */
+export function newKey() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** Where a path of the service is for this page, which may lie behind a prefix. @param {string} path */
 export function urlOf(path) {
   return new URL(`.${path}`, document.baseURI).href;

@@ -17,11 +17,16 @@ import { ask, get, post, withQuery } from "./api.js";
 
 const TITLE_CHARACTERS = 60;
 
-/** A new session that is called by what is said first. @param {string} text @returns {Promise<string>} its id */
-export async function createSession(text) {
+/**
+ * A new session that is called by what is said first. A repeat with the same key is the same session.
+ * @param {string} text
+ * @param {string} key
+ * @returns {Promise<string>} its id
+ */
+export async function createSession(text, key) {
   const line = text.trim().split("\n", 1)[0];
   const title = line.length > TITLE_CHARACTERS ? `${line.slice(0, TITLE_CHARACTERS - 1)}…` : line;
-  return (await post("/sessions", { title })).id;
+  return (await post("/sessions", { title }, { "Idempotency-Key": key })).id;
 }
 
 /** @param {string} sessionId */

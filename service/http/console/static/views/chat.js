@@ -13,7 +13,7 @@ import { sessionList } from "../parts/session_list.js";
 import { threadView } from "../parts/thread.js";
 import { doing, toast } from "../parts/toasts.js";
 import { emptyFold, apply } from "../model/fold.js";
-import { post, Refused } from "../service/api.js";
+import { newKey, post, Refused } from "../service/api.js";
 import { follow } from "../service/follow.js";
 import { polling } from "../service/polling.js";
 import { whileSeen } from "../service/seen.js";
@@ -80,12 +80,13 @@ export function chatView(address) {
 
 /** Before anything is said. */
 function newChat() {
-  const key = crypto.randomUUID();
+  let said = { text: "", key: "" };
   const field = composer(
     {
       async send(text) {
-        const sessionId = await createSession(text);
-        await postMessage(sessionId, text, key);
+        if (said.text !== text) said = { text, key: newKey() };
+        const sessionId = await createSession(text, said.key);
+        await postMessage(sessionId, text, said.key);
         location.replace(`#/chat/${sessionId}`);
       },
       stop() {},
@@ -124,7 +125,8 @@ function sessionChat(sessionId, listChanged) {
   let earlier = /** @type {string | null} */ (null);
   let older = /** @type {Thread["messages"]} */ ([]);
   let frame = 0;
-  let key = /** @type {{text: string, key: string} | null} */ (null);
+  let said = { text: "", key: "" };
+  let isClosed = false;
 
   const thread = threadView({ edit, regenerate: answerAgain, operations: livingOperationCard });
   const line = readerLine({ cut, resume });
@@ -172,12 +174,11 @@ function sessionChat(sessionId, listChanged) {
     const session = await readSession(sessionPath(sessionId), signal);
     isRead = true;
     head.show(session);
+    const joint = older.findIndex((old) => old.id === session.messages[0]?.id);
+    older = joint < 0 ? [] : older.slice(0, joint); // what has been set aside since is not among them
     if (older.length === 0) earlier = session.earlier;
     more.hidden = earlier === null;
-    state.messages = [
-      ...older.filter((old) => !session.messages.some((/** @type {any} */ each) => each.id === old.id)),
-      ...session.messages,
-    ];
+    state.messages = [...older, ...session.messages];
     state.pending = session.pending;
     draw();
   }
@@ -243,14 +244,13 @@ function sessionChat(sessionId, listChanged) {
 
   /** @param {string} text */
   async function send(text) {
-    key = key?.text === text ? key : { text, key: crypto.randomUUID() };
-    const posted = await postMessage(sessionId, text, key.key);
-    key = null;
+    if (said.text !== text) said = { text, key: newKey() };
+    await postMessage(sessionId, text, said.key);
+    said = { text: "", key: "" };
     isPinned = true;
     told();
     await readStored().catch(() => {});
     looking?.now();
-    return void posted;
   }
 
   /** @param {string} messageId @param {string} text */
@@ -294,6 +294,7 @@ function sessionChat(sessionId, listChanged) {
   }
 
   function told() {
+    if (isClosed) return;
     others.postMessage(sessionId);
     listChanged();
   }
@@ -348,6 +349,7 @@ function sessionChat(sessionId, listChanged) {
       queueMicrotask(field.focus); // it has to be on the page
     },
     close() {
+      isClosed = true;
       looking?.stop();
       reader?.close();
       unseen();
