@@ -74,7 +74,7 @@ def test_run_installs_no_tools_of_the_tests(checkout: Path) -> None:
     assert "check" not in shown.replace("version-check", "")
 
 
-@pytest.mark.parametrize(("npm", "last"), [("exit 1", "(`make node`)."), ("", "tests/node/tsconfig.json")])
+@pytest.mark.parametrize(("npm", "last"), [("exit 1", "(`make node`)."), ("", "tests/node/*.mjs")])
 def test_the_page_s_types_are_checked_where_npm_is(checkout: Path, npm: str, last: str) -> None:
     packages = checkout / "tests" / "node" / "node_modules"
     script(packages / "node-linux-any" / "bin" / "node", "#!/bin/sh\necho $*\n")

@@ -99,11 +99,15 @@ const seconds = (text) => secondsOf(() => whole(text));
 
 for (const [name, made] of Object.entries(LONG)) {
   test(`time for ${name} grows with their length only`, () => {
-    // Within one block: between blocks it could not grow faster. The best of several, since whatever else the process
-    // does can only make it longer; and what is about as short as a frame is not compared.
-    const least = (text) => Math.min(...[1, 2, 3].map(() => seconds(text)));
-    const [once, fourfold] = [least(made(8_000)), least(made(32_000))];
-    assert.ok(fourfold < 0.02 || fourfold / once < 9, `${once} s, four times as long: ${fourfold} s`);
+    // Within one block: between blocks it could not grow faster. The best of several, again while it is no good, since
+    // whatever else the machine does can only make it longer; and what is about as short as a frame is not compared.
+    const least = { once: Infinity, fourfold: Infinity };
+    const isLinear = () => least.fourfold < 0.02 || least.fourfold / least.once < 9;
+    for (let tries = 0; tries < 3 || (tries < 20 && !isLinear()); tries++) {
+      least.once = Math.min(least.once, seconds(made(8_000)));
+      least.fourfold = Math.min(least.fourfold, seconds(made(32_000)));
+    }
+    assert.ok(isLinear(), `${least.once} s, four times as long: ${least.fourfold} s`);
     assert.ok(seconds(made(100_000)) < 1);
   });
 }

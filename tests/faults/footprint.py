@@ -29,6 +29,8 @@ class Footprint:
     redis: int
     """Connections to it."""
     postgres: int
+    broken: int
+    """Connections that were reset: what has them in a pool sees it when it takes them up again."""
     others: int
     """Descriptors of anything else."""
 
@@ -36,10 +38,11 @@ class Footprint:
 def footprint(member: Member) -> Footprint:
     """Of this process, now."""
     status = Path(f"/proc/{member.pid}/status").read_text()
-    peers = _peers(member.pid)
-    redis, postgres = peers.count(member.redis.port), peers.count(member.postgres.port)
-    others = len(peers) - redis - postgres
-    return Footprint(_number("VmRSS", status) * 1024, _number("Threads", status), redis, postgres, others)
+    descriptors = _descriptors(member.pid)
+    redis, postgres = descriptors.count(member.redis.port), descriptors.count(member.postgres.port)
+    broken = descriptors.count("broken")
+    others = len(descriptors) - redis - postgres - broken
+    return Footprint(_number("VmRSS", status) * 1024, _number("Threads", status), redis, postgres, broken, others)
 
 
 def peak_bytes(pid: int) -> int:
@@ -71,19 +74,27 @@ async def i9_it_is_back(member: Member, before: Footprint) -> None:
     assert after.resident_bytes <= before.resident_bytes + MORE_BYTES, said
     assert after.redis <= MOST_REDIS, said
     assert after.postgres <= MOST_POSTGRES, said
+    assert after.redis + after.postgres + after.broken <= MOST_REDIS + MOST_POSTGRES + before.broken, said
     assert after.others <= before.others, said
     assert after.threads <= before.threads, said
 
 
-def _peers(pid: int) -> list[int | None]:
-    """Of each descriptor the port that it is connected to, if it is one over IPv4; all by the process' own word."""
-    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    ports = {f"socket:[{row[9]}]": int(row[2].partition(":")[2], 16) for row in rows}
-    found: list[int | None] = []
+def _descriptors(pid: int) -> list[int | str]:
+    """What each one is, by the kernel's own word: of a connection over IPv4 the port at its other end."""
+    ports = {row[9]: int(row[2].partition(":")[2], 16) for row in _sockets(pid, "tcp")}
+    alive = {row[9] for name in ("tcp6", "udp", "udp6") for row in _sockets(pid, name)}
+    alive |= {row[6] for row in _sockets(pid, "unix")}
+    found: list[int | str] = []
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed since
-            found.append(ports.get(str(descriptor.readlink())))
+            kind, _, number = str(descriptor.readlink()).partition(":")
+            inode = number.strip("[]")
+            found.append(ports.get(inode, "broken" if kind == "socket" and inode not in alive else kind))
     return found
+
+
+def _sockets(pid: int, kind: str) -> list[list[str]]:
+    return [line.split() for line in Path(f"/proc/{pid}/net/{kind}").read_text().splitlines()[1:]]
 
 
 def _number(name: str, status: str) -> int:
