@@ -33,6 +33,7 @@ import {
 
 const LOOK_MILLISECONDS = 2000;
 const KEPT_FOLDS = 20;
+const NEAR_THE_END_PIXELS = 40;
 const GIVEN_BACK = "playhead.given-back"; // the last task whose message this tab gave back
 const HAS_ENDED = new Set(["succeeded", "failed", "cancelled"]);
 const TO_TRY = [
@@ -313,8 +314,12 @@ function sessionChat(sessionId, listChanged) {
   // --- drawing, once a frame; at the end of what is read unless somebody has scrolled away from it ---
 
   let isPinned = true;
+  let lastTop = 0;
   scroll.addEventListener("scroll", () => {
-    isPinned = scroll.scrollTop + scroll.clientHeight >= scroll.scrollHeight - 40;
+    const { scrollTop, clientHeight, scrollHeight } = scroll;
+    if (scrollTop + clientHeight >= scrollHeight - NEAR_THE_END_PIXELS) isPinned = true;
+    else if (scrollTop < lastTop) isPinned = false; // what grows below moves nothing up: somebody did
+    lastTop = scrollTop;
   });
   const growing = new ResizeObserver(() => {
     if (isPinned) scroll.scrollTop = scroll.scrollHeight;
