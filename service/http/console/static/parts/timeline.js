@@ -3,7 +3,7 @@
 
 import { drawn, drawnMarks, ticks, xOf } from "../model/drawing.js";
 import { button, fill, h, say, svg } from "./dom.js";
-import { counted, duration } from "./format.js";
+import { counted, duration, number } from "./format.js";
 
 /** @typedef {import("../model/spans.js").Span} Span */
 /** @typedef {import("../model/spans.js").Mark} Mark */
@@ -142,12 +142,12 @@ export function timeline(does) {
       const text = `${each.label}, ${took} ${howOf(each.ended)}`;
       return h("li", null, h("a", { href: does.addressOf(each.place) }, text));
     });
-    const marks = spans.marks
-      .filter(({ at }) => at >= from && at <= to)
+    const marked = spans.marks.filter(({ at }) => at >= from && at <= to);
+    const marks = marked
       .slice(0, MOST_LISTED)
       .map((each) => h("li", null, h("a", { href: does.addressOf(each.place) }, `${each.kind}: ${each.label}`)));
-    const left = within.length - items.length;
-    fill(links, ...items, ...marks, left > 0 && h("li", null, `${counted(left, "more span")}: zoom in to see them.`));
+    const left = within.length + marked.length - items.length - marks.length;
+    fill(links, ...items, ...marks, left > 0 && h("li", null, `${number(left)} more: zoom in to see them.`));
   }
 
   picture.addEventListener("click", (event) => {
