@@ -1,5 +1,6 @@
 // What a chat asks of the service: sessions, their messages, and the tasks that answer them.
 
+import { titleOf } from "../model/title.js";
 import { ask, get, post, withQuery } from "./api.js";
 
 /** @typedef {{id: string, role: "user" | "assistant", parts: any[], task_id: string, created_at: string}} Message */
@@ -15,8 +16,6 @@ import { ask, get, post, withQuery } from "./api.js";
  * @property {string | null} error_type
  */
 
-const TITLE_CHARACTERS = 60;
-
 /**
  * A new session that is called by what is said first. A repeat with the same key is the same session.
  * @param {string} text
@@ -24,9 +23,7 @@ const TITLE_CHARACTERS = 60;
  * @returns {Promise<string>} its id
  */
 export async function createSession(text, key) {
-  const line = text.trim().split("\n", 1)[0];
-  const title = line.length > TITLE_CHARACTERS ? `${line.slice(0, TITLE_CHARACTERS - 1)}…` : line;
-  return (await post("/sessions", { title }, { "Idempotency-Key": key })).id;
+  return (await post("/sessions", { title: titleOf(text) }, { "Idempotency-Key": key })).id;
 }
 
 /** @param {string} sessionId */
