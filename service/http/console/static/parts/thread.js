@@ -47,9 +47,10 @@ export function threadView(acts) {
         else element.insertBefore(view.element, before);
       }
     },
-    /** Only the answer that is under way has grown. @param {Thread} thread */
+    /** Only the answer that is under way has grown; what is stored is shown as it is stored. @param {Thread} thread */
     grow(thread) {
       const entry = liveEntry(thread);
+      if (entry && thread.messages.some(({ id }) => id === entry.key)) return true;
       const view = entry && views.get(entry.key);
       if (!view) return false;
       view.update(entry);

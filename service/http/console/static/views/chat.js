@@ -13,19 +13,13 @@ import { sessionList } from "../parts/session_list.js";
 import { threadView } from "../parts/thread.js";
 import { doing, toast } from "../parts/toasts.js";
 import { emptyFold, apply } from "../model/fold.js";
-import { newKey, post, Refused } from "../service/api.js";
+import { post, Refused } from "../service/api.js";
 import { follow } from "../service/follow.js";
 import { polling } from "../service/polling.js";
 import { whileSeen } from "../service/seen.js";
-import {
-  createSession,
-  editMessage,
-  newestTasks,
-  postMessage,
-  readSession,
-  regenerate,
-  sessionPath,
-} from "../service/sessions.js";
+import { editMessage, newestTasks, postMessage, readSession, regenerate, sessionPath } from "../service/sessions.js";
+import { unsent } from "../service/unsent.js";
+import { newChat } from "./new_chat.js";
 
 /** @typedef {import("../parts/view.js").Address} Address */
 /** @typedef {import("../service/sessions.js").Task} Task */
@@ -34,18 +28,8 @@ import {
 const LOOK_MILLISECONDS = 2000;
 const KEPT_FOLDS = 20;
 const NEAR_THE_END_PIXELS = 40;
-const GIVEN_BACK = "playhead.given-back"; // the last task whose message this tab gave back
+const GIVEN_BACK = "playhead.given-back."; // and a session: its last task whose message this tab gave back
 const HAS_ENDED = new Set(["succeeded", "failed", "cancelled"]);
-const TO_TRY = [
-  ["Count to sixty", "/count 60 rate=8"],
-  [
-    "Think, use a tool, answer",
-    '/reason First I think about it.\n/tool think {"thought": "And again."}\n/say **Done.** See the `Log`.',
-  ],
-  ["Ask me something", '/tool ask {"question": "Tea or coffee?"}'],
-  ["Set a timer", '/tool timer {"seconds": 10, "note": "The oven."}\n/say I will come back in ten seconds.'],
-  ["Fail twice, then answer", "/fail rate_limit times=2\n/say It went well at the third try."],
-];
 
 /** @param {Address} address @returns {import("../parts/view.js").View} */
 export function chatView(address) {
@@ -79,37 +63,6 @@ export function chatView(address) {
   };
 }
 
-/** Before anything is said. */
-function newChat() {
-  let said = { text: "", key: "" };
-  const field = composer(
-    {
-      async send(text) {
-        if (said.text !== text) said = { text, key: newKey() };
-        const sessionId = await createSession(text, said.key);
-        await postMessage(sessionId, text, said.key);
-        location.replace(`#/chat/${sessionId}`);
-      },
-      stop() {},
-    },
-    "playhead.draft",
-  );
-  const tries = TO_TRY.map(([name, text]) => button(name, () => (field.write(text), field.focus())));
-  const hint = h("p", { class: "quiet-text" }, "The demo model does what lines with a slash say. To try:");
-  const welcome = h(
-    "div",
-    { class: "welcome stack" },
-    h("h1", null, "Say something."),
-    hint,
-    h("div", { class: "row" }, tries),
-  );
-  return {
-    element: h("div", { class: "chat-column" }, h("div", { class: "chat-scroll" }, welcome), field.element),
-    begin: () => queueMicrotask(field.focus), // it has to be on the page
-    close() {},
-  };
-}
-
 /**
  * One conversation.
  * @param {string} sessionId
@@ -122,11 +75,12 @@ function sessionChat(sessionId, listChanged) {
   let looking = /** @type {import("../service/polling.js").Polling | null} */ (null);
   let isCut = false;
   let seen = "";
-  let isRead = false;
+  let asked = 0;
+  let answered = 0; // the last of those readings that has come
   let earlier = /** @type {string | null} */ (null);
   let older = /** @type {Thread["messages"]} */ ([]);
   let frame = 0;
-  let said = { text: "", key: "" };
+  const kept = unsent(sessionId);
   let isClosed = false;
 
   const thread = threadView({ edit, regenerate: answerAgain, operations: livingOperationCard });
@@ -147,10 +101,13 @@ function sessionChat(sessionId, listChanged) {
     const tasks = await newestTasks(sessionId, signal);
     state.tasks = new Map(tasks.map((task) => [task.id, task]));
     const now = JSON.stringify(tasks.map((task) => [task.id, task.status]));
-    if (now !== seen || !isRead) {
-      await readStored(signal);
-      seen = now;
-      if (state.live && state.folds.get(state.live.id)?.finish) state.live = null; // what is stored takes its place
+    if (now !== seen) {
+      seen = now; // at once: who wants it read again meanwhile is heard
+      await readStored(signal).catch((error) => {
+        seen = "";
+        throw error;
+      });
+      if (isStored(tasks)) state.live = null; // what is stored takes its place
       draw();
       listChanged();
     }
@@ -160,6 +117,17 @@ function sessionChat(sessionId, listChanged) {
     if (bounced && !state.live) begin(bounced);
   }
 
+  /** Whether nothing more comes of what is followed. */
+  function isOver() {
+    return !state.live || Boolean(state.folds.get(state.live.id)?.finish) || reader?.state() === "refused";
+  }
+
+  /** Whether what was read behind these has the whole of what is followed. @param {Task[]} tasks */
+  function isStored(tasks) {
+    const task = tasks.find(({ id }) => id === state.live?.id);
+    return isOver() && (!task || HAS_ENDED.has(task.status));
+  }
+
   /**
    * A task whose message was given back before anybody here could follow it: its log has the message.
    * @param {Task | undefined} newest
@@ -167,13 +135,15 @@ function sessionChat(sessionId, listChanged) {
   function bouncedOf(newest) {
     if (newest?.kind !== "turn" || newest.status !== "failed" || state.folds.has(newest.id)) return null;
     const isTaken = state.messages.some((message) => message.id === newest.message_id);
-    return isTaken || sessionStorage.getItem(GIVEN_BACK) === newest.id ? null : newest;
+    return isTaken || sessionStorage.getItem(GIVEN_BACK + sessionId) === newest.id ? null : newest;
   }
 
   /** @param {AbortSignal} [signal] */
   async function readStored(signal) {
+    const mine = (asked += 1);
     const session = await readSession(sessionPath(sessionId), signal);
-    isRead = true;
+    if (isClosed || mine < answered) return; // what was asked for later is shown already
+    answered = mine;
     head.show(session);
     const joint = older.findIndex((old) => old.id === session.messages[0]?.id);
     older = joint < 0 ? [] : older.slice(0, joint); // what has been set aside since is not among them
@@ -186,7 +156,9 @@ function sessionChat(sessionId, listChanged) {
 
   async function readEarlier() {
     if (earlier === null) return;
-    const page = await readSession(earlier);
+    const path = earlier;
+    const page = await readSession(path);
+    if (isClosed || path !== earlier) return; // it would no longer join what is shown
     const first = thread.element.firstElementChild;
     older = [...page.messages, ...state.messages];
     earlier = page.earlier;
@@ -205,8 +177,8 @@ function sessionChat(sessionId, listChanged) {
     const next = open.find((task) => task.status === "running") ?? open.findLast((task) => task.status === "queued");
     const live = state.live;
     const waits = live && ["queued", "waiting"].includes(state.tasks.get(live.id)?.status ?? "");
-    if (!next || next.id === live?.id) return;
-    if (!live || state.folds.get(live.id)?.finish || waits) begin(next);
+    if (!next || (next.id === live?.id && !isOver())) return;
+    if (waits || isOver()) begin(next);
   }
 
   /** @param {Task} task */
@@ -223,7 +195,11 @@ function sessionChat(sessionId, listChanged) {
         if (fold.finish) ended(task, fold);
         drawSoon();
       },
-      changed: () => reader === mine && line.show(mine, isCut),
+      changed() {
+        if (reader !== mine) return;
+        if (mine.state() === "refused") over(); // the next look sees what there is instead
+        line.show(mine, isCut);
+      },
       gap: (gap) => toast(`${gap.lost} events are missing from this log behind ${gap.requested}.`),
     }));
     field.running(true);
@@ -233,21 +209,24 @@ function sessionChat(sessionId, listChanged) {
   /** @param {Task} task @param {import("../model/fold.js").Fold} fold */
   function ended(task, fold) {
     state.tasks.set(task.id, { ...task, status: fold.status, error_type: fold.errorType });
-    if (fold.bounced) sessionStorage.setItem(GIVEN_BACK, task.id);
+    if (fold.bounced) sessionStorage.setItem(GIVEN_BACK + sessionId, task.id);
     if (fold.bounced) field.giveBack(fold.bounced.content, `Given back: ${fold.bounced.error}`);
+    told();
+    over();
+    looking?.now();
+  }
+
+  function over() {
     field.running(false);
     seen = "";
-    told();
-    looking?.now();
   }
 
   // --- what a person does ---
 
   /** @param {string} text */
   async function send(text) {
-    if (said.text !== text) said = { text, key: newKey() };
-    await postMessage(sessionId, text, said.key);
-    said = { text: "", key: "" };
+    await postMessage(sessionId, text, kept.keyOf(text));
+    kept.forget();
     isPinned = true;
     told();
     await readStored().catch(() => {});
@@ -307,6 +286,9 @@ function sessionChat(sessionId, listChanged) {
       problem.textContent = "There is no such session.";
       looking?.stop();
       reader?.close();
+      cancelAnimationFrame(frame);
+      thread.close();
+      thread.element.remove();
       head.element.hidden = line.element.hidden = field.element.hidden = true;
     }
   }
