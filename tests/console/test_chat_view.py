@@ -10,7 +10,7 @@ from playwright.async_api import Browser, Page, Route, expect
 
 from tests.acceptance.waiting import until
 from tests.console.chat import ChatPage, counted, said, stored
-from tests.console.watching import Watch, watched
+from tests.console.watching import HIDE, Watch, watched
 from tests.processes import Service, http_to
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -221,12 +221,6 @@ async def test_a_session_is_called_otherwise_and_deleted(chat: ChatPage, http: h
     await expect(chat.page.get_by_text("Say something.")).to_be_visible()
     await expect(sessions.get_by_text("<b>Mine</b>")).to_have_count(0)
     assert (await http.get(f"/sessions/{session_id}")).status_code == 404
-
-
-HIDE = """hidden => {
-    Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden});
-    document.dispatchEvent(new Event("visibilitychange"));
-}"""
 
 
 async def test_a_page_that_is_not_seen_for_a_while_holds_no_connection(chat: ChatPage, http: httpx.AsyncClient) -> None:

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from tests.acceptance.client import Client, Stored
 from tests.acceptance.waiting import until
 from tests.console.log_page import LogPage
-from tests.console.watching import Watch, watched
+from tests.console.watching import HIDE, Watch, watched
 from tests.processes import Service, http_to
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -295,6 +295,46 @@ async def test_beyond_its_bound_it_says_so_and_goes_on(watched_page: Page, told:
     await log.open(told.events[half - 1].position)
     await log.at(half)
     await expect(watched_page.get_by_text(f"This begins at event {half}")).to_be_visible()
+
+
+async def test_who_is_told_of_a_bound_can_still_go_on_when_the_service_was_away(
+    watched_page: Page, watch: Watch, client: Client, service: Service
+) -> None:
+    watch.expected.append("net::ERR_FAILED")
+    task_id = await client.post("/count 1000000 rate=60")
+
+    async def bounded(route: Route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(response=answer, body=(await answer.text()).replace("300_000", "20"))
+
+    await watched_page.route("**/model/recording.js", bounded)
+    log = await LogPage(watched_page, task_id).open()
+    await expect(log.button("Go on from here")).to_be_visible()
+    await watched_page.route(f"**/tasks/{task_id}", lambda route: route.abort())
+    away = watched_page.get_by_text("The service does not answer.")
+    await expect(away).to_be_visible()
+    await watched_page.unroute(f"**/tasks/{task_id}")
+    await expect(away).to_have_count(0, timeout=20_000)
+    await log.button("Go on from here").click()
+    await log.at(40)
+    await cancel(service, task_id)
+
+
+async def test_a_log_that_is_not_seen_for_a_while_holds_no_connection(
+    watched_page: Page, client: Client, service: Service
+) -> None:
+    await watched_page.clock.install()
+    task_id = await client.post("/count 1000000 rate=60")
+    log = await LogPage(watched_page, task_id).open()
+    await expect(log.state).to_have_text("live")
+    async with watched_page.expect_event("requestfailed", lambda each: each.url.endswith("/stream")):
+        await watched_page.evaluate(HIDE, True)
+        await watched_page.clock.run_for(31_000)
+    await watched_page.evaluate(HIDE, False)
+    await cancel(service, task_id)
+    await log.ended()
+    events = await client.stored(task_id)
+    await log.at(len(events))
 
 
 async def test_a_task_of_nobody_is_not_there(watched_page: Page, watch: Watch) -> None:

@@ -9,6 +9,12 @@ from playwright.async_api import Browser, ConsoleMessage, Page, Request
 
 COMPLAINTS = frozenset({"error", "warning"})
 
+HIDE = """hidden => {
+    Object.defineProperty(document, "hidden", {configurable: true, get: () => hidden});
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+"""Whether the page is seen, as when a person goes to another tab and comes back."""
+
 
 @dataclass  # no slots: playwright leaves a note on who listens
 class Watch:

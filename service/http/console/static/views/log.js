@@ -9,6 +9,7 @@ import { spans } from "../model/spans.js";
 import { Refused } from "../service/api.js";
 import { follow } from "../service/follow.js";
 import { polling } from "../service/polling.js";
+import { whileSeen } from "../service/seen.js";
 import { button, fill, h, say } from "../parts/dom.js";
 import { eventDetail } from "../parts/event_detail.js";
 import { eventList } from "../parts/event_list.js";
@@ -50,6 +51,8 @@ export function logView(address) {
   const reader = readerLine({ cut: () => cut(true), resume: () => cut(false) });
   const head = logHead(taskId, addressOf, reader.element);
   const notice = h("div", { class: "log-notice", role: "status" });
+  const problem = h("p", { class: "problem", role: "alert" });
+  const unseen = whileSeen(() => (isCut || isFull ? null : following));
   const drawing = timeline({
     choose: choose,
     addressOf: (place) => addressOf(positionText(kept.events[place].position)),
@@ -73,7 +76,7 @@ export function logView(address) {
     list.element,
     h("div", { class: "stack log-side" }, messageCard, detail.element),
   );
-  const element = h("div", { class: "view log" }, head.element, notice, drawing.element, replay.element, body);
+  const element = h("div", { class: "view log" }, head.element, problem, notice, drawing.element, replay.element, body);
 
   // --- what comes in ---
 
@@ -241,12 +244,13 @@ export function logView(address) {
     if (isGone) {
       close();
       fill(element, h("h1", null, "Log"), h("p", { class: "empty" }, "There is no such task."));
-    } else say(notice, error?.message ?? "");
+    } else say(problem, error?.message ?? "");
   }
 
   function close() {
     isClosed = true;
     following.close();
+    unseen();
     asking.stop();
     clearInterval(ticking);
     clearTimeout(addressTimer);
