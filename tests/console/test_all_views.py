@@ -149,3 +149,19 @@ async def test_an_address_that_names_no_view_is_the_chat(watched_page: Page) -> 
         await watched_page.goto("about:blank")
         await watched_page.goto(address)
         await expect(watched_page.get_by_role("textbox", name="Message", exact=True)).to_be_visible()
+
+
+async def test_who_has_a_credential_that_is_not_taken_goes_on_without_it_and_leaves_nothing(
+    watched_page: Page, watch: Watch
+) -> None:
+    watch.expected.append("401")
+    chat = await ChatPage(watched_page).open()
+    await chat.field.fill("Mine.")
+    await watched_page.evaluate("() => sessionStorage.setItem('playhead.credential', 'nobody-s')")
+    await watched_page.reload()
+    await chat.button("Without a credential").click()
+    await expect(watched_page.get_by_role("dialog")).to_be_hidden()
+    await expect(chat.field).to_have_value("")
+    await expect(chat.button("Sign out")).to_be_hidden()
+    await chat.say("/say One.")
+    await chat.ended()

@@ -93,19 +93,30 @@ function nextTheme() {
 
 const signIn = /** @type {HTMLDialogElement} */ (document.getElementById("sign-in"));
 const signOut = /** @type {HTMLButtonElement} */ (document.getElementById("sign-out"));
+const withoutOne = /** @type {HTMLElement} */ (document.getElementById("sign-in-without"));
 const credential = /** @type {HTMLInputElement} */ (document.getElementById("credential"));
 
 function askWho() {
   if (signIn.open) return;
   const problem = /** @type {HTMLElement} */ (document.getElementById("sign-in-problem"));
   problem.textContent = hasCredential() ? "The service does not take this credential (any more)." : "";
+  withoutOne.hidden = !hasCredential();
+  signIn.returnValue = ""; // Escape says nothing
   signIn.showModal();
 }
 
 function signedIn() {
+  if (signIn.returnValue === "none") return forget();
   if (signIn.returnValue !== "use" || !credential.value) return;
   useCredential(credential.value.trim());
   credential.value = "";
+  start();
+}
+
+/** What this tab has of whoever asked: drafts and notices, too. */
+function forget() {
+  sessionStorage.clear();
+  fill(/** @type {HTMLElement} */ (document.getElementById("toasts")));
   start();
 }
 
@@ -119,10 +130,7 @@ function start() {
 
 onUnauthenticated(askWho);
 signIn.addEventListener("close", signedIn);
-signOut.addEventListener("click", () => {
-  sessionStorage.clear(); // drafts, too
-  start();
-});
+signOut.addEventListener("click", forget);
 themeButton.addEventListener("click", nextTheme);
 dark.addEventListener("change", showTheme);
 addEventListener("hashchange", go);

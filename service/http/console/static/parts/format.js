@@ -1,6 +1,6 @@
 // How numbers, times and values are shown.
 
-const HIDDEN = /[\p{Cf}\p{Cc}\u2028\u2029\u{E0100}-\u{E01EF}\uFE00-\uFE0F]/gu;
+const HIDDEN = /[\p{Cf}\p{Cc}\p{Default_Ignorable_Code_Point}\u2028\u2029\u2800]/gu;
 const NUMBERS = new Intl.NumberFormat("en"); // made once: that is what takes long
 const KEPT = new Set(["\n", "\t"]);
 

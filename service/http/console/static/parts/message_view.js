@@ -135,7 +135,7 @@ function toolItem(key, operations) {
       const toolName = part.type.slice("tool-".length);
       const operationId = (part.preliminary && part.output?.operation_id) || part.approval?.id;
       const [status, text] = part.preliminary ? ["pending", "handed out"] : (STATES[part.state] ?? ["", part.state]);
-      say(name, toolName);
+      say(name, reveal(toolName));
       say(badge, text);
       badge.dataset.status = status;
       this.element.setAttribute("aria-label", `Tool ${toolName}`);
