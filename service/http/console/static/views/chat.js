@@ -7,6 +7,7 @@
 import { composer } from "../parts/composer.js";
 import { button, fill, h } from "../parts/dom.js";
 import { livingOperationCard } from "../parts/operation_card.js";
+import { pinned } from "../parts/pinned.js";
 import { readerLine } from "../parts/reader_line.js";
 import { sessionHead } from "../parts/session_head.js";
 import { sessionList } from "../parts/session_list.js";
@@ -27,7 +28,6 @@ import { newChat } from "./new_chat.js";
 
 const LOOK_MILLISECONDS = 2000;
 const KEPT_FOLDS = 20;
-const NEAR_THE_END_PIXELS = 40;
 const GIVEN_BACK = "playhead.given-back."; // and a session: its last task whose message this tab gave back
 const HAS_ENDED = new Set(["succeeded", "failed", "cancelled"]);
 
@@ -92,6 +92,7 @@ function sessionChat(sessionId, listChanged) {
   const problem = h("p", { class: "problem", role: "alert" });
   const scroll = h("div", { class: "chat-scroll", tabindex: "0", "aria-label": "Messages", role: "region" });
   scroll.append(more, thread.element, problem);
+  const pin = pinned(scroll, thread.element);
   const element = h("div", { class: "chat-column" }, head.element, scroll, line.element, field.element);
 
   // --- what is stored, and what runs ---
@@ -227,7 +228,7 @@ function sessionChat(sessionId, listChanged) {
   async function send(text) {
     await postMessage(sessionId, text, kept.keyOf(text));
     kept.forget();
-    isPinned = true;
+    pin.pin();
     told();
     await readStored().catch(() => {});
     looking?.now();
@@ -293,21 +294,7 @@ function sessionChat(sessionId, listChanged) {
     }
   }
 
-  // --- drawing, once a frame; at the end of what is read unless somebody has scrolled away from it ---
-
-  let isPinned = true;
-  let lastTop = 0;
-  scroll.addEventListener("scroll", () => {
-    const { scrollTop, clientHeight, scrollHeight } = scroll;
-    if (scrollTop + clientHeight >= scrollHeight - NEAR_THE_END_PIXELS) isPinned = true;
-    else if (scrollTop < lastTop) isPinned = false; // what grows below moves nothing up: somebody did
-    lastTop = scrollTop;
-  });
-  const growing = new ResizeObserver(() => {
-    if (isPinned) scroll.scrollTop = scroll.scrollHeight;
-  });
-  growing.observe(scroll);
-  growing.observe(thread.element);
+  // --- drawing, once a frame ---
 
   function draw() {
     thread.update(state);
@@ -341,7 +328,7 @@ function sessionChat(sessionId, listChanged) {
       reader?.close();
       unseen();
       cancelAnimationFrame(frame);
-      growing.disconnect();
+      pin.close();
       line.close();
       thread.close();
       others.close();
