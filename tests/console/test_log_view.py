@@ -320,15 +320,21 @@ async def test_who_is_told_of_a_bound_can_still_go_on_when_the_service_was_away(
     await cancel(service, task_id)
 
 
+@pytest.mark.parametrize("is_seen_first", [True, False])
 async def test_a_log_that_is_not_seen_for_a_while_holds_no_connection(
-    watched_page: Page, client: Client, service: Service
+    watched_page: Page, client: Client, service: Service, is_seen_first: bool
 ) -> None:
     await watched_page.clock.install()
     task_id = await client.post("/count 1000000 rate=60")
-    log = await LogPage(watched_page, task_id).open()
-    await expect(log.state).to_have_text("live")
+    await watched_page.goto("/#/health")
+    if not is_seen_first:
+        await watched_page.evaluate(HIDE, True)  # as a link that is opened in a tab behind this one
     async with watched_page.expect_event("requestfailed", lambda each: each.url.endswith("/stream")):
-        await watched_page.evaluate(HIDE, True)
+        async with watched_page.expect_response(lambda each: each.url.endswith("/stream")):
+            log = await LogPage(watched_page, task_id).open()
+        if is_seen_first:
+            await expect(log.state).to_have_text("live")
+            await watched_page.evaluate(HIDE, True)
         await watched_page.clock.run_for(31_000)
     await watched_page.evaluate(HIDE, False)
     await cancel(service, task_id)

@@ -27,6 +27,7 @@ export function whileSeen(reader) {
   }
 
   document.addEventListener("visibilitychange", changed, { signal: ending.signal });
+  changed(); // it may have been opened behind another one
   return () => {
     ending.abort();
     clearTimeout(timer);
