@@ -45,7 +45,7 @@ class Console:
     """Answers with the page's files, as they were at the start."""
 
     def __init__(self) -> None:
-        found = {path.relative_to(FILES).as_posix(): path for path in FILES.rglob("*") if path.is_file()}
+        found = {path.relative_to(FILES).as_posix(): path for path in FILES.rglob("*") if path.suffix in _TYPES}
         self._files = {name: (path.read_bytes(), _TYPES[path.suffix]) for name, path in found.items()}
 
     async def page(self, request: web.Request) -> web.Response:

@@ -72,7 +72,12 @@ export function copyOf(fold) {
  * @param {Chunk} chunk
  */
 export function apply(fold, chunk) {
-  if (Object.hasOwn(APPLIED, chunk.type)) APPLIED[chunk.type](fold, chunk);
+  if (!Object.hasOwn(APPLIED, chunk.type)) return;
+  try {
+    APPLIED[chunk.type](fold, chunk);
+  } catch {
+    // It lacks what its type has.
+  }
 }
 
 /** The text of the message as it stands. @param {Fold} fold */

@@ -41,19 +41,17 @@ export function messageView(operations) {
     element,
     update(shown) {
       const wanted = wantedItems(shown);
-      let kept = 0;
-      while (kept < items.length && kept < wanted.length && items[kept].key === wanted[kept].key) kept += 1;
-      for (const item of items.splice(kept)) {
-        item.close?.();
-        item.element.remove();
-      }
-      for (const [place, { key, value }] of wanted.entries()) {
-        if (place >= kept) {
-          items.push(itemOf(key, value, operations));
-          element.append(items[place].element);
-        }
-        items[place].update(value);
-      }
+      const former = new Map(items.map((item) => [item.key, item]));
+      const keys = new Set(wanted.map(({ key }) => key));
+      for (const item of items) if (!keys.has(item.key)) dropped(item);
+      let before = element.firstChild;
+      items = wanted.map(({ key, value }) => {
+        const item = former.get(key) ?? itemOf(key, value, operations);
+        if (item.element === before) before = before.nextSibling;
+        else element.insertBefore(item.element, before);
+        item.update(value);
+        return item;
+      });
     },
     close() {
       for (const item of items) item.close?.();
@@ -62,14 +60,23 @@ export function messageView(operations) {
   };
 }
 
+/** @param {Item} item */
+function dropped(item) {
+  item.close?.();
+  item.element.remove();
+}
+
 /** What stands in a message, in its order. @param {Shown} shown @returns {{key: string, value: any}[]} */
 function wantedItems({ parts, notes = [] }) {
   const asked = new Set(parts.map((part) => part.approval?.id).filter(Boolean));
   const wanted = [];
-  let told = 0;
+  const told = new Map();
+  const waiting = [...notes];
   for (let place = 0; place <= parts.length; place += 1) {
-    for (; told < notes.length && notes[told].place <= place; told += 1) {
-      wanted.push({ key: `note ${told} ${notes[told].kind}`, value: notes[told] });
+    while (waiting.length && waiting[0].place <= place) {
+      const value = /** @type {Note} */ (waiting.shift());
+      told.set(value.kind, (told.get(value.kind) ?? 0) + 1);
+      wanted.push({ key: `note ${value.kind} ${told.get(value.kind)}`, value });
     }
     const part = parts[place];
     if (part === undefined || part.type === "step-start") continue;

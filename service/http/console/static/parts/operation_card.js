@@ -73,7 +73,7 @@ export function operationCard(operationId, again) {
 }
 
 /**
- * A card that keeps itself told, until nothing more is to be expected of the operation.
+ * A card that keeps itself told while it is in sight, until nothing more is to be expected of the operation.
  * @param {string} operationId
  * @returns {{element: HTMLElement, close(): void}}
  */
@@ -81,6 +81,12 @@ export function livingOperationCard(operationId) {
   const closing = new AbortController();
   const card = operationCard(operationId, look);
   const trouble = h("p", { class: "problem" });
+
+  let isInSight = false;
+  const sight = new IntersectionObserver((seen) => {
+    isInSight = seen[seen.length - 1].isIntersecting;
+    if (isInSight) polled.now();
+  });
 
   async function look() {
     const now = await get(`/operations/${encodeURIComponent(operationId)}`, closing.signal);
@@ -94,12 +100,14 @@ export function livingOperationCard(operationId) {
     if (error instanceof Refused && error.status === 404) polled.stop();
   }
 
-  const polled = polling(AGAIN_MILLISECONDS, look, failed);
+  const polled = polling(AGAIN_MILLISECONDS, async () => isInSight && look(), failed);
   card.element.append(trouble);
+  sight.observe(card.element);
   return {
     element: card.element,
     close() {
       closing.abort();
+      sight.disconnect();
       polled.stop();
       card.close();
     },
