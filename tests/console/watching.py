@@ -48,7 +48,7 @@ class Watch:
 @asynccontextmanager
 async def watched(browser: Browser, watch: Watch, **context: Any) -> AsyncIterator[Page]:
     """A page in a profile of its own; at its end nothing must have been noticed but what is expected."""
-    async with await browser.new_context(base_url=watch.origin, **context) as profile:
+    async with await browser.new_context(base_url=watch.origin, reduced_motion="reduce", **context) as profile:
         page = await profile.new_page()
         watch.attach(page)
         page.set_default_timeout(10_000)
