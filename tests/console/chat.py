@@ -44,8 +44,8 @@ class ChatPage:
         return self.answers.last
 
     async def text(self) -> str:
-        """What the last answer says."""
-        return "".join(await self.answers.last.locator(".part-text").all_text_contents())
+        """What the last answer says; its blocks, of which a long line is several, with a blank between them."""
+        return " ".join(await self.answers.last.locator(".part-text .md-block").all_text_contents())
 
     async def reconnects(self) -> int:
         facts = await self.page.locator(".reader-facts").text_content()
