@@ -145,6 +145,15 @@ test("cut after so many events, wherever they stand in what has come", async () 
   assert.deepEqual(ids, ALL.slice(0, 4));
 });
 
+/** Opens the connection, and has nothing to say. */
+const silent = (response) => response.writeHead(200, { "Content-Type": "text/event-stream" }).flushHeaders();
+
+test("who has missed nothing is live, though nothing comes", { timeout: 20_000 }, async () => {
+  const asked = await service(broken(numbered(1, 3)), silent);
+  const { ids, reader } = await followed((made) => made.reconnects() === 1 && made.state() === "live");
+  assert.deepEqual([ids, reader.state(), asked], [ALL.slice(0, 3), "live", [null, "7-3"]]);
+});
+
 test("a service that is away is asked again; one that says no is not", async () => {
   const away = await service(broken(numbered(1, 2)), status(503), status(429), whole(numbered(3, 10)));
   assert.deepEqual((await followed()).ids, ALL);

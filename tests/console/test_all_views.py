@@ -144,6 +144,27 @@ async def test_the_keyboard_alone_suffices(watched_page: Page, sample: Sample) -
     await expect(page.get_by_text("proven", exact=False).first).to_be_visible()
 
 
+async def test_the_views_names_stay_where_they_are(watched_page: Page) -> None:
+    await watched_page.goto("/#/chat")
+    names = watched_page.get_by_role("navigation", name="Views").get_by_role("link")
+    place = "links => links.map(link => link.getBoundingClientRect().x)"
+    places = await names.evaluate_all(place)
+    for name in ("Tasks", "Operations", "Health"):
+        link = names.filter(has_text=name)
+        await link.click()
+        await expect(link).to_have_attribute("aria-current", "page")
+        assert await names.evaluate_all(place) == places
+
+
+async def test_each_row_of_a_narrow_log_says_something(watched_page: Page, sample: Sample) -> None:
+    await watched_page.set_viewport_size({"width": 360, "height": 740})
+    await watched_page.goto(f"/#/tasks/{sample.task_id}")
+    rows = watched_page.locator(".event-row").locator("visible=true")
+    await expect(rows.filter(has_text="start-step").first).to_be_attached()
+    said = "rows => rows.map(row => row.innerText.split(/\\s+/).filter(Boolean).length)"
+    assert min(await rows.evaluate_all(said)) > 3, "a row has no more than its number and its time"
+
+
 async def test_an_address_that_names_no_view_is_the_chat(watched_page: Page) -> None:
     for address in ("/#/constructor", "/#/__proto__", "/#/%E0%A4%A", "/#//", "/#/nowhere/at/all?x=%"):
         await watched_page.goto("about:blank")

@@ -143,6 +143,19 @@ async def test_a_question_is_answered_and_what_is_half_written_stays(page: Page,
     await expect(page.get_by_role("table", name="Follow-ups").get_by_role("row")).to_have_count(2)
 
 
+async def test_a_question_is_answered_as_a_message_is_sent(page: Page, http: httpx.AsyncClient) -> None:
+    session, _ = await say(http, '/tool ask {"question": "Tea or coffee?"}')
+    operation = await begun(http, session)
+    await page.goto(f"/#/operations/{operation}")
+    answer = page.get_by_role("article").get_by_label("Your answer")
+    await answer.press_sequentially("Tea,")
+    await answer.press("Shift+Enter")
+    await answer.press_sequentially("please.")
+    await answer.press("Enter")
+    await expect(page.get_by_role("article").locator(".badge")).to_have_text("succeeded")
+    assert (await life(http, operation))["outcome"] == {"result": "Tea,\nplease."}
+
+
 async def test_what_is_agreed_to_is_what_is_there(page: Page, http: httpx.AsyncClient) -> None:
     session, _ = await say(http, r'/tool wipe {"then": "a\u202eb"}')
     operation = await begun(http, session)

@@ -2,6 +2,7 @@
 // service has taken it.
 
 import { button, h } from "./dom.js";
+import { onEnter } from "./enter.js";
 
 const MOST_ROWS_PIXELS = 220;
 
@@ -16,12 +17,7 @@ export function composer(does, draftName) {
     "aria-label": "Message",
     dir: "auto",
     oninput: changed,
-    onkeydown: (/** @type {KeyboardEvent} */ event) => {
-      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-        event.preventDefault();
-        submit();
-      }
-    },
+    onkeydown: onEnter(submit),
   });
   const sendButton = h("button", { type: "submit", class: "primary" }, "Send");
   const stopButton = button("Stop", () => does.stop(stopButton), { class: "danger", hidden: true });

@@ -4,6 +4,7 @@
 import { ASK } from "../model/operation.js";
 import { post } from "../service/api.js";
 import { button, h } from "./dom.js";
+import { onEnter } from "./enter.js";
 
 const MAX_REASON = 2000;
 
@@ -20,7 +21,8 @@ export function operationAnswer(operationId, tool, ask) {
 
 /** @param {(body: object) => Promise<boolean>} say */
 function question(say) {
-  const answer = h("textarea", { rows: 2, required: true, name: "answer" });
+  const asSubmitted = onEnter(() => submit.click()); // which asks for a text where there is none
+  const answer = h("textarea", { rows: 2, required: true, name: "answer", dir: "auto", onkeydown: asSubmitted });
   const submit = h("button", { class: "primary" }, "Answer");
   /** @param {Event} event */
   function submitted(event) {

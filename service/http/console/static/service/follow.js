@@ -41,6 +41,7 @@ const SILENCE_MILLISECONDS = 45_000; // the service's third heartbeat
 const FIRST_PAUSE_MILLISECONDS = 500;
 const LONGEST_PAUSE_MILLISECONDS = 15_000;
 const CAUGHT_UP_MILLISECONDS = 120; // nothing more has come for so long: what was stored is here
+const NOTHING_STORED_MILLISECONDS = 1000; // the service says nothing before it has something to say
 const BREATH_MILLISECONDS = 8; // of work; then the page is drawn
 
 /**
@@ -109,6 +110,8 @@ export function follow(taskId, listener, after = BEGINNING) {
     }
     const opened = Date.parse(response.headers.get("Date") ?? "");
     become("catching up");
+    clearTimeout(quiet);
+    quiet = setTimeout(caughtUp, NOTHING_STORED_MILLISECONDS);
     const stream = eventStream();
     const reader = response.body.getReader();
     for (let begun = performance.now(); ;) {
