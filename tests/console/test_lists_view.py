@@ -355,6 +355,24 @@ async def test_tasks_are_narrowed_down_and_rows_stay_while_they_are_told_anew(
     await http.post(f"/tasks/{later}/cancel", json={})
 
 
+async def test_an_operation_that_is_cancelled_among_the_tasks_is_told_to_its_agent(
+    page: Page, http: httpx.AsyncClient
+) -> None:
+    session, _ = await say(http, '/tool ask {"question": "Tea?"}')
+
+    async def asked() -> Any:
+        return (await http.get("/operations", params={"session": session})).json()["operations"]
+
+    (operation,) = await until(asked, "the question")
+    await page.goto(f"/#/tasks?session={session}")
+    row = row_of(page.get_by_role("table", name="Not ended"), operation["task_id"])
+    await row.get_by_role("button", name="Cancel").click()
+    await row.get_by_role("button", name="Cancel it?").click()
+    await expect(row).to_have_count(0)
+    ended = (await http.get(f"/operations/{operation['id']}")).json()
+    assert (ended["status"], ended["has_follow_up"]) == ("cancelled", True)
+
+
 async def test_a_task_that_somebody_should_look_at_is_on_top(page: Page, http: httpx.AsyncClient, dsn: str) -> None:
     _, task = await say(http, "/wait 60")
     _, other = await say(http, "/wait 60")

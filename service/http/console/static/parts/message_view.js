@@ -140,7 +140,7 @@ function toolItem(key, operations) {
     element: h("section", { class: "card tool" }, h("div", { class: "row" }, name, badge), place, error, details),
     update(part) {
       const toolName = part.type.slice("tool-".length);
-      const operationId = (part.preliminary && part.output?.operation_id) || part.approval?.id;
+      const operationId = (part.preliminary && part.output?.operation_id) || askedId(part);
       const [status, text] = part.preliminary ? ["pending", "handed out"] : (STATES[part.state] ?? ["", part.state]);
       say(name, reveal(toolName));
       say(badge, text);
@@ -149,15 +149,23 @@ function toolItem(key, operations) {
       input.update(part.input, part.input === undefined ? (part.inputText ?? "") : undefined);
       output.update(part.output, part.state === "output-available" ? undefined : "");
       say(error, part.errorText ? reveal(part.errorText) : deniedText(part));
-      if (operations && operationId && operationId !== shownId) {
+      if (operations && operationId !== shownId) {
         operation?.close();
-        operation = operations(operationId);
+        operation = operationId ? operations(operationId) : null;
         shownId = operationId;
-        fill(place, operation.element);
+        fill(place, operation?.element);
       }
     },
     close: () => operation?.close(),
   };
+}
+
+/**
+ * The operation by which a person is asked; its follow-up has the answer, and needs no card.
+ * @param {Part} part
+ */
+function askedId(part) {
+  return part.state === "approval-requested" ? part.approval.id : "";
 }
 
 /** @param {Part} part */

@@ -2,6 +2,7 @@
 // its element for as long as it is there, whether it grows, ends or is stored meanwhile.
 
 import { button, h, say } from "./dom.js";
+import { onEnter } from "./enter.js";
 import { clock } from "./format.js";
 import { messageView } from "./message_view.js";
 
@@ -145,7 +146,8 @@ function ownView(acts) {
   const said = () => entry?.message.parts.map((/** @type {any} */ part) => part.text ?? "(a file)").join("\n") ?? "";
 
   function begin() {
-    const field = h("textarea", { "aria-label": "Your message, changed", rows: "3", dir: "auto" });
+    const keys = { onkeydown: onEnter(() => form?.requestSubmit()) };
+    const field = h("textarea", { "aria-label": "Your message, changed", rows: "3", dir: "auto", ...keys });
     const problem = h("p", { class: "problem small", role: "alert" });
     field.value = said();
     const save = h("button", { type: "submit", class: "primary" }, "Send again");

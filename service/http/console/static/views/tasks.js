@@ -182,19 +182,29 @@ function took({ started_at: started, finished_at: finished }) {
   return started && finished ? duration(Date.parse(finished) - Date.parse(started)) : "–";
 }
 
+/**
+ * Of an operation that nobody wants any more the agent is told: it is the operation that is cancelled, not its task.
+ * @param {Task} task
+ */
+function cancelPath({ id, kind, operation_id: operationId, status }) {
+  const isPending = kind === "operation" && operationId && status === "waiting";
+  return isPending
+    ? `/operations/${encodeURIComponent(operationId)}/cancel`
+    : `/tasks/${encodeURIComponent(id)}/cancel`;
+}
+
 /** @param {() => void} changed @returns {import("../parts/live_table.js").Column<Task>} */
 function cancelColumn(changed) {
   return {
     title: "Act",
     cell() {
-      let id = "";
-      const cancel = (/** @type {HTMLButtonElement} */ pressed) =>
-        doing(pressed, () => post(`/tasks/${encodeURIComponent(id)}/cancel`, {})).then(changed);
+      let path = "";
+      const cancel = (/** @type {HTMLButtonElement} */ pressed) => doing(pressed, () => post(path, {})).then(changed);
       const element = confirmed("Cancel", "Cancel it?", cancel, { class: "quiet" });
       return {
         element,
         show(row) {
-          id = row.id;
+          path = cancelPath(row);
           element.hidden = row.cancel_requested_at !== null;
         },
       };
