@@ -19,20 +19,20 @@ function grown(text, random, longest) {
 }
 
 const LONG = {
-  "one line": "word ".repeat(20_000),
-  "one word": "\u{1F600}".repeat(40_000),
-  "a paragraph": "a **line** of it\n".repeat(6_000),
-  "a fence": "```\n" + "let a = 1;\n\n".repeat(8_000) + "```\nbehind",
-  "a line in a fence": "~~~\n" + "`".repeat(100_000) + "\n  let b;\n~~~\nbehind",
-  "a list": "intro\n" + "1. item\n   - of it\n\n".repeat(5_000) + "\nbehind",
-  "an item": "- " + "word\n  ".repeat(20_000) + "\n- other\n\nbehind",
-  "a line of an item": "- " + "word ".repeat(20_000) + "\n- other\n\nbehind",
-  "a quote": "> line **of** it\n> - b\n".repeat(5_000) + "\nbehind",
-  "a table": "| a | b |\n|---|---|\n" + "| 1 | 2 |\n".repeat(10_000) + "behind",
-  "a row": "| a | b |\n|---|---|\n| 1 |" + "x | ".repeat(20_000) + "\n| 3 | 4 |\nbehind",
-  "a heading": "# " + "word ".repeat(10_000) + "\nbehind",
-  "blank lines": "- a" + "\n".repeat(100_000) + "b",
-  blanks: " ".repeat(100_000) + "b\n" + "\t".repeat(100_000),
+  "one line": "word ".repeat(9_000),
+  "one word": "\u{1F600}".repeat(20_000),
+  "a paragraph": "a **line** of it\n".repeat(2_600),
+  "a fence": "```\n" + "let a = 1;\n\n".repeat(3_500) + "```\nbehind",
+  "a line in a fence": "~~~\n" + "`".repeat(45_000) + "\n  let b;\n~~~\nbehind",
+  "a list": "intro\n" + "1. item\n   - of it\n\n".repeat(2_200) + "\nbehind",
+  "an item": "- " + "word\n  ".repeat(9_000) + "\n- other\n\nbehind",
+  "a line of an item": "- " + "word ".repeat(9_000) + "\n- other\n\nbehind",
+  "a quote": "> line **of** it\n> - b\n".repeat(2_200) + "\nbehind",
+  "a table": "| a | b |\n|---|---|\n" + "| 1 | 2 |\n".repeat(7_500) + "behind",
+  "a row": "| a | b |\n|---|---|\n| 1 |" + "x | ".repeat(9_000) + "\n| 3 | 4 |\nbehind",
+  "a heading": "# " + "word ".repeat(7_500) + "\nbehind",
+  "blank lines": "- a" + "\n".repeat(45_000) + "b",
+  blanks: " ".repeat(45_000) + "b\n" + "\t".repeat(45_000),
 };
 
 for (const [name, text] of Object.entries(LONG)) {
