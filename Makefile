@@ -72,8 +72,9 @@ constraints: ## resolve the pinned versions again, for every Python and platform
 
 node: $(NODE)/node_modules/.ready ## install what the tests and checks have of npm, and a Node for it
 
-browser: ## install Debian's Chromium for the browser tests (as root)
-	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium; }
+browser: ## install Debian's Chromium without windows for the browser tests (as root)
+	@command -v chromium-headless-shell >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq chromium-headless-shell; }
 
 services: ## see to a RabbitMQ for the tests, and print its URL (as root: installs Debian's where none answers)
 	@deploy/services
