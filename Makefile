@@ -44,7 +44,7 @@ run: $(VENV)/.run ## start the service with everything it needs, on http://127.0
 # the second is done; whichever fails, this fails.
 test: export PYTHONDONTWRITEBYTECODE := # each of the three would compile all tests for itself, every time
 test: $(VENV)/.test $(NODE)/node_modules/.ready ## run every test
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not alone"; side_by_side=$$?; \
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone"; side_by_side=$$?; \
 	  $(BIN)/python -m pytest -m alone $$(grep -rlE "mark\.alone" tests --include="test_*.py") && exit $$side_by_side
 
 check: $(VENV)/.test $(NODE)/node_modules/.ready ## lint, types, arrows

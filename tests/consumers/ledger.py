@@ -125,7 +125,7 @@ class Door:
 
     async def noted(self, *labels: Label) -> None:
         """Returns when this, in any order, and nothing else was noted."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(45):
             while sorted(self.labels) != sorted(labels):
                 assert len(self.labels) <= len(labels), self.labels
                 self._noted.clear()
