@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 
+import httpx
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page
 
+from tests.console.chat import ChatPage
 from tests.console.watching import Watch, watched
-from tests.processes import Service
+from tests.processes import Service, http_to
 
 NO_CHROMIUM = "no chromium on the PATH (`make browser` installs it): the page is not shown"
 
@@ -25,3 +27,16 @@ async def watched_page(browser: Browser | None, watch: Watch) -> AsyncIterator[P
         pytest.skip(NO_CHROMIUM)
     async with watched(browser, watch) as page:
         yield page
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    """The service, asked as any client does."""
+    async with http_to(service.url, 20) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def chat(watched_page: Page) -> ChatPage:
+    """A new chat on a page that is watched."""
+    return await ChatPage(watched_page).open()

@@ -1,30 +1,17 @@
 """The chat of the page where things happen in another order than one thinks of first."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
-import pytest_asyncio
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Route, expect
 
 from tests.acceptance.waiting import until
 from tests.console.chat import ChatPage, counted, said, stored
 from tests.console.watching import Watch
-from tests.processes import Service, http_to
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    async with http_to(service.url, 20) as client:
-        yield client
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def chat(watched_page: Page) -> ChatPage:
-    return await ChatPage(watched_page).open()
 
 
 class Held:

@@ -1,30 +1,16 @@
 """The chat of the page, in a browser at a whole service."""
 
 import re
-from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page, Route, expect
 
 from tests.acceptance.waiting import until
 from tests.console.chat import ChatPage, counted, said, stored
 from tests.console.watching import HIDE, Watch, watched
-from tests.processes import Service, http_to
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    async with http_to(service.url, 20) as client:
-        yield client
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def chat(watched_page: Page) -> ChatPage:
-    return await ChatPage(watched_page).open()
 
 
 async def test_an_answer_is_shown_as_it_comes_and_as_it_is_stored(chat: ChatPage, http: httpx.AsyncClient) -> None:

@@ -41,12 +41,21 @@ _TYPES: Final = MappingProxyType(
 )
 
 
+class _File:
+    """What is answered with, and the name of just this content."""
+
+    def __init__(self, body: bytes, kind: str) -> None:
+        self.body = body
+        self.kind = kind
+        self.tag = sha256(body).hexdigest()
+
+
 class Console:
     """Answers with the page's files, as they were at the start."""
 
     def __init__(self) -> None:
         found = {path.relative_to(FILES).as_posix(): path for path in FILES.rglob("*") if path.suffix in _TYPES}
-        self._files = {name: (path.read_bytes(), _TYPES[path.suffix]) for name, path in found.items()}
+        self._files = {name: _File(path.read_bytes(), _TYPES[path.suffix]) for name, path in found.items()}
 
     async def page(self, request: web.Request) -> web.Response:
         return self._answer(request, PAGE)
@@ -57,9 +66,8 @@ class Console:
     def _answer(self, request: web.Request, name: str) -> web.Response:
         if name not in self._files:
             raise NotFound
-        body, kind = self._files[name]
-        tag = sha256(body).hexdigest()
-        headers = {**HEADERS, "ETag": f'"{tag}"'}
-        if any(each.value in (tag, "*") for each in request.if_none_match or ()):
+        file = self._files[name]
+        headers = {**HEADERS, "ETag": f'"{file.tag}"'}
+        if any(each.value in (file.tag, "*") for each in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
-        return web.Response(body=body, content_type=kind, charset="utf-8", headers=headers)
+        return web.Response(body=file.body, content_type=file.kind, charset="utf-8", headers=headers)

@@ -10,7 +10,7 @@
  * @property {() => void} skip the next event comes at once
  */
 
-export const SILENCE_MILLISECONDS = 1000;
+export const SILENCE_MILLISECONDS = 1000; // and less is none, here and on the timeline
 const LOOKS_AT_MAX = 60; // a log is through after so many
 
 /**

@@ -2,6 +2,8 @@
 // waited for; and the moments at which something happened that a reader wants to find. Derived event by event; times
 // are the events' own, in milliseconds.
 
+import { SILENCE_MILLISECONDS } from "./pace.js";
+
 /** @typedef {import("./fold.js").Chunk} Chunk */
 /** @typedef {"attempts" | "steps" | "model" | "tools" | "waits"} Lane */
 /**
@@ -22,7 +24,6 @@
 /** @type {readonly Lane[]} */
 export const LANES = ["attempts", "steps", "model", "tools", "waits"];
 
-const SILENCE_MILLISECONDS = 1000;
 const WAITS = new Set(["silence", "approval", "operation", "retry"]);
 
 /**
