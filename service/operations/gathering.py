@@ -22,7 +22,8 @@ MAX_GATHERED: Final = 64
 class Gathering:
     """Takes messages as `Operations.take` does, several in one transaction where they come at once.
 
-    None of them suffers from another: what could not be done for all of them is done for each alone.
+    None of them suffers from another: what could not be done for all of them is done for each alone. No more wait here
+    than its callers have in hand, which the broker bounds.
     """
 
     def __init__(self, operations: Operations) -> None:
