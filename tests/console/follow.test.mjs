@@ -145,6 +145,13 @@ test("cut after so many events, wherever they stand in what has come", async () 
   assert.deepEqual(ids, ALL.slice(0, 4));
 });
 
+test("an event that comes in pieces is no silence", async () => {
+  const large = { id: "7-4", chunk: { type: "text-delta", delta: "a".repeat(300_000) } };
+  await service(whole(numbered(1, 3) + frame(large) + numbered(5, 10)));
+  const { ids, states } = await followed();
+  assert.deepEqual([ids, states], [ALL, ["catching up", "ended"]]);
+});
+
 /** Opens the connection, and has nothing to say. */
 const silent = (response) => response.writeHead(200, { "Content-Type": "text/event-stream" }).flushHeaders();
 

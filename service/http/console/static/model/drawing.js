@@ -25,7 +25,7 @@ import { LANES } from "./spans.js";
  */
 /** @typedef {{lane: Lane, rows: number, shapes: Shape[]}} DrawnLane */
 
-const MOST_SHAPES = 1500;
+const MOST_SHAPES = 600;
 const MOST_ROWS = 4;
 const LEAST_WIDTH = 2;
 const MOST_JOINED = 24; // wide: each leads to its first event

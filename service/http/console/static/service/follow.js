@@ -43,6 +43,7 @@ const LONGEST_PAUSE_MILLISECONDS = 15_000;
 const CAUGHT_UP_MILLISECONDS = 120; // nothing more has come for so long: what was stored is here
 const NOTHING_STORED_MILLISECONDS = 1000; // the service says nothing before it has something to say
 const BREATH_MILLISECONDS = 8; // of work; then the page is drawn
+const PIECE_BYTES = 16 * 1024; // of what has arrived, a megabyte perhaps: nothing looks at the time within one
 
 /**
  * Follow a task's log behind `after`.
@@ -110,18 +111,22 @@ export function follow(taskId, listener, after = BEGINNING) {
     }
     const opened = Date.parse(response.headers.get("Date") ?? "");
     become("catching up");
-    clearTimeout(quiet);
-    quiet = setTimeout(caughtUp, NOTHING_STORED_MILLISECONDS);
     const stream = eventStream();
     const reader = response.body.getReader();
+    let patience = NOTHING_STORED_MILLISECONDS;
     for (let begun = performance.now(); ;) {
+      quiet = setTimeout(caughtUp, patience);
       const { done, value } = await reader.read();
       if (done || connection !== mine) return;
+      clearTimeout(quiet);
+      patience = CAUGHT_UP_MILLISECONDS;
       silence.heard();
-      give(stream.feed(value), opened);
-      if (isOver()) return;
-      if (performance.now() - begun > BREATH_MILLISECONDS) {
+      for (const piece of pieces(value)) {
+        give(stream.feed(piece), opened);
+        if (isOver() || connection !== mine) return;
+        if (performance.now() - begun < BREATH_MILLISECONDS) continue;
         await breath();
+        if (connection !== mine) return;
         begun = performance.now();
       }
     }
@@ -135,18 +140,18 @@ export function follow(taskId, listener, after = BEGINNING) {
   function give(items, opened) {
     const events = /** @type {LogEvent[]} */ ([]);
     const flush = () => events.length && deliver(events.splice(0), opened);
-    let isQuiet = true;
+    let isBeating = false; // the service does so while it has nothing to say
     try {
       for (const item of items) {
         failures = 0;
+        isBeating = item.kind === "comment";
         if (item.kind === "retry") firstPause = Math.min(item.milliseconds, LONGEST_PAUSE_MILLISECONDS);
         const event = item.kind === "frame" ? joined(item, flush) : null;
-        if (event) isQuiet = false;
         if (event && events.push(event) >= left) break;
       }
     } finally {
       flush();
-      if (isQuiet) caughtUp();
+      if (isBeating) caughtUp();
     }
   }
 
@@ -155,8 +160,6 @@ export function follow(taskId, listener, after = BEGINNING) {
     received += events.length;
     left -= events.length;
     tell(() => listener.events(events));
-    clearTimeout(quiet);
-    quiet = setTimeout(caughtUp, CAUGHT_UP_MILLISECONDS);
     const last = events[events.length - 1];
     if (last.chunk.type === "finish") become("ended");
     else if (last.position.ms >= opened && state === "catching up") caughtUp();
@@ -271,6 +274,11 @@ function silenceOf(connection) {
       timer = setTimeout(() => connection.abort(), SILENCE_MILLISECONDS);
     },
   };
+}
+
+/** @param {Uint8Array} bytes */
+function* pieces(bytes) {
+  for (let begin = 0; begin < bytes.length; begin += PIECE_BYTES) yield bytes.subarray(begin, begin + PIECE_BYTES);
 }
 
 /** Let the page be drawn. */
