@@ -40,11 +40,13 @@ PAGE := service/http/console/static tests/console/*.mjs tests/node/*.mjs
 run: $(VENV)/.run ## start the service with everything it needs, on http://127.0.0.1:8080
 	@exec $(BIN)/playhead serve
 
-# Three at a time: many tests wait. Then those that measure, with the machine to themselves. Whatever the first run says,
-# the second is done; whichever fails, this fails.
+# Three at a time: many tests wait. The documents' take long and would be last: they are first. Then
+# those that measure, with the machine to themselves. Whatever the first run says, the second is done; whichever fails,
+# this fails.
 test: export PYTHONDONTWRITEBYTECODE := # each of the three would compile all tests for itself, every time
 test: $(VENV)/.test $(NODE)/node_modules/.ready ## run every test
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone"; side_by_side=$$?; \
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" \
+	  tests/test_*.py tests/*/; side_by_side=$$?; \
 	  $(BIN)/python -m pytest -m alone $$(grep -rlE "mark\.alone" tests --include="test_*.py") && exit $$side_by_side
 
 check: $(VENV)/.test $(NODE)/node_modules/.ready ## lint, types, arrows

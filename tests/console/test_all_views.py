@@ -8,6 +8,8 @@ from playwright.async_api import Browser, Page, expect
 
 from tests.console.chat import ChatPage, said, stored
 from tests.console.conftest import NO_CHROMIUM
+from tests.console.keyboard import tab_to
+from tests.console.log_page import LogPage
 from tests.console.views import HOSTILE, Sample, make_sample
 from tests.console.watching import Watch, watched
 from tests.node import NO_NODE, PACKAGES, node
@@ -100,25 +102,7 @@ async def test_what_a_model_says_changes_nothing_but_text(watched_page: Page, se
     assert dialogs == []
 
 
-async def focused(page: Page) -> str:
-    """What has the focus is called."""
-    label = "each => each.ariaLabel || each.labels?.[0]?.innerText || each.innerText || ''"
-    name: str = await page.evaluate(f"() => ({label})(document.activeElement)")
-    return name.strip().split("\n")[0]
-
-
-async def tab_to(page: Page, name: str, most: int = 60) -> None:
-    """Press Tab until this has the focus, which can be seen."""
-    for _ in range(most):
-        await page.keyboard.press("Tab")
-        if await focused(page) == name:
-            seen = await page.evaluate("() => getComputedStyle(document.activeElement).outlineStyle")
-            assert seen != "none", f"nobody sees that {name} has the focus"
-            return
-    raise AssertionError(f"{name} cannot be reached with Tab")
-
-
-async def test_the_keyboard_alone_suffices(watched_page: Page, sample: Sample) -> None:
+async def test_the_keyboard_alone_suffices(watched_page: Page) -> None:
     page = watched_page
     chat = await ChatPage(page).open()
     await expect(chat.field).to_be_focused()
@@ -131,14 +115,27 @@ async def test_the_keyboard_alone_suffices(watched_page: Page, sample: Sample) -
     await tab_to(page, "Answer")
     await page.keyboard.press("Enter")
     await chat.ended(2)
-    await tab_to(page, "Log")
+    await tab_to(page, "Message")
+    await page.keyboard.type("/count 10000 rate=20")
+    await page.keyboard.press("Enter")
+    await expect(chat.state).to_have_text("live")
+    for name, state in {"Cut": "cut", "Resume": "live"}.items():
+        await tab_to(page, name)
+        await page.keyboard.press("Enter")
+        await expect(chat.state).to_have_text(state)
+    await tab_to(page, "Stop")
+    await page.keyboard.press("Enter")
+    await chat.ended(3)
+    await chat.answers.last.get_by_role("link", name="Log").focus()  # the first of three
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", name="Timeline")).to_be_visible()
-    slider = page.get_by_role("slider").first
-    await slider.focus()
-    end = await slider.input_value()
+    log = LogPage(page, page.url.rpartition("/")[2])
+    await log.ended()
+    await tab_to(page, "Events shown")
+    end = await log.slider.input_value()
     await page.keyboard.press("Home")
-    assert await slider.input_value() != end
+    await expect(log.slider).to_have_value("1")
+    assert int(end) > 10
     await tab_to(page, "Verify")
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("proven", exact=False).first).to_be_visible()

@@ -61,6 +61,35 @@ async def test_who_leaves_while_a_message_is_sent_has_said_it_once(chat: ChatPag
     await expect(chat.field).to_have_value("")
 
 
+async def test_who_comes_back_while_a_message_is_sent_finds_it_so_and_has_said_it_once(
+    chat: ChatPage, http: httpx.AsyncClient
+) -> None:
+    await chat.say("/say One.")
+    await chat.ended()
+    session_id, held = await chat.session_id(), Held()
+    await chat.page.route("**/messages", held)
+    await chat.field.fill("/say Two.")
+    await chat.field.press("Enter")
+    await held.answered.wait()
+    await elsewhere(chat)
+    await chat.page.go_back()
+    await expect(chat.field).to_have_value("/say Two.")
+    await expect(chat.button("Send")).to_be_disabled()
+    await chat.field.press("Enter")
+    held.let_go.set()
+    await expect(chat.field).to_have_value("")
+    await expect(chat.button("Send")).to_be_enabled()
+    await chat.ended(2)
+    assert await texts(http, session_id) == ["/say One.", "/say Two."]
+
+
+async def test_what_the_tab_has_no_room_for_is_said_all_the_same(chat: ChatPage) -> None:
+    """An error on the console would fail this."""
+    await chat.page.evaluate("() => sessionStorage.setItem('other', 'a'.repeat(5 * 1024 * 1024 - 60))")
+    await chat.say("/say " + "One. " * 40)
+    await expect(await chat.ended()).to_contain_text("One. One.")
+
+
 async def test_who_goes_elsewhere_from_a_new_chat_is_not_fetched_back(chat: ChatPage) -> None:
     held = Held()
     await chat.page.route("**/messages", held)

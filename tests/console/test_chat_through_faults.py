@@ -21,6 +21,7 @@ from tests.adapters.rabbits import Rabbit, rabbit_at
 from tests.adapters.remote_service import wiping
 from tests.console.chat import ChatPage, counted, said, stored
 from tests.console.conftest import NO_CHROMIUM
+from tests.console.log_page import LogPage
 from tests.console.watching import Watch, watched
 from tests.http.conftest import served, settings_for
 from tests.processes import http_to, serve
@@ -55,6 +56,11 @@ async def test_a_worker_that_is_killed_in_mid_answer_costs_a_moment(
         await chat.ended()
         client = await stack.enter_async_context(http_to(http.url, 20))
         assert await chat.text() == said((await stored(client, await chat.session_id()))[-1]).rstrip() == counted(60)
+        await chat.answers.last.get_by_role("link", name="Log").click()
+        log = LogPage(page, page.url.rpartition("/")[2])
+        await log.ended()
+        for shape in (".mark[data-kind=take-over]", ".mark[data-kind=reset]", ".span[data-kind=attempt] >> nth=1"):
+            await expect(log.timeline.locator(shape)).to_have_count(1)
 
 
 @asynccontextmanager
@@ -122,6 +128,10 @@ async def test_what_was_approved_on_the_page_ends_over_rabbitmq_while_it_is_cut(
         await chat.ended(3)
         await expect(chat.answers.last).to_contain_text('"wiped":7')
         await expect(work).to_contain_text("succeeded")
+        await work.get_by_role("link", name="Log").click()
+        log = LogPage(page, page.url.rpartition("/")[2])
+        await log.ended()
+        await expect(log.timeline.locator(".span[data-kind=operation]")).to_have_count(1)
 
 
 async def test_what_is_denied_is_not_done(chromium: Browser, stores: StoreUrls, dsn: str, tmp_path: Path) -> None:

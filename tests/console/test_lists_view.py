@@ -23,6 +23,7 @@ from tests.adapters.rabbits import Rabbit, rabbit_at
 from tests.adapters.remote_service import wiping
 from tests.adapters.test_rabbit import bury
 from tests.console.conftest import NO_CHROMIUM
+from tests.console.keyboard import tab_to
 from tests.console.watching import Watch, watched
 from tests.faults.link import Link, link_to
 from tests.faults.wire import Refuse
@@ -166,6 +167,23 @@ async def test_what_is_agreed_to_is_what_is_there(page: Page, http: httpx.AsyncC
     await card.get_by_role("button", name="Approve").click()
     await expect(card.locator(".badge")).to_have_text("succeeded")
     assert (await life(http, operation))["status"] == "succeeded"
+
+
+async def test_a_list_is_narrowed_down_and_agreed_to_by_keys_alone(page: Page, http: httpx.AsyncClient) -> None:
+    session, _ = await say(http, "/tool wipe {}")
+    operation = await begun(http, session)
+    await page.goto(f"/#/operations?session={session}")
+    link = page.get_by_role("table", name="All").get_by_title(operation)
+    name = await link.inner_text()
+    await tab_to(page, "Executor")
+    await page.keyboard.press("p")  # erson
+    await expect(page).to_have_url(re.compile("executor=person"))
+    await tab_to(page, name)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("article")).to_be_visible()
+    await tab_to(page, "Approve")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("article").locator(".badge")).to_have_text("succeeded")
 
 
 async def test_a_no_has_its_reason(page: Page, http: httpx.AsyncClient) -> None:

@@ -1,10 +1,14 @@
 // Where a person writes. What was written is lost neither by a reload nor by a post that fails: it stays until the
 // service has taken it.
 
+import { tab } from "../service/tab.js";
 import { button, h } from "./dom.js";
 import { onEnter } from "./enter.js";
 
 const MOST_ROWS_PIXELS = 220;
+
+/** What is being sent, by the name of its draft: who has been elsewhere meanwhile finds it so. */
+const underway = /** @type {Map<string, {text: string, sending: Promise<void>}>} */ (new Map());
 
 /**
  * @param {{send(text: string): Promise<void>, stop(pressed: HTMLButtonElement): void}} does
@@ -31,24 +35,39 @@ export function composer(does, draftName) {
   let isSending = false;
 
   function changed() {
-    if (field.value) sessionStorage.setItem(draftName, field.value);
-    else sessionStorage.removeItem(draftName);
+    if (field.value) tab.keep(draftName, field.value);
+    else tab.forget(draftName);
+    fit();
+  }
+
+  function fit() {
     field.style.height = "auto";
     field.style.height = `${Math.min(field.scrollHeight + 2, MOST_ROWS_PIXELS)}px`;
   }
 
-  async function submit() {
+  function submit() {
     const text = field.value;
     if (isSending || !text.trim()) return;
+    underway.set(draftName, { text, sending: does.send(text) });
+    settle();
+  }
+
+  /** What is sent stays until it was taken. */
+  async function settle() {
+    const mine = underway.get(draftName);
+    if (!mine) return;
     isSending = sendButton.disabled = true;
     problem.textContent = "";
     try {
-      await does.send(text);
-      if (field.value === text) write("");
+      await mine.sending;
+      if (tab.kept(draftName) === mine.text) tab.forget(draftName);
+      if (field.value === mine.text) field.value = "";
+      fit();
     } catch (error) {
       problem.textContent = `Not sent: ${/** @type {Error} */ (error).message}`;
     } finally {
       isSending = sendButton.disabled = false;
+      if (underway.get(draftName) === mine) underway.delete(draftName);
     }
   }
 
@@ -58,8 +77,9 @@ export function composer(does, draftName) {
     changed();
   }
 
-  field.value = sessionStorage.getItem(draftName) ?? "";
-  requestAnimationFrame(changed);
+  field.value = underway.get(draftName)?.text ?? tab.kept(draftName) ?? "";
+  requestAnimationFrame(fit);
+  settle();
   return {
     element,
     focus: () => field.focus(),

@@ -2,6 +2,7 @@
 // behind a reload or after having been elsewhere, sends it with the same key, so that it is said once.
 
 import { newKey } from "./api.js";
+import { tab } from "./tab.js";
 
 /** @param {string} name what it is kept under, in this tab */
 export function unsent(name) {
@@ -9,13 +10,13 @@ export function unsent(name) {
   return {
     /** @param {string} text @returns {string} */
     keyOf(text) {
-      const before = JSON.parse(sessionStorage.getItem(place) ?? "null");
+      const before = JSON.parse(tab.kept(place) ?? "null");
       if (before?.text === text) return before.key;
       const key = newKey();
-      sessionStorage.setItem(place, JSON.stringify({ text, key }));
+      tab.keep(place, JSON.stringify({ text, key }));
       return key;
     },
     /** It was taken: the same text is something new from now on. */
-    forget: () => sessionStorage.removeItem(place),
+    forget: () => tab.forget(place),
   };
 }

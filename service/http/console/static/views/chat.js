@@ -19,6 +19,7 @@ import { follow } from "../service/follow.js";
 import { polling } from "../service/polling.js";
 import { whileSeen } from "../service/seen.js";
 import { editMessage, newestTasks, postMessage, readSession, regenerate, sessionPath } from "../service/sessions.js";
+import { tab } from "../service/tab.js";
 import { unsent } from "../service/unsent.js";
 import { newChat } from "./new_chat.js";
 
@@ -136,7 +137,7 @@ function sessionChat(sessionId, listChanged) {
   function bouncedOf(newest) {
     if (newest?.kind !== "turn" || newest.status !== "failed" || state.folds.has(newest.id)) return null;
     const isTaken = state.messages.some((message) => message.id === newest.message_id);
-    return isTaken || sessionStorage.getItem(GIVEN_BACK + sessionId) === newest.id ? null : newest;
+    return isTaken || tab.kept(GIVEN_BACK + sessionId) === newest.id ? null : newest;
   }
 
   /** @param {AbortSignal} [signal] */
@@ -210,7 +211,7 @@ function sessionChat(sessionId, listChanged) {
   /** @param {Task} task @param {import("../model/fold.js").Fold} fold */
   function ended(task, fold) {
     state.tasks.set(task.id, { ...task, status: fold.status, error_type: fold.errorType });
-    if (fold.bounced) sessionStorage.setItem(GIVEN_BACK + sessionId, task.id);
+    if (fold.bounced) tab.keep(GIVEN_BACK + sessionId, task.id);
     if (fold.bounced) field.giveBack(fold.bounced.content, `Given back: ${fold.bounced.error}`);
     told();
     over();
