@@ -25,7 +25,7 @@ const VIEWS = {
   health: healthView,
 };
 
-const THEMES = ["as the system has it", "dark", "light"];
+const THEMES = ["auto", "dark", "light"]; // auto: as the system has it
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 let shown = /** @type {{make: (address: Address) => View, depth: number, view: View} | null} */ (null);
 
@@ -78,9 +78,7 @@ function showTheme() {
   const chosen = localStorage.getItem("playhead.theme") ?? THEMES[0];
   const theme = chosen === THEMES[0] ? (dark.matches ? "dark" : "light") : chosen;
   document.documentElement.dataset.theme = theme;
-  const name = chosen === THEMES[0] ? "Auto" : chosen === "dark" ? "Dark" : "Light";
-  themeButton.textContent = name;
-  themeButton.setAttribute("aria-label", `${name} theme`);
+  themeButton.textContent = `Theme: ${chosen}`;
 }
 
 function nextTheme() {
@@ -99,7 +97,7 @@ const credential = /** @type {HTMLInputElement} */ (document.getElementById("cre
 function askWho() {
   if (signIn.open) return;
   const problem = /** @type {HTMLElement} */ (document.getElementById("sign-in-problem"));
-  problem.textContent = hasCredential() ? "The service does not take this credential (any more)." : "";
+  problem.textContent = hasCredential() ? "The service does not take this credential." : "";
   withoutOne.hidden = !hasCredential();
   signIn.returnValue = ""; // Escape says nothing
   signIn.showModal();

@@ -69,7 +69,7 @@ export function logHead(taskId, addressOf, connection) {
           verdict.proven ? "proven" : "not proven",
         ),
         `${counted(verdict.events, "event")}, ${verdict.closed ? "closed" : "still written"}, `,
-        `read from ${verdict.read_from}`,
+        READ_FROM.get(verdict.read_from) ?? verdict.read_from,
       ),
       h("p", { class: "quiet-text" }, "SHA-256 ", h("code", null, verdict.sha256)),
       listed.length > 0 && h("ul", null, ...listed, more > 0 && h("li", null, counted(more, "more finding"))),
@@ -111,12 +111,18 @@ export function logHead(taskId, addressOf, connection) {
   };
 }
 
+const READ_FROM = new Map([
+  ["hot", "read where it is written"],
+  ["archived", "read from its archive"],
+  ["both", "read from its archive, and compared with what is where it was written"],
+]);
+
 /** @typedef {[name: string, value: Node | string]} Fact */
 
 /** @param {any} task @returns {Fact[]} */
 function factsOfTask(task) {
   if (!task) return [];
-  const begun = task.started_at ?? task.created_at;
+  const begun = task.kind === "operation" ? task.created_at : (task.started_at ?? task.created_at);
   const took = task.finished_at ? duration(Date.parse(task.finished_at) - Date.parse(begun)) : "–";
   const operation = h("a", { href: `#/operations/${task.operation_id}` }, shortId(task.operation_id ?? ""));
   return [

@@ -26,14 +26,15 @@ const AGAIN_MILLISECONDS = 3000;
 /**
  * @param {string} operationId
  * @param {() => Promise<unknown>} again looks at the operation, and updates the card: behind whatever was done here
+ * @param {HTMLElement | null} [link] where there is more of it
  * @returns {OperationCard}
  */
-export function operationCard(operationId, again) {
+export function operationCard(operationId, again, link = null) {
   let isClosed = false;
   let known = /** @type {Known} */ ({ id: operationId });
   let endTicking = /** @type {(() => void) | null} */ (null);
   const { controls, problem, ask } = asked("What to do");
-  const parts = [heading(operationId), facts(), question(), given(), progress(), outcome(), followUp()];
+  const parts = [heading(link), facts(), question(), given(), progress(), outcome(), followUp()];
   const actions = [answering(operationId, act), cancelling(operationId, act), redriving(operationId, act)];
   controls.append(...actions.map((each) => each.element));
   const element = h(
@@ -79,7 +80,8 @@ export function operationCard(operationId, again) {
  */
 export function livingOperationCard(operationId) {
   const closing = new AbortController();
-  const card = operationCard(operationId, look);
+  const all = h("a", { class: "small", href: `#/operations/${encodeURIComponent(operationId)}` }, "Operation");
+  const card = operationCard(operationId, look, all);
   const trouble = h("p", { class: "problem" });
 
   let isInSight = false;
@@ -114,8 +116,8 @@ export function livingOperationCard(operationId) {
   };
 }
 
-/** @param {string} id @returns {Part} */
-function heading(id) {
+/** @param {HTMLElement | null} link @returns {Part} */
+function heading(link) {
   const tool = h("strong");
   const status = h("span", { class: "badge" });
   const log = h("a", { class: "small" }, "Log");
@@ -123,12 +125,7 @@ function heading(id) {
     "header",
     { class: "row spread" },
     h("span", { class: "row" }, tool, status),
-    h(
-      "span",
-      { class: "row" },
-      log,
-      h("a", { class: "small", href: `#/operations/${encodeURIComponent(id)}` }, "Operation"),
-    ),
+    h("span", { class: "row" }, log, link),
   );
   return {
     element,

@@ -102,7 +102,7 @@ function entriesOf(thread) {
         task,
         mayChange,
       });
-      if (task) entries.push(...endOf(task, thread));
+      if (task) entries.push(...endOf(task, thread, true));
     }
   }
   const live = liveEntry(thread);
@@ -125,12 +125,18 @@ function liveEntry({ live, folds, messages, tasks }) {
   return { key: fold.messageId, kind: "assistant", shown, task: tasks.get(live.id) ?? live, isLive: !fold.finish };
 }
 
-/** How a task ended that did not end well. @param {Task} task @param {Thread} thread @returns {Entry[]} */
-function endOf(task, { folds }) {
+/**
+ * How a task ended that did not end well.
+ * @param {Task} task
+ * @param {Thread} thread
+ * @param {boolean} [isAnswered] the way to its log stands below the answer
+ * @returns {Entry[]}
+ */
+function endOf(task, { folds }, isAnswered = false) {
   if (task.status !== "failed" && task.status !== "cancelled") return [];
   const told = folds.get(task.id)?.errorText?.replace(/^\[code:\w+\] /, "");
   const why = task.status === "cancelled" ? "Cancelled." : `Failed (${task.error_type}). ${told ?? ""}`;
-  return [{ key: `end ${task.id}`, kind: "end", task, why }];
+  return [{ key: `end ${task.id}`, kind: "end", task, why, isAnswered }];
 }
 
 /** A person's message; one that waits may still be read by the answer that is under way. @param {Acts} acts */
@@ -229,8 +235,9 @@ function endView() {
   return {
     element,
     /** @param {Entry} entry */
-    update({ why: text, task }) {
+    update({ why: text, task, isAnswered }) {
       say(why, text);
+      log.hidden = isAnswered;
       element.dataset.status = task.status;
       log.href = `#/tasks/${task.id}`;
     },

@@ -124,7 +124,7 @@ function showBody(element, { letter }) {
 /** @param {(letter: Letter) => Promise<void>} redrive @returns {import("../parts/live_table.js").Column<Row>} */
 function redriveColumn(redrive) {
   return {
-    title: "Act",
+    title: "Actions",
     cell() {
       let shown = /** @type {Letter | null} */ (null);
       const element = button("Redrive", () => doing(element, async () => shown && redrive(shown)));

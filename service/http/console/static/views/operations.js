@@ -219,7 +219,7 @@ function redrive(id) {
 /** @param {() => void} changed @returns {Column} */
 function redriveColumn(changed) {
   return {
-    title: "Act",
+    title: "Actions",
     cell() {
       let id = "";
       const element = button("Redrive", () => doing(element, () => redrive(id)).then(changed), { class: "primary" });

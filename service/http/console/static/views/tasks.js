@@ -42,7 +42,11 @@ function same(word) {
 export function tasksView({ query }) {
   const problem = h("p", { class: "problem", role: "alert" });
   const wanted = filters("#/tasks", FIELDS, query, startAgain);
-  const open = section("Not ended", [...COMMON, textColumn("Concern", concernText), cancelColumn(() => polled.now())]);
+  const open = section("Not ended", [
+    ...COMMON,
+    textColumn("Attention", concernText),
+    cancelColumn(() => polled.now()),
+  ]);
   const ended = section("Ended", [
     ...COMMON,
     textColumn("Took", took),
@@ -178,8 +182,9 @@ function concernText(task) {
 }
 
 /** @param {Task} task */
-function took({ started_at: started, finished_at: finished }) {
-  return started && finished ? duration(Date.parse(finished) - Date.parse(started)) : "–";
+function took({ kind, created_at: created, started_at: started, finished_at: finished }) {
+  const begun = kind === "operation" ? created : started; // what waited outside belongs to it
+  return begun && finished ? duration(Date.parse(finished) - Date.parse(begun)) : "–";
 }
 
 /**
@@ -196,7 +201,7 @@ function cancelPath({ id, kind, operation_id: operationId, status }) {
 /** @param {() => void} changed @returns {import("../parts/live_table.js").Column<Task>} */
 function cancelColumn(changed) {
   return {
-    title: "Act",
+    title: "Actions",
     cell() {
       let path = "";
       const cancel = (/** @type {HTMLButtonElement} */ pressed) => doing(pressed, () => post(path, {})).then(changed);
