@@ -184,13 +184,15 @@ function question() {
 function given() {
   const shown = value("Arguments", null);
   const element = h("details", { hidden: true }, h("summary", null, "Arguments"), shown);
+  let told = /** @type {unknown} */ (undefined);
   return {
     element,
     show(known) {
       if (known.arguments === undefined || known.status === undefined) return;
       const wasHidden = element.hidden;
       element.hidden = false;
-      say(shown, jsonText(known.arguments));
+      if (told !== known.arguments) say(shown, jsonText(known.arguments)); // and not each second anew
+      told = known.arguments;
       if (wasHidden) element.open = known.executor === "person" && known.tool !== ASK && known.status === "pending";
     },
   };
