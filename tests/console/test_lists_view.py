@@ -255,6 +255,19 @@ async def test_a_follow_up_that_fails_is_redriven(page: Page, http: httpx.AsyncC
     assert [each["disposition"] for each in (await life(http, operation))["deliveries"]] == ["accepted", "redriven"]
 
 
+async def test_a_follow_up_that_failed_for_good_is_redriven(page: Page, http: httpx.AsyncClient, dsn: str) -> None:
+    operation = await failing(http, dsn)
+    async with database(dsn) as connection:
+        last = "UPDATE tasks SET due_at = now(), failed_tries = 4 WHERE operation_id = $1 AND status = 'queued'"
+        assert await connection.execute(last, operation) == "UPDATE 1"
+    await page.goto(f"/#/operations/{operation}")
+    card, follow_ups = page.get_by_role("article"), page.get_by_role("table", name="Follow-ups")
+    await expect(card).to_contain_text("The agent could not go on with this (validation_error")
+    await expect(follow_ups.get_by_role("row")).to_have_count(2)
+    await card.get_by_role("button", name="Redrive").click()
+    await expect(follow_ups.get_by_role("row")).to_have_count(3)
+
+
 async def failing(http: httpx.AsyncClient, dsn: str) -> str:
     """An operation whose follow-up has failed once, and rests."""
     operation = await pending(dsn)
