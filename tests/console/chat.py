@@ -49,7 +49,7 @@ class ChatPage:
 
     async def reconnects(self) -> int:
         facts = await self.page.locator(".reader-facts").text_content()
-        found = re.search(r"([0-9]+) reconnects", facts or "")
+        found = re.search(r"([0-9]+) reconnect", facts or "")
         return int(found[1]) if found else 0
 
 

@@ -51,7 +51,7 @@ async def test_a_worker_that_is_killed_in_mid_answer_costs_a_moment(
         await expect(chat.answers).to_contain_text("9 10 ")
         victim.process.kill()
         await stack.enter_async_context(serve(tmp_path / "heir", settings, "--only", "tasks", ready="model"))
-        await expect(chat.answers).to_contain_text("Another worker went on with it (attempt 2")
+        await expect(chat.answers).to_contain_text("It was taken up again (attempt 2")
         await expect(chat.answers).to_contain_text("what it had said was dropped")
         await chat.ended()
         client = await stack.enter_async_context(http_to(http.url, 20))

@@ -5,6 +5,7 @@
 
 import { fill, h } from "./parts/dom.js";
 import { hasCredential, onUnauthenticated, useCredential } from "./service/api.js";
+import { browser, tab } from "./service/tab.js";
 import { chatView } from "./views/chat.js";
 import { deadLettersView } from "./views/dead_letters.js";
 import { healthView } from "./views/health.js";
@@ -47,7 +48,6 @@ function decoded(text) {
 }
 
 function go() {
-  if (location.hash === "#main") return main.focus();
   const { view: name, names, query } = address();
   const make = VIEWS[name];
   const depth = Math.min(names.length, 1);
@@ -75,15 +75,15 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const themeButton = /** @type {HTMLButtonElement} */ (document.getElementById("theme"));
 
 function showTheme() {
-  const chosen = localStorage.getItem("playhead.theme") ?? THEMES[0];
+  const chosen = browser.kept("playhead.theme") ?? THEMES[0];
   const theme = chosen === THEMES[0] ? (dark.matches ? "dark" : "light") : chosen;
   document.documentElement.dataset.theme = theme;
   themeButton.textContent = `Theme: ${chosen}`;
 }
 
 function nextTheme() {
-  const chosen = THEMES.indexOf(localStorage.getItem("playhead.theme") ?? THEMES[0]);
-  localStorage.setItem("playhead.theme", THEMES[(chosen + 1) % THEMES.length]);
+  const chosen = THEMES.indexOf(browser.kept("playhead.theme") ?? THEMES[0]);
+  browser.keep("playhead.theme", THEMES[(chosen + 1) % THEMES.length]);
   showTheme();
 }
 
@@ -113,7 +113,7 @@ function signedIn() {
 
 /** What this tab has of whoever asked: drafts and notices, too. */
 function forget() {
-  sessionStorage.clear();
+  tab.forgetAll();
   fill(/** @type {HTMLElement} */ (document.getElementById("toasts")));
   start();
 }
@@ -126,6 +126,10 @@ function start() {
   go();
 }
 
+document.querySelector(".skip")?.addEventListener("click", (event) => {
+  event.preventDefault(); // the address is the view's
+  main.focus();
+});
 onUnauthenticated(askWho);
 signIn.addEventListener("close", signedIn);
 signOut.addEventListener("click", forget);

@@ -3,7 +3,7 @@
 
 import { tab } from "../service/tab.js";
 import { button, h } from "./dom.js";
-import { onEnter } from "./enter.js";
+import { onEnter } from "./keys.js";
 
 const MOST_ROWS_PIXELS = 220;
 
@@ -11,7 +11,13 @@ const MOST_ROWS_PIXELS = 220;
 const underway = /** @type {Map<string, {text: string, sending: Promise<void>}>} */ (new Map());
 
 /**
- * @param {{send(text: string): Promise<void>, stop(pressed: HTMLButtonElement): void}} does
+ * @typedef {object} Does
+ * @property {(text: string) => Promise<void>} send
+ * @property {(pressed: HTMLButtonElement) => Promise<void>} stop
+ * @property {() => void} emptied a person has taken back what stood there
+ */
+/**
+ * @param {Does} does
  * @param {string} draftName under which what is half written is kept in this tab
  */
 export function composer(does, draftName) {
@@ -20,11 +26,11 @@ export function composer(does, draftName) {
     placeholder: "Write a message",
     "aria-label": "Message",
     dir: "auto",
-    oninput: changed,
+    oninput: written,
     onkeydown: onEnter(submit),
   });
   const sendButton = h("button", { type: "submit", class: "primary" }, "Send");
-  const stopButton = button("Stop", () => does.stop(stopButton), { class: "danger", hidden: true });
+  const stopButton = button("Stop", stop, { class: "danger", hidden: true });
   const problem = h("p", { class: "problem small", role: "alert" });
   const onSubmit = (/** @type {Event} */ event) => {
     event.preventDefault();
@@ -32,12 +38,32 @@ export function composer(does, draftName) {
   };
   const row = h("div", { class: "composer-row" }, field, stopButton, sendButton);
   const element = h("form", { class: "composer", onsubmit: onSubmit }, problem, row);
+  const whyName = `${draftName}.given-back`;
   let isSending = false;
 
-  function changed() {
+  /** @param {MouseEvent} event */
+  async function stop(event) {
+    await does.stop(stopButton);
+    if (event.detail === 0) field.focus(); // by a key: the button is gone soon
+  }
+
+  function written() {
+    if (!field.value) does.emptied();
+    if (!field.value) tell("");
+    keep();
+  }
+
+  function keep() {
     if (field.value) tab.keep(draftName, field.value);
     else tab.forget(draftName);
     fit();
+  }
+
+  /** Why this stands here, as long as it does. @param {string} why */
+  function tell(why) {
+    problem.textContent = why;
+    if (why) tab.keep(whyName, why);
+    else tab.forget(whyName);
   }
 
   function fit() {
@@ -57,7 +83,7 @@ export function composer(does, draftName) {
     const mine = underway.get(draftName);
     if (!mine) return;
     isSending = sendButton.disabled = true;
-    problem.textContent = "";
+    tell("");
     try {
       await mine.sending;
       if (tab.kept(draftName) === mine.text) tab.forget(draftName);
@@ -74,10 +100,11 @@ export function composer(does, draftName) {
   /** @param {string} text */
   function write(text) {
     field.value = text;
-    changed();
+    keep();
   }
 
   field.value = underway.get(draftName)?.text ?? tab.kept(draftName) ?? "";
+  problem.textContent = tab.kept(whyName);
   requestAnimationFrame(fit);
   settle();
   return {
@@ -86,8 +113,9 @@ export function composer(does, draftName) {
     write,
     /** Put a message back that was not taken; nothing that stands there is written over. */
     giveBack(/** @type {string} */ text, /** @type {string} */ why) {
-      if (!field.value.includes(text)) write(field.value ? `${text}\n${field.value}` : text);
-      problem.textContent = why;
+      const isThere = `\n${field.value}\n`.includes(`\n${text}\n`);
+      if (!isThere) write(field.value ? `${text}\n${field.value}` : text);
+      tell(why);
     },
     /** @param {boolean} runs whether there is something to stop */
     running(runs) {

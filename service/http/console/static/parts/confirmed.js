@@ -17,7 +17,8 @@ export function confirmed(text, question, act, attributes = {}) {
   }
   const pressed = button(
     text,
-    () => {
+    (event) => {
+      if (event.detail > 1) return; // who clicks twice at once has not read the question
       ask(!isAsked);
       if (!isAsked) act(pressed);
     },

@@ -46,7 +46,12 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** A button that says what it does. @param {string} text @param {() => void} act @param {Attributes} [attributes] */
+/**
+ * A button that says what it does.
+ * @param {string} text
+ * @param {(event: MouseEvent) => void} act
+ * @param {Attributes} [attributes]
+ */
 export function button(text, act, attributes = {}) {
   return h("button", { type: "button", onclick: act, ...attributes }, text);
 }

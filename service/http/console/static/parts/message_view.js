@@ -256,7 +256,7 @@ function steering(element, note) {
 function noteText({ kind, data }) {
   switch (kind) {
     case "attempt":
-      return `Another worker went on with it (attempt ${data.attempt}, epoch ${data.epoch}).`;
+      return `It was taken up again (attempt ${data.attempt}, epoch ${data.epoch}).`;
     case "retry":
       return `The model call failed (${data.errorType}); try ${data.attempt} in ${duration(data.waitSeconds * 1000)}.`;
     case "reset":

@@ -3,8 +3,9 @@
 
 import { ASK } from "../model/operation.js";
 import { post } from "../service/api.js";
+import { tab } from "../service/tab.js";
 import { button, h } from "./dom.js";
-import { onEnter } from "./enter.js";
+import { onEnter } from "./keys.js";
 
 const MAX_REASON = 2000;
 
@@ -16,19 +17,22 @@ const MAX_REASON = 2000;
 export function operationAnswer(operationId, tool, ask) {
   const path = `/operations/${encodeURIComponent(operationId)}/approve`;
   const say = (/** @type {object} */ body) => ask(() => post(path, body));
-  return tool === ASK ? question(say) : approval(say);
+  return tool === ASK ? question(say, `playhead.answer.${operationId}`) : approval(say);
 }
 
-/** @param {(body: object) => Promise<boolean>} say */
-function question(say) {
+/** @param {(body: object) => Promise<boolean>} say @param {string} draftName */
+function question(say, draftName) {
   const asSubmitted = onEnter(() => submit.click()); // which asks for a text where there is none
-  const answer = h("textarea", { rows: 2, required: true, name: "answer", dir: "auto", onkeydown: asSubmitted });
+  const keep = () => tab.keep(draftName, answer.value);
+  const keys = { oninput: keep, onkeydown: asSubmitted };
+  const answer = h("textarea", { rows: 2, required: true, name: "answer", dir: "auto", ...keys });
   const submit = h("button", { class: "primary" }, "Answer");
   /** @param {Event} event */
-  function submitted(event) {
+  async function submitted(event) {
     event.preventDefault();
-    say({ answer: answer.value });
+    if (await say({ answer: answer.value })) tab.forget(draftName);
   }
+  answer.value = tab.kept(draftName) ?? "";
   return h(
     "form",
     { class: "stack tight", onsubmit: submitted },

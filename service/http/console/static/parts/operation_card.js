@@ -11,6 +11,7 @@ import { duration, jsonText, moment, reveal } from "./format.js";
 import { operationAnswer } from "./operation_answer.js";
 import { outcomeView, value } from "./outcome_view.js";
 import { everySecond } from "./ticking.js";
+import { toast } from "./toasts.js";
 
 /** @typedef {Partial<import("../model/operation.js").Operation>} Known */
 /**
@@ -146,10 +147,16 @@ function facts() {
   return {
     element,
     show(known) {
-      const said = [known.executor && WHO[known.executor], known.created_at && `begun ${moment(known.created_at)}`];
+      const said = [whoOf(known), known.created_at && `begun ${moment(known.created_at)}`];
       say(element, [...said, deadlineText(known)].filter(Boolean).join(" · "));
     },
   };
+}
+
+/** @param {Known} known */
+function whoOf({ executor, ended_at: ended }) {
+  if (executor === "person" && ended) return "was put to a person";
+  return executor && WHO[executor];
 }
 
 const WHO = {
@@ -281,7 +288,10 @@ function cancelling(id, act) {
 /** @param {string} id @param {Act} act @returns {Part} */
 function redriving(id, act) {
   const path = `/operations/${encodeURIComponent(id)}/redrive`;
-  const element = button("Redrive", () => act(() => post(path, {})), { class: "primary" });
+  const element = button("Redrive", redrive, { class: "primary" });
+  async function redrive() {
+    if (await act(() => post(path, {}))) toast("The agent is told again.", "done");
+  }
   return {
     element,
     show(known) {

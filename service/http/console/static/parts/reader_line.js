@@ -2,12 +2,13 @@
 // means to cut it, by hand or at random, and to come back.
 
 import { button, h, say } from "./dom.js";
-import { number } from "./format.js";
+import { counted, number } from "./format.js";
 
 /** @typedef {import("../service/follow.js").Following} Following */
 
 const EVENTS_BETWEEN_CUTS = [5, 45];
 const CUT_MILLISECONDS = [10, 120];
+const MEANWHILE = " · what comes meanwhile is there after Resume";
 
 /** @param {{cut(): void, resume(): void}} does */
 export function readerLine(does) {
@@ -36,9 +37,12 @@ export function readerLine(does) {
       const state = isCut ? "cut" : (reader?.state() ?? "idle");
       badge.dataset.status = state;
       say(badge, stateText(state, isCut));
-      say(place, reader ? factsOf(reader) : "");
+      say(place, reader ? factsOf(reader) + (isCut ? MEANWHILE : "") : "");
+      const held = document.activeElement;
       cutButton.disabled = isCut;
       resumeButton.hidden = state !== "cut";
+      if (held === cutButton && isCut) resumeButton.focus();
+      if (held === resumeButton && resumeButton.hidden) cutButton.focus();
       chance.look(isCut ? null : reader);
     },
     close: chance.close,
@@ -94,7 +98,7 @@ function cutsAtRandom() {
 function factsOf(reader) {
   const { ms, n } = reader.position();
   const reconnects = reader.reconnects();
-  return `at ${ms}-${n} · ${number(reader.received())} received · ${number(reconnects)} reconnects`;
+  return `at ${ms}-${n} · ${number(reader.received())} received · ${counted(reconnects, "reconnect")}`;
 }
 
 /** @param {number[]} bounds */

@@ -1,9 +1,10 @@
 // A session's name, and what can be done with the session as a whole.
 
 import { ask } from "../service/api.js";
-import { sessionPath } from "../service/sessions.js";
+import { deleteSession, sessionPath } from "../service/sessions.js";
 import { confirmed } from "./confirmed.js";
 import { button, h, say } from "./dom.js";
+import { onEscape } from "./keys.js";
 import { doing, toast } from "./toasts.js";
 
 const MAX_TITLE_CHARACTERS = 200;
@@ -18,7 +19,13 @@ export function sessionHead(sessionId, changed) {
   const title = h("h1", { class: "session-name", dir: "auto" }, "…");
   const field = h("input", { "aria-label": "Title", maxlength: MAX_TITLE_CHARACTERS, dir: "auto" });
   const save = h("button", { type: "submit", class: "primary" }, "Save");
-  const form = h("form", { class: "row", hidden: true, onsubmit: submit }, field, save, button("Leave it", end));
+  const form = h(
+    "form",
+    { class: "row", hidden: true, onsubmit: submit, onkeydown: onEscape(end) },
+    field,
+    save,
+    button("Leave it", end),
+  );
   const rename = button("Rename", begin, { class: "quiet" });
   const remove = confirmed("Delete", "Delete it for good?", deleted, { class: "quiet" });
   const element = h("header", { class: "chat-head row" }, title, form, rename, remove);
@@ -50,9 +57,9 @@ export function sessionHead(sessionId, changed) {
 
   async function deleted() {
     try {
-      await ask("DELETE", path);
+      await deleteSession(sessionId);
       changed();
-      location.hash = "#/chat";
+      if (element.isConnected) location.hash = "#/chat"; // and not from where somebody has gone meanwhile
     } catch (error) {
       toast(/** @type {Error} */ (error).message);
     }

@@ -1,8 +1,9 @@
 // A conversation: what is stored of it, in its order, and behind that the answer that is under way. Every message keeps
 // its element for as long as it is there, whether it grows, ends or is stored meanwhile.
 
+import { tab } from "../service/tab.js";
 import { button, h, say } from "./dom.js";
-import { onEnter } from "./enter.js";
+import { onEnter, onEscape } from "./keys.js";
 import { clock } from "./format.js";
 import { messageView } from "./message_view.js";
 
@@ -21,10 +22,11 @@ import { messageView } from "./message_view.js";
  * @typedef {object} Acts
  * @property {(messageId: string, text: string) => Promise<void>} edit
  * @property {(pressed: HTMLButtonElement) => void} regenerate
+ * @property {(text: string, why: string) => void} giveBack what was written where nothing can be written any more
  * @property {import("./message_view.js").OperationParts} operations
  */
 /** @typedef {{key: string, kind: "user" | "assistant" | "pending" | "end", [field: string]: any}} Entry */
-/** @typedef {{element: HTMLElement, update(entry: Entry): void, close(): void}} EntryView */
+/** @typedef {{element: HTMLElement, update(entry: Entry): void, gone?(): void, close(): void}} EntryView */
 
 /** @param {Acts} acts */
 export function threadView(acts) {
@@ -71,6 +73,7 @@ export function threadView(acts) {
 
   /** @param {string} key @param {EntryView} view */
   function remove(key, view) {
+    view.gone?.();
     view.close();
     view.element.remove();
     views.delete(key);
@@ -149,13 +152,19 @@ function ownView(acts) {
   let entry = /** @type {Entry | null} */ (null);
   let form = /** @type {HTMLFormElement | null} */ (null);
 
+  const draftName = () => `playhead.edit.${entry?.message.id}`;
   const said = () => entry?.message.parts.map((/** @type {any} */ part) => part.text ?? "(a file)").join("\n") ?? "";
 
   function begin() {
-    const keys = { onkeydown: onEnter(() => form?.requestSubmit()) };
-    const field = h("textarea", { "aria-label": "Your message, changed", rows: "3", dir: "auto", ...keys });
+    const field = h("textarea", {
+      "aria-label": "Your message, changed",
+      rows: "3",
+      dir: "auto",
+      oninput: () => tab.keep(draftName(), field.value),
+      onkeydown: onEnter(() => form?.requestSubmit()),
+    });
     const problem = h("p", { class: "problem small", role: "alert" });
-    field.value = said();
+    field.value = tab.kept(draftName()) ?? said();
     const save = h("button", { type: "submit", class: "primary" }, "Send again");
     const hint = h("span", { class: "quiet-text" }, "What came after it is set aside.");
     form = h(
@@ -163,8 +172,9 @@ function ownView(acts) {
       { class: "stack" },
       field,
       problem,
-      h("div", { class: "row" }, save, button("Leave it", end), hint),
+      h("div", { class: "row" }, save, button("Leave it", leave), hint),
     );
+    form.addEventListener("keydown", onEscape(leave));
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
       save.disabled = true;
@@ -181,11 +191,16 @@ function ownView(acts) {
     field.focus();
   }
 
+  function leave() {
+    end();
+    edit.focus();
+  }
+
   function end() {
+    tab.forget(draftName());
     form?.remove();
     form = null;
     text.hidden = foot.hidden = false;
-    edit.focus();
   }
 
   return {
@@ -198,6 +213,12 @@ function ownView(acts) {
       say(about, next.kind === "pending" ? "Waits until the answer lets it in" : clock(next.message.created_at));
       edit.hidden = next.kind === "pending";
       edit.disabled = !next.mayChange;
+    },
+    gone() {
+      const changed = form?.querySelector("textarea")?.value;
+      if (changed && changed !== said())
+        acts.giveBack(changed, "The message that you were changing has been set aside.");
+      if (form) end();
     },
     close() {},
   };

@@ -1,8 +1,11 @@
 // Asking the service: JSON in and out, with the credential that was given to this page, if one was. The credential is
 // kept in this tab alone, for as long as it is open.
 
+import { tab } from "./tab.js";
+
 const CREDENTIAL = "playhead.credential";
 const ANSWER_MILLISECONDS = 20_000;
+const MOST_DETAIL = 500; // characters; what is longer is no sentence
 
 /** The service's answer that says what is wrong. */
 export class Refused extends Error {
@@ -34,17 +37,17 @@ export function onUnauthenticated(handler) {
 
 /** @param {string | null} credential an API key or a token; null: none */
 export function useCredential(credential) {
-  if (credential) sessionStorage.setItem(CREDENTIAL, credential);
-  else sessionStorage.removeItem(CREDENTIAL);
+  if (credential) tab.keep(CREDENTIAL, credential);
+  else tab.forget(CREDENTIAL);
 }
 
 export function hasCredential() {
-  return sessionStorage.getItem(CREDENTIAL) !== null;
+  return tab.kept(CREDENTIAL) !== null;
 }
 
 /** What a request has to show. @returns {Record<string, string>} */
 export function credentialHeaders() {
-  const credential = sessionStorage.getItem(CREDENTIAL);
+  const credential = tab.kept(CREDENTIAL);
   return credential === null ? {} : { Authorization: `Bearer ${credential}` };
 }
 
@@ -96,11 +99,22 @@ export async function ask(method, path, { body, headers = {}, signal, millisecon
   return response;
 }
 
-/** What an answer that is no good says. @param {Response} response */
+/** What an answer that is no good says: as JSON, or in a sentence. @param {Response} response */
 export async function refusal(response) {
-  const refused = new Refused(response.status, await response.json().catch(() => null));
+  const text = await response.text().catch(() => "");
+  const isSentence = response.headers.get("Content-Type")?.startsWith("text/plain") && text.length <= MOST_DETAIL;
+  const refused = new Refused(response.status, isSentence && text ? { detail: text } : parsed(text));
   if (response.status === 401) whenUnauthenticated();
   return refused;
+}
+
+/** @param {string} text @returns {any} null where it is no JSON */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 /** Ask for JSON; null where there is no content. @type {(...given: Parameters<typeof ask>) => Promise<any>} */

@@ -9,7 +9,7 @@ import { ask, get, post, withQuery } from "./api.js";
  * @property {string} id
  * @property {string} session_id
  * @property {"turn" | "operation"} kind
- * @property {string} status
+ * @property {import("../model/task.js").Task["status"]} status
  * @property {string | null} message_id
  * @property {string | null} operation_id
  * @property {string} answer_id
@@ -37,13 +37,25 @@ export function readSession(path, signal) {
 }
 
 /**
- * Its newest tasks, the newest first.
+ * Its newest tasks, the newest first, and all that run or are queued; `earlier` is the path of those before the newest.
  * @param {string} sessionId
  * @param {AbortSignal} [signal]
- * @returns {Promise<Task[]>}
+ * @returns {Promise<{tasks: Task[], earlier: string | null}>}
  */
 export async function newestTasks(sessionId, signal) {
-  return (await get(withQuery("/tasks", { session: sessionId, limit: 50 }), signal)).tasks;
+  const pathOf = (/** @type {string | null} */ status) =>
+    withQuery("/tasks", { session: sessionId, limit: 50, status });
+  const newest = await get(pathOf(null), signal);
+  if (newest.earlier === null) return newest;
+  const open = await Promise.all(["running", "queued"].map((status) => get(pathOf(status), signal)));
+  const known = new Set(newest.tasks.map((/** @type {Task} */ task) => task.id));
+  const older = open.flatMap((page) => page.tasks).filter((task) => !known.has(task.id));
+  return { tasks: [...newest.tasks, ...older], earlier: newest.earlier };
+}
+
+/** @param {string} sessionId */
+export async function deleteSession(sessionId) {
+  await ask("DELETE", sessionPath(sessionId));
 }
 
 /**

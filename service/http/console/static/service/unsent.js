@@ -16,7 +16,7 @@ export function unsent(name) {
       tab.keep(place, JSON.stringify({ text, key }));
       return key;
     },
-    /** It was taken: the same text is something new from now on. */
+    /** It was taken, or given up: the same text is something new from now on. */
     forget: () => tab.forget(place),
   };
 }

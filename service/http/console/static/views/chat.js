@@ -14,12 +14,14 @@ import { sessionList } from "../parts/session_list.js";
 import { threadView } from "../parts/thread.js";
 import { doing, toast } from "../parts/toasts.js";
 import { emptyFold, apply } from "../model/fold.js";
+import { hasEnded } from "../model/task.js";
 import { post, Refused } from "../service/api.js";
+import { conversation } from "../service/conversation.js";
 import { follow } from "../service/follow.js";
+import { givenBack } from "../service/given_back.js";
 import { polling } from "../service/polling.js";
 import { whileSeen } from "../service/seen.js";
-import { editMessage, newestTasks, postMessage, readSession, regenerate, sessionPath } from "../service/sessions.js";
-import { tab } from "../service/tab.js";
+import { editMessage, postMessage, regenerate } from "../service/sessions.js";
 import { unsent } from "../service/unsent.js";
 import { newChat } from "./new_chat.js";
 
@@ -29,8 +31,6 @@ import { newChat } from "./new_chat.js";
 
 const LOOK_MILLISECONDS = 2000;
 const KEPT_FOLDS = 20;
-const GIVEN_BACK = "playhead.given-back."; // and a session: its last task whose message this tab gave back
-const HAS_ENDED = new Set(["succeeded", "failed", "cancelled"]);
 
 /** @param {Address} address @returns {import("../parts/view.js").View} */
 export function chatView(address) {
@@ -70,23 +70,23 @@ export function chatView(address) {
  * @param {() => void} listChanged
  */
 function sessionChat(sessionId, listChanged) {
-  const state = /** @type {Thread} */ ({ messages: [], pending: [], folds: new Map(), live: null, tasks: new Map() });
+  const stored = conversation(sessionId);
+  const returning = givenBack(sessionId);
+  const folds = /** @type {Map<string, import("../model/fold.js").Fold>} */ (new Map()); // what was followed, by task
+  const fetching = /** @type {Set<import("../service/follow.js").Following>} */ (new Set());
+  let live = /** @type {Task | null} */ (null); // the task that is followed
   const others = new BroadcastChannel("playhead.sessions");
   let reader = /** @type {import("../service/follow.js").Following | null} */ (null);
   let looking = /** @type {import("../service/polling.js").Polling | null} */ (null);
   let isCut = false;
   let seen = "";
-  let asked = 0;
-  let answered = 0; // the last of those readings that has come
-  let earlier = /** @type {string | null} */ (null);
-  let older = /** @type {Thread["messages"]} */ ([]);
   let frame = 0;
   const kept = unsent(sessionId);
   let isClosed = false;
 
-  const thread = threadView({ edit, regenerate: answerAgain, operations: livingOperationCard });
+  const thread = threadView({ edit, regenerate: answerAgain, giveBack, operations: livingOperationCard });
   const line = readerLine({ cut, resume });
-  const field = composer({ send, stop }, `playhead.draft.${sessionId}`);
+  const field = composer({ send, stop, emptied: kept.forget }, `playhead.draft.${sessionId}`);
   const head = sessionHead(sessionId, told);
   const unseen = whileSeen(() => (isCut ? null : reader));
   const more = button("Show what was before", () => doing(more, readEarlier), { hidden: true });
@@ -100,74 +100,68 @@ function sessionChat(sessionId, listChanged) {
 
   /** @param {AbortSignal} signal */
   async function look(signal) {
-    const tasks = await newestTasks(sessionId, signal);
-    state.tasks = new Map(tasks.map((task) => [task.id, task]));
+    const tasks = await stored.look(signal);
     const now = JSON.stringify(tasks.map((task) => [task.id, task.status]));
     if (now !== seen) {
       seen = now; // at once: who wants it read again meanwhile is heard
-      await readStored(signal).catch((error) => {
+      await read(signal).catch((error) => {
         seen = "";
         throw error;
       });
-      if (isStored(tasks)) state.live = null; // what is stored takes its place
+      if (isStored(tasks)) live = null; // what is stored takes its place
       draw();
       listChanged();
+      await stored.learn(signal);
+      draw();
     }
     if (signal.aborted) return;
     choose(tasks);
-    const bounced = bouncedOf(tasks[0]);
-    if (bounced && !state.live) begin(bounced);
+    for (const task of returning.of(tasks, new Set(stored.messages().map(({ id }) => id)))) fetchBack(task);
   }
 
   /** Whether nothing more comes of what is followed. */
   function isOver() {
-    return !state.live || Boolean(state.folds.get(state.live.id)?.finish) || reader?.state() === "refused";
+    return !live || Boolean(folds.get(live.id)?.finish) || reader?.state() === "refused";
   }
 
   /** Whether what was read behind these has the whole of what is followed. @param {Task[]} tasks */
   function isStored(tasks) {
-    const task = tasks.find(({ id }) => id === state.live?.id);
-    return isOver() && (!task || HAS_ENDED.has(task.status));
-  }
-
-  /**
-   * A task whose message was given back before anybody here could follow it: its log has the message.
-   * @param {Task | undefined} newest
-   */
-  function bouncedOf(newest) {
-    if (newest?.kind !== "turn" || newest.status !== "failed" || state.folds.has(newest.id)) return null;
-    const isTaken = state.messages.some((message) => message.id === newest.message_id);
-    return isTaken || tab.kept(GIVEN_BACK + sessionId) === newest.id ? null : newest;
+    const task = tasks.find(({ id }) => id === live?.id);
+    return isOver() && (!task || hasEnded(task));
   }
 
   /** @param {AbortSignal} [signal] */
-  async function readStored(signal) {
-    const mine = (asked += 1);
-    const session = await readSession(sessionPath(sessionId), signal);
-    if (isClosed || mine < answered) return; // what was asked for later is shown already
-    answered = mine;
+  async function read(signal) {
+    const session = await stored.read(signal);
+    if (isClosed || session === null) return;
     head.show(session);
-    const joint = older.findIndex((old) => old.id === session.messages[0]?.id);
-    older = joint < 0 ? [] : older.slice(0, joint); // what has been set aside since is not among them
-    if (older.length === 0) earlier = session.earlier;
-    more.hidden = earlier === null;
-    state.messages = [...older, ...session.messages];
-    state.pending = session.pending;
     draw();
   }
 
   async function readEarlier() {
-    if (earlier === null) return;
-    const path = earlier;
-    const page = await readSession(path);
-    if (isClosed || path !== earlier) return; // it would no longer join what is shown
     const first = thread.element.firstElementChild;
-    older = [...page.messages, ...state.messages];
-    earlier = page.earlier;
-    more.hidden = earlier === null;
-    state.messages = older;
+    if (!(await stored.readEarlier()) || isClosed) return;
     draw();
     first?.scrollIntoView();
+    await stored.learn();
+    draw();
+  }
+
+  /**
+   * What was given back while nobody here followed it is in the task's log.
+   * @param {Task} task
+   */
+  function fetchBack(task) {
+    if (folds.has(task.id)) return;
+    const fold = emptyFold();
+    folds.set(task.id, fold);
+    const own = follow(task.id, {
+      events(events) {
+        for (const event of events) apply(fold, event.chunk);
+        if (fold.finish) putBack(task, fold);
+      },
+    });
+    fetching.add(own);
   }
 
   /**
@@ -175,10 +169,9 @@ function sessionChat(sessionId, listChanged) {
    * @param {Task[]} tasks
    */
   function choose(tasks) {
-    const open = tasks.filter((task) => !HAS_ENDED.has(task.status) && !state.folds.get(task.id)?.finish);
+    const open = tasks.filter((task) => !hasEnded(task) && !folds.get(task.id)?.finish);
     const next = open.find((task) => task.status === "running") ?? open.findLast((task) => task.status === "queued");
-    const live = state.live;
-    const waits = live && ["queued", "waiting"].includes(state.tasks.get(live.id)?.status ?? "");
+    const waits = live && ["queued", "waiting"].includes(stored.tasks.get(live.id)?.status ?? "");
     if (!next || (next.id === live?.id && !isOver())) return;
     if (waits || isOver()) begin(next);
   }
@@ -187,13 +180,13 @@ function sessionChat(sessionId, listChanged) {
   function begin(task) {
     reader?.close();
     const fold = emptyFold();
-    state.live = task;
-    state.folds.set(task.id, fold);
-    for (const old of [...state.folds.keys()].slice(0, -KEPT_FOLDS)) state.folds.delete(old);
+    live = task;
+    folds.set(task.id, fold);
+    for (const old of [...folds.keys()].slice(0, -KEPT_FOLDS)) folds.delete(old);
     const mine = (reader = follow(task.id, {
       events(events) {
         for (const event of events) apply(fold, event.chunk);
-        if (events.some(({ chunk }) => chunk.type === "steering-message")) readStored().catch(() => {});
+        if (events.some(({ chunk }) => chunk.type === "steering-message")) readAgain();
         if (fold.finish) ended(task, fold);
         drawSoon();
       },
@@ -210,12 +203,23 @@ function sessionChat(sessionId, listChanged) {
 
   /** @param {Task} task @param {import("../model/fold.js").Fold} fold */
   function ended(task, fold) {
-    state.tasks.set(task.id, { ...task, status: fold.status, error_type: fold.errorType });
-    if (fold.bounced) tab.keep(GIVEN_BACK + sessionId, task.id);
-    if (fold.bounced) field.giveBack(fold.bounced.content, `Given back: ${fold.bounced.error}`);
+    const status = /** @type {Task["status"]} */ (fold.status);
+    stored.tasks.set(task.id, { ...task, status, error_type: fold.errorType });
+    putBack(task, fold);
     told();
     over();
     looking?.now();
+  }
+
+  /** @param {Task} task @param {import("../model/fold.js").Fold} fold */
+  function putBack(task, fold) {
+    if (task.kind === "turn" && fold.status === "failed") returning.told(task);
+    if (fold.bounced) giveBack(fold.bounced.content, `Given back: ${fold.bounced.error}`);
+  }
+
+  /** Nothing that was written is lost. @param {string} text @param {string} why */
+  function giveBack(text, why) {
+    field.giveBack(text, why);
   }
 
   function over() {
@@ -227,36 +231,44 @@ function sessionChat(sessionId, listChanged) {
 
   /** @param {string} text */
   async function send(text) {
-    await postMessage(sessionId, text, kept.keyOf(text));
+    const { message_id: messageId } = await postMessage(sessionId, text, kept.keyOf(text));
+    returning.said(messageId);
     kept.forget();
     pin.pin();
-    told();
-    await readStored().catch(() => {});
-    looking?.now();
+    await lookAgain();
   }
 
   /** @param {string} messageId @param {string} text */
   async function edit(messageId, text) {
     await editMessage(sessionId, messageId, text);
-    older = [];
-    told();
-    await readStored();
-    looking?.now();
+    stored.forgetEarlier();
+    await lookAgain();
+    field.focus();
   }
 
   /** @param {HTMLButtonElement} pressed */
   function answerAgain(pressed) {
     return doing(pressed, async () => {
       await regenerate(sessionId);
-      told();
-      await readStored();
-      looking?.now();
+      await lookAgain();
+      field.focus();
     });
+  }
+
+  /** Something was taken, whether or not it can be seen at once. */
+  async function lookAgain() {
+    told();
+    await readAgain();
+    looking?.now();
+  }
+
+  function readAgain() {
+    return read().catch(() => {});
   }
 
   /** @param {HTMLButtonElement} pressed */
   function stop(pressed) {
-    const task = state.live;
+    const task = live;
     return doing(pressed, async () => task && post(`/tasks/${task.id}/cancel`));
   }
 
@@ -297,15 +309,21 @@ function sessionChat(sessionId, listChanged) {
 
   // --- drawing, once a frame ---
 
+  /** @returns {Thread} */
+  function whole() {
+    return { messages: stored.messages(), pending: stored.pending(), tasks: stored.tasks, folds, live };
+  }
+
   function draw() {
-    thread.update(state);
+    more.hidden = !stored.hasEarlier();
+    thread.update(whole());
     line.show(reader, isCut);
   }
 
   function drawSoon() {
     frame ||= requestAnimationFrame(() => {
       frame = 0;
-      if (!thread.grow(state)) thread.update(state);
+      if (!thread.grow(whole())) thread.update(whole());
       line.show(reader, isCut);
     });
   }
@@ -327,6 +345,7 @@ function sessionChat(sessionId, listChanged) {
       isClosed = true;
       looking?.stop();
       reader?.close();
+      for (const each of fetching) each.close();
       unseen();
       cancelAnimationFrame(frame);
       pin.close();

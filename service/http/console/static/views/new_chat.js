@@ -2,7 +2,8 @@
 
 import { composer } from "../parts/composer.js";
 import { button, h } from "../parts/dom.js";
-import { createSession, postMessage } from "../service/sessions.js";
+import { Refused } from "../service/api.js";
+import { createSession, deleteSession, postMessage } from "../service/sessions.js";
 import { unsent } from "../service/unsent.js";
 
 const NAME = "new"; // there is no session yet to call it by
@@ -25,14 +26,27 @@ export function newChat() {
       async send(text) {
         const key = kept.keyOf(text);
         const sessionId = await createSession(text, key);
-        await postMessage(sessionId, text, key);
+        try {
+          await postMessage(sessionId, text, key);
+        } catch (error) {
+          if (error instanceof Refused) await undo(sessionId);
+          throw error;
+        }
         kept.forget();
         if (!isClosed) location.replace(`#/chat/${sessionId}`);
       },
-      stop() {},
+      async stop() {},
+      emptied: kept.forget,
     },
     "playhead.draft",
   );
+
+  /** Of what is refused nothing is left. @param {string} sessionId */
+  async function undo(sessionId) {
+    kept.forget();
+    await deleteSession(sessionId).catch(() => {});
+  }
+
   const tries = TO_TRY.map(([name, text]) => button(name, () => (field.write(text), field.focus())));
   const hint = h("p", { class: "quiet-text" }, "The demo model does what lines with a slash say. To try:");
   const welcome = h(
