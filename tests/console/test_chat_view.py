@@ -230,6 +230,15 @@ AT_THE_END = """() => {
 }"""
 
 
+SHRINK_AND_GROW = """async answer => {
+    await new Promise(requestAnimationFrame);
+    answer.style.display = "none";
+    await new Promise(done => setTimeout(done)); // it is drawn so, and scrolled; who listens is told in the next frame
+    answer.style.display = "";
+    for (let frames = 0; frames < 3; frames++) await new Promise(requestAnimationFrame);
+}"""
+
+
 async def test_the_end_is_in_sight_until_somebody_scrolls_away(chat: ChatPage) -> None:
     scroll = chat.page.get_by_role("region", name="Messages")
     await chat.say(*(f"/say {number}" for number in range(80)), '/tool ask {"question": "Tea?"}')
@@ -239,6 +248,8 @@ async def test_the_end_is_in_sight_until_somebody_scrolls_away(chat: ChatPage) -
     await chat.page.wait_for_function(AT_THE_END)
     await chat.page.reload()
     await expect(chat.page.get_by_role("textbox", name="Your answer")).to_be_in_viewport()
+    await chat.page.wait_for_function(AT_THE_END)
+    await chat.answers.last.evaluate(SHRINK_AND_GROW)
     await chat.page.wait_for_function(AT_THE_END)
     await scroll.evaluate("each => each.scrollTo(0, 0)")
     await chat.page.get_by_role("textbox", name="Your answer").evaluate("each => each.style.height = '600px'")
