@@ -2,7 +2,6 @@
 // from the beginning and followed while it is written. One event is the present one: the list and the address name it,
 // the playhead stands there, and the message is shown as it was then; at the end it stays at the end.
 
-import { excerptOf } from "../model/excerpt.js";
 import { parsePosition, positionText } from "../model/position.js";
 import { LIMITS, recording } from "../model/recording.js";
 import { spans } from "../model/spans.js";
@@ -15,7 +14,7 @@ import { eventDetail } from "../parts/event_detail.js";
 import { eventList } from "../parts/event_list.js";
 import { counted, number, shortId } from "../parts/format.js";
 import { logHead } from "../parts/log_head.js";
-import { messageView } from "../parts/message_view.js";
+import { messageThen } from "../parts/message_then.js";
 import { readerLine } from "../parts/reader_line.js";
 import { scrubber } from "../parts/scrubber.js";
 import { timeline } from "../parts/timeline.js";
@@ -25,7 +24,6 @@ import { timeline } from "../parts/timeline.js";
 
 const LOOK_MILLISECONDS = 3000;
 const DRAW_MILLISECONDS = 700; // between two drawings of what comes in
-const MESSAGE_MILLISECONDS = 60;
 const ADDRESS_MILLISECONDS = 300;
 
 /** @param {Address} address @returns {import("../parts/view.js").View} */
@@ -44,8 +42,6 @@ export function logView(address) {
   let arrived = performance.now();
   let drawnAt = 0;
   let frame = 0;
-  let messageAt = 0;
-  let messageTimer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
   let addressTimer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
 
   const reader = readerLine({ cut: () => cut(true), resume: () => cut(false) });
@@ -60,21 +56,12 @@ export function logView(address) {
   const replay = scrubber((next, how) => go(next, how === "playing"));
   const list = eventList({ choose, open: (place) => (choose(place), detail.focus()) });
   const detail = eventDetail(addressOf);
-  const message = messageView();
-  const left = h("p", { class: "quiet-text" });
-  const then = h("h2", null);
-  const messageCard = h(
-    "section",
-    { class: "card stack log-message", "aria-label": "Message as it was then" },
-    then,
-    left,
-    h("div", { class: "log-message-end", tabindex: "0", role: "group", "aria-label": "Message" }, message.element),
-  );
+  const message = messageThen();
   const body = h(
     "div",
     { class: "log-body" },
     list.element,
-    h("div", { class: "stack log-side" }, messageCard, detail.element),
+    h("div", { class: "stack log-side" }, message.element, detail.element),
   );
   const element = h("div", { class: "view log" }, head.element, problem, notice, drawing.element, replay.element, body);
 
@@ -195,26 +182,8 @@ export function logView(address) {
     list.update(shown - 1);
     if (event) drawing.point(shown - 1, event.position.ms);
     if (!replay.isPlaying()) detail.show(event);
-    messageLater();
-  }
-
-  /** Soon, and once: while somebody hurries through the log it is not drawn for each event. */
-  function messageLater() {
-    if (isAtEnd && following.state() === "catching up" && !isFull) return; // it would be another one at once
-    const due = messageAt + MESSAGE_MILLISECONDS - performance.now();
-    messageTimer ??= setTimeout(showMessage, Math.max(0, due));
-  }
-
-  function showMessage() {
-    messageTimer = undefined;
-    messageAt = performance.now();
-    const event = kept.events[shown - 1];
-    const { fold, parts, characters } = excerptOf(kept.foldAt(shown));
-    message.update(fold);
-    say(then, event ? `The message at event ${number(event.position.n)}` : "The message");
-    left.hidden = !parts && !characters;
-    if (!left.hidden)
-      say(left, `Its end: ${counted(parts, "part")} and ${counted(characters, "character")} are before it.`);
+    const isMoreComing = isAtEnd && following.state() === "catching up" && !isFull;
+    if (!isMoreComing) message.update(kept, shown); // it would be another one at once
   }
 
   /** @param {number} next how many events are shown @param {boolean} [isPlaying] */
@@ -254,7 +223,6 @@ export function logView(address) {
     asking.stop();
     clearInterval(ticking);
     clearTimeout(addressTimer);
-    clearTimeout(messageTimer);
     cancelAnimationFrame(frame);
     for (const part of [head, reader, drawing, replay, list, message]) part.close();
   }
