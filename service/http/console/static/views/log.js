@@ -9,11 +9,12 @@ import { Refused } from "../service/api.js";
 import { follow } from "../service/follow.js";
 import { polling } from "../service/polling.js";
 import { whileSeen } from "../service/seen.js";
-import { button, fill, h, say } from "../parts/dom.js";
+import { fill, h, say } from "../parts/dom.js";
 import { eventDetail } from "../parts/event_detail.js";
 import { eventList } from "../parts/event_list.js";
-import { counted, number, shortId } from "../parts/format.js";
+import { shortId } from "../parts/format.js";
 import { logHead } from "../parts/log_head.js";
+import { logNotice } from "../parts/log_notice.js";
 import { messageThen } from "../parts/message_then.js";
 import { readerLine } from "../parts/reader_line.js";
 import { scrubber } from "../parts/scrubber.js";
@@ -30,9 +31,11 @@ const ADDRESS_MILLISECONDS = 300;
 export function logView(address) {
   const taskId = address.names[0];
   const addressOf = (/** @type {string} */ at) => `#/tasks/${encodeURIComponent(taskId)}?at=${at}`;
-  let wanted = parsePosition(address.query.get("at") ?? "");
+  let wanted = parsePosition(address.query.get("at") ?? ""); // until it is gone to
+  let absent = /** @type {Position | null} */ (null);
   let isBegunWithin = wanted !== null && wanted.n > LIMITS.events;
   const begin = isBegunWithin && wanted ? inFrontOf(wanted) : undefined;
+  let isTried = isBegunWithin; // the wanted event was asked for by its position
   let kept = recording(undefined, begin && begin.n + 1);
   let stretches = spans(begin && begin.n + 1);
   let shown = 0;
@@ -46,7 +49,7 @@ export function logView(address) {
 
   const reader = readerLine({ cut: () => cut(true), resume: () => cut(false) });
   const head = logHead(taskId, addressOf, reader.element);
-  const notice = h("div", { class: "log-notice", role: "status" });
+  const notice = logNotice({ goOn, readAll: () => readToEnd() });
   const problem = h("p", { class: "problem", role: "alert" });
   const unseen = whileSeen(() => (isCut || isFull ? null : following));
   const drawing = timeline({
@@ -63,7 +66,16 @@ export function logView(address) {
     list.element,
     h("div", { class: "stack log-side" }, message.element, detail.element),
   );
-  const element = h("div", { class: "view log" }, head.element, problem, notice, drawing.element, replay.element, body);
+  const element = h(
+    "div",
+    { class: "view log" },
+    head.element,
+    problem,
+    notice.element,
+    drawing.element,
+    replay.element,
+    body,
+  );
 
   // --- what comes in ---
 
@@ -77,46 +89,37 @@ export function logView(address) {
     kept.add(events);
     for (let place = first; place < kept.events.length; place++) stretches.add(kept.events[place], place);
     arrived = performance.now();
-    if (kept.isFull() && kept.events[kept.events.length - 1].chunk.type !== "finish") full();
+    if (kept.isFull() && kept.events[kept.events.length - 1].chunk.type !== "finish") {
+      following.close();
+      isFull = true;
+    }
     later();
-  }
-
-  function full() {
-    following.close();
-    isFull = true;
-    const last = kept.events[kept.events.length - 1].position;
-    say(
-      notice,
-      `${counted(kept.events.length, "event")} are kept here; the log goes on behind ${positionText(last)}. `,
-    );
-    notice.append(button("Go on from here", goOn));
   }
 
   /** Drop what is before, and go on. */
   function goOn() {
-    readAnew(kept.foldAt(kept.events.length), kept.events[kept.events.length - 1].position);
+    readToEnd(kept.events[kept.events.length - 1].position, kept.foldAt(kept.events.length));
   }
 
-  /** @param {import("../model/fold.js").Fold} [before] @param {Position} [after] */
-  function readAnew(before, after) {
+  /** @param {Position} [after] @param {import("../model/fold.js").Fold} [before] */
+  function readToEnd(after, before) {
+    readAnew(after, before);
+    wanted = absent = null;
+    isAtEnd = true;
+  }
+
+  /** @param {Position} [after] @param {import("../model/fold.js").Fold} [before] the message there */
+  function readAnew(after, before) {
     following.close();
     replay.stop();
     kept = recording(before, after && after.n + 1);
     stretches = spans(after && after.n + 1);
     isFull = isCut = false;
     isBegunWithin = after !== undefined;
-    [shown, isAtEnd, wanted] = [0, true, null];
-    fill(notice);
+    shown = 0;
     list.use(kept);
     following = read(after);
     later();
-  }
-
-  /** That this is not all of it. */
-  function tellBegin() {
-    if (!isBegunWithin || notice.hasChildNodes() || !kept.events.length) return;
-    say(notice, `This begins at event ${number(kept.events[0].position.n)}: what is before is not here. `);
-    notice.append(button("Read from the beginning", () => readAnew()));
   }
 
   /** @param {boolean} byHand */
@@ -140,32 +143,42 @@ export function logView(address) {
     if (!isDue) return later();
     drawnAt = performance.now();
     look();
-    tellBegin();
     if (isAtEnd && !replay.isPlaying()) shown = kept.events.length;
+    tell();
     reader.show(isFull ? null : following, isCut);
     head.show(kept.foldAt(kept.events.length), kept.bytes(), kept.events.length);
     drawing.update(stretches, wholeWindow());
     present();
   }
 
-  /** Go where the address says, as soon as it is there. */
+  /** Go where the address says, as soon as it is there; to the end where there is no such event, or not yet. */
   function look() {
     if (!wanted) return;
     const place = kept.placeOf(wanted);
     const last = kept.events[kept.events.length - 1]?.position.n ?? 0;
+    const state = isFull ? "full" : following.state(); // what is not kept may have had the end
     if (place >= 0) {
-      wanted = null;
-      [shown, isAtEnd] = [place + 1, false];
-      fill(notice);
-    } else if (isFull && last < wanted.n) {
-      const at = wanted;
-      readAnew(undefined, inFrontOf(at));
-      [wanted, isAtEnd] = [at, false];
-    } else if (following.state() === "ended" || last >= wanted.n) {
-      say(notice, `There is no event ${positionText(wanted)} in this log.`);
-      wanted = null;
-      isAtEnd = true;
-    }
+      [shown, isAtEnd, wanted] = [place + 1, false, null];
+    } else if (state === "ended" || last >= wanted.n) {
+      [absent, wanted, isAtEnd] = [wanted, null, true];
+      if (isBegunWithin) readAnew();
+    } else if (isBegunWithin && (last || state === "live" || state === "refused")) {
+      readAnew(); // it would have been the first to come
+    } else if (state === "full" && !isTried) {
+      isTried = true;
+      readAnew(inFrontOf(wanted));
+    } else if (state === "full" || state === "live") isAtEnd = true;
+  }
+
+  function tell() {
+    notice.show({
+      events: kept.events,
+      isBegunWithin,
+      isFull,
+      awaited: isAtEnd ? wanted : null,
+      absent,
+      refusal: following.refusal()?.message ?? "",
+    });
   }
 
   function wholeWindow() {
@@ -190,7 +203,8 @@ export function logView(address) {
   function go(next, isPlaying = false) {
     shown = next;
     isAtEnd = !isPlaying && shown === kept.events.length;
-    wanted = null;
+    wanted = absent = null;
+    tell();
     present();
     clearTimeout(addressTimer);
     if (!isPlaying) addressTimer = setTimeout(nameIt, ADDRESS_MILLISECONDS);
@@ -249,7 +263,7 @@ export function logView(address) {
       const at = parsePosition(next.query.get("at") ?? "");
       if (!at || (isBegunWithin && kept.placeOf(at) < 0)) return false;
       replay.stop();
-      wanted = at;
+      [wanted, absent, isTried, isAtEnd] = [at, null, false, false];
       later();
       return true;
     },
