@@ -51,6 +51,27 @@ test("a stretch at a time, and on as the log grows", () => {
   assert.deepEqual(made.counts(), { ...made.counts(), lifecycle: 3, text: 2, tools: 2, steps: 0 });
 });
 
+test("a text is found however far behind it stands", () => {
+  const long = "x".repeat(1000);
+  const events = eventsOf([
+    text("p", `${long} Needle`),
+    output("c", { output: { long, at: "needle" } }),
+    text("p", long),
+  ]);
+  assert.deepEqual(chosen({ without: new Set(), text: "needle" }, events), [0, 1]);
+  const unlike = { type: "finish", long, at: "needle" }; // its fields are not those of a finish
+  assert.deepEqual(chosen({ without: new Set(), text: "needle" }, eventsOf([unlike])), [0]);
+});
+
+test("a stretch of events that say much is a short one", () => {
+  const events = eventsOf(Array.from({ length: 9 }, () => text("p", "x".repeat(600_000))));
+  const made = filtering(events);
+  made.choose({ without: new Set(), text: "x" });
+  assert.deepEqual([made.advance(99), made.length()], [false, 2]);
+  while (!made.advance(99));
+  assert.equal(made.length(), 9);
+});
+
 test("every type has a family", () => {
   assert.equal(familyOf("data-of-tomorrow"), "data");
   assert.equal(familyOf("constructor"), "data");

@@ -110,6 +110,16 @@ test("a gap that the service tells is told, once", async () => {
   assert.deepEqual(gaps, [{ ...gap, behind: 3 }]);
 });
 
+test("behind its end, a log is over where the service says so", async () => {
+  const asked = await service(whole(`${frame(EVENTS[9])}data: [DONE]\n\n`));
+  const reader = await new Promise((resolve) => {
+    const changed = () => ["ended", "cut"].includes(made.state()) && resolve(made);
+    const made = follow("t", { events: () => {}, changed }, { ms: 8, n: 99 });
+    closing.push(() => made.close());
+  });
+  assert.deepEqual([asked, reader.state(), reader.received()], [["8-99"], "ended", 0]);
+});
+
 test("an event that took the place of a lost one is new", async () => {
   await service(
     broken(numbered(1, 3)),

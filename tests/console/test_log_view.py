@@ -282,8 +282,15 @@ async def test_beyond_its_bound_it_says_so_and_goes_on(watched_page: Page, told:
 
     await watched_page.route("**/model/recording.js", bounded)
     log = await LogPage(watched_page, told.task_id).open()
-    await expect(watched_page.get_by_text(f"{bound} events are kept here")).to_be_visible()
+    kept_here = watched_page.get_by_text(f"{bound} events are kept here")
+    await expect(kept_here).to_be_visible()
     await log.at(bound)
+    await log.open(told.events[2].position)
+    await log.at(3)
+    await expect(kept_here).to_be_visible()
+    await log.open("1700000000000-7")
+    await expect(watched_page.get_by_text("There is no event 1700000000000-7 in this log.")).to_be_visible()
+    await expect(kept_here).to_be_visible()
     await log.button("Go on from here").click()
     await log.at(2 * bound)
     await until_text(log, told.text_at(2 * bound))
@@ -295,6 +302,41 @@ async def test_beyond_its_bound_it_says_so_and_goes_on(watched_page: Page, told:
     await log.open(told.events[half - 1].position)
     await log.at(half)
     await expect(watched_page.get_by_text(f"This begins at event {half}")).to_be_visible()
+    behind = f"{told.events[-1].position.partition('-')[0]}-{len(told.events) + 1}"
+    await log.open(behind)
+    await expect(watched_page.get_by_text(f"There is no event {behind} in this log.")).to_be_visible()
+    await log.at(bound)
+
+
+@pytest.mark.parametrize(
+    "nowhere", ["9999999999999999-999999999999", "9999999999999998-999999999999", "1700000000000-999999999999"]
+)
+async def test_a_log_that_has_no_event_far_behind_its_end_is_read_from_the_beginning(
+    watched_page: Page, watch: Watch, told: Told, nowhere: str
+) -> None:
+    if nowhere.startswith("9999999999999999"):
+        watch.expected.append("400")  # numbers are not so exact: it is no position
+    log = await LogPage(watched_page, told.task_id).open(nowhere)
+    await expect(watched_page.get_by_text("There is no event")).to_be_visible()
+    await log.at(len(told.events))
+    await log.ended()
+    await log.list.press("Home")
+    await log.at(1)
+    await expect(watched_page.get_by_text("There is no event")).to_have_count(0)
+
+
+async def test_an_event_that_is_not_there_yet_is_waited_for(
+    watched_page: Page, client: Client, service: Service
+) -> None:
+    task_id = await client.post("/wait 60")
+    await until(lambda: has_events(client, task_id, 3), "3 events")
+    log = await LogPage(watched_page, task_id).open("1700000000000-99")
+    await expect(watched_page.get_by_text("Event 1700000000000-99 is not there yet.")).to_be_visible()
+    await log.at(len(await client.stored(task_id)))
+    await cancel(service, task_id)
+    await log.ended()
+    await expect(watched_page.get_by_text("There is no event 1700000000000-99 in this log.")).to_be_visible()
+    await log.at(len(await client.stored(task_id)))
 
 
 async def test_who_is_told_of_a_bound_can_still_go_on_when_the_service_was_away(

@@ -1,20 +1,22 @@
 // Which events are looked at: those of some families, in which a text occurs. Events are looked through a stretch at a
 // time, so that a long log holds nothing up; counting goes on whatever is chosen.
 
-import { FAMILIES, familyOf, summaryOf } from "./summary.js";
+import { FAMILIES, familyOf, saidBy } from "./summary.js";
 
 /** @typedef {import("./summary.js").Family} Family */
-/** @typedef {{chunk: import("./fold.js").Chunk}[]} Events */
+/** @typedef {{chunk: import("./fold.js").Chunk, bytes: number}[]} Events */
 /**
  * @typedef {object} Filtering
  * @property {() => number} length how many events are looked at
  * @property {(row: number) => number} place of the event in this row
  * @property {(place: number) => number} row of this event, or of the last one in front of it; -1: there is none
  * @property {(choice: Choice) => void} choose
- * @property {(most: number) => boolean} advance look through so many more events; whether that were all
+ * @property {(most: number) => boolean} advance look through so many more events at most; whether that were all
  * @property {() => Record<Family, number>} counts of the events so far
  */
 /** @typedef {{without: ReadonlySet<Family>, text: string}} Choice */
+
+const STRETCH_BYTES = 1024 * 1024; // what takes some milliseconds to look through
 
 /** @type {Choice} */
 export const ALL = { without: new Set(), text: "" };
@@ -31,7 +33,7 @@ export function filtering(events) {
   function isWanted(place) {
     const { chunk } = events[place];
     if (chosen.without.has(familyOf(chunk.type))) return false;
-    return chosen.text === "" || `${chunk.type} ${summaryOf(chunk)}`.toLowerCase().includes(chosen.text);
+    return chosen.text === "" || `${chunk.type} ${saidBy(chunk)}`.toLowerCase().includes(chosen.text);
   }
 
   return {
@@ -57,8 +59,10 @@ export function filtering(events) {
         counts[familyOf(events[counted].chunk.type)] += 1;
       }
       if (!places) return counted === events.length;
-      for (const end = Math.min(events.length, looked + most); looked < end; looked++) {
+      const end = Math.min(events.length, looked + most);
+      for (let bytes = 0; looked < end && bytes < STRETCH_BYTES; looked++) {
         if (isWanted(looked)) places.push(looked);
+        if (chosen.text) bytes += events[looked].bytes;
       }
       return counted === events.length && looked === events.length;
     },

@@ -38,10 +38,16 @@ export function familyOf(type) {
   return type.startsWith("tool-") ? "tools" : "data";
 }
 
-/** What an event says, short; whatever is in it. @param {Chunk} chunk */
+/** What an event says, short. @param {Chunk} chunk */
 export function summaryOf(chunk) {
+  const said = saidBy(chunk);
+  return said.length > MAX_CHARACTERS ? `${said.slice(0, MAX_CHARACTERS)}…` : said;
+}
+
+/** What an event says, all of it; whatever is in it. @param {Chunk} chunk */
+export function saidBy(chunk) {
   try {
-    return cut(String((Object.hasOwn(SAID, chunk.type) ? SAID[chunk.type] : otherwise)(chunk)));
+    return String((Object.hasOwn(SAID, chunk.type) ? SAID[chunk.type] : otherwise)(chunk));
   } catch {
     return otherwise(chunk); // its fields are not as they were when this was written
   }
@@ -92,10 +98,5 @@ function textIn(parts) {
 
 /** @param {Chunk} chunk */
 function otherwise({ type: _, transient: __, ...fields }) {
-  return cut(JSON.stringify(fields));
-}
-
-/** @param {string} text */
-function cut(text) {
-  return text.length > MAX_CHARACTERS ? `${text.slice(0, MAX_CHARACTERS)}…` : text;
+  return JSON.stringify(fields);
 }

@@ -201,7 +201,11 @@ export function follow(taskId, listener, after = BEGINNING) {
 
   /** What the service itself says, beside the log. @param {string} data @param {() => unknown} flush @returns {null} */
   function heed(data, flush) {
-    if (data === "[DONE]") return null;
+    if (data === "[DONE]") {
+      flush();
+      become("ended"); // who begins behind the terminal event is not given it
+      return null;
+    }
     const chunk = JSON.parse(data);
     if (chunk.type === "data-gap") {
       gapIsTold = true;

@@ -2,7 +2,6 @@
 // from the beginning and followed while it is written. One event is the present one: the list and the address name it,
 // the playhead stands there, and the message is shown as it was then; at the end it stays at the end.
 
-import { excerptOf } from "../model/excerpt.js";
 import { parsePosition, positionText } from "../model/position.js";
 import { LIMITS, recording } from "../model/recording.js";
 import { spans } from "../model/spans.js";
@@ -10,12 +9,13 @@ import { Refused } from "../service/api.js";
 import { follow } from "../service/follow.js";
 import { polling } from "../service/polling.js";
 import { whileSeen } from "../service/seen.js";
-import { button, fill, h, say } from "../parts/dom.js";
+import { fill, h, say } from "../parts/dom.js";
 import { eventDetail } from "../parts/event_detail.js";
 import { eventList } from "../parts/event_list.js";
-import { counted, number, shortId } from "../parts/format.js";
+import { shortId } from "../parts/format.js";
 import { logHead } from "../parts/log_head.js";
-import { messageView } from "../parts/message_view.js";
+import { logNotice } from "../parts/log_notice.js";
+import { messageThen } from "../parts/message_then.js";
 import { readerLine } from "../parts/reader_line.js";
 import { scrubber } from "../parts/scrubber.js";
 import { timeline } from "../parts/timeline.js";
@@ -25,16 +25,17 @@ import { timeline } from "../parts/timeline.js";
 
 const LOOK_MILLISECONDS = 3000;
 const DRAW_MILLISECONDS = 700; // between two drawings of what comes in
-const MESSAGE_MILLISECONDS = 60;
 const ADDRESS_MILLISECONDS = 300;
 
 /** @param {Address} address @returns {import("../parts/view.js").View} */
 export function logView(address) {
   const taskId = address.names[0];
   const addressOf = (/** @type {string} */ at) => `#/tasks/${encodeURIComponent(taskId)}?at=${at}`;
-  let wanted = parsePosition(address.query.get("at") ?? "");
+  let wanted = parsePosition(address.query.get("at") ?? ""); // until it is gone to
+  let absent = /** @type {Position | null} */ (null);
   let isBegunWithin = wanted !== null && wanted.n > LIMITS.events;
   const begin = isBegunWithin && wanted ? inFrontOf(wanted) : undefined;
+  let isTried = isBegunWithin; // the wanted event was asked for by its position
   let kept = recording(undefined, begin && begin.n + 1);
   let stretches = spans(begin && begin.n + 1);
   let shown = 0;
@@ -44,13 +45,11 @@ export function logView(address) {
   let arrived = performance.now();
   let drawnAt = 0;
   let frame = 0;
-  let messageAt = 0;
-  let messageTimer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
   let addressTimer = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
 
   const reader = readerLine({ cut: () => cut(true), resume: () => cut(false) });
   const head = logHead(taskId, addressOf, reader.element);
-  const notice = h("div", { class: "log-notice", role: "status" });
+  const notice = logNotice({ goOn, readAll: () => readToEnd() });
   const problem = h("p", { class: "problem", role: "alert" });
   const unseen = whileSeen(() => (isCut || isFull ? null : following));
   const drawing = timeline({
@@ -60,23 +59,23 @@ export function logView(address) {
   const replay = scrubber((next, how) => go(next, how === "playing"));
   const list = eventList({ choose, open: (place) => (choose(place), detail.focus()) });
   const detail = eventDetail(addressOf);
-  const message = messageView();
-  const left = h("p", { class: "quiet-text" });
-  const then = h("h2", null);
-  const messageCard = h(
-    "section",
-    { class: "card stack log-message", "aria-label": "Message as it was then" },
-    then,
-    left,
-    h("div", { class: "log-message-end", tabindex: "0", role: "group", "aria-label": "Message" }, message.element),
-  );
+  const message = messageThen();
   const body = h(
     "div",
     { class: "log-body" },
     list.element,
-    h("div", { class: "stack log-side" }, messageCard, detail.element),
+    h("div", { class: "stack log-side" }, message.element, detail.element),
   );
-  const element = h("div", { class: "view log" }, head.element, problem, notice, drawing.element, replay.element, body);
+  const element = h(
+    "div",
+    { class: "view log" },
+    head.element,
+    problem,
+    notice.element,
+    drawing.element,
+    replay.element,
+    body,
+  );
 
   // --- what comes in ---
 
@@ -90,46 +89,37 @@ export function logView(address) {
     kept.add(events);
     for (let place = first; place < kept.events.length; place++) stretches.add(kept.events[place], place);
     arrived = performance.now();
-    if (kept.isFull() && kept.events[kept.events.length - 1].chunk.type !== "finish") full();
+    if (kept.isFull() && kept.events[kept.events.length - 1].chunk.type !== "finish") {
+      following.close();
+      isFull = true;
+    }
     later();
-  }
-
-  function full() {
-    following.close();
-    isFull = true;
-    const last = kept.events[kept.events.length - 1].position;
-    say(
-      notice,
-      `${counted(kept.events.length, "event")} are kept here; the log goes on behind ${positionText(last)}. `,
-    );
-    notice.append(button("Go on from here", goOn));
   }
 
   /** Drop what is before, and go on. */
   function goOn() {
-    readAnew(kept.foldAt(kept.events.length), kept.events[kept.events.length - 1].position);
+    readToEnd(kept.events[kept.events.length - 1].position, kept.foldAt(kept.events.length));
   }
 
-  /** @param {import("../model/fold.js").Fold} [before] @param {Position} [after] */
-  function readAnew(before, after) {
+  /** @param {Position} [after] @param {import("../model/fold.js").Fold} [before] */
+  function readToEnd(after, before) {
+    readAnew(after, before);
+    wanted = absent = null;
+    isAtEnd = true;
+  }
+
+  /** @param {Position} [after] @param {import("../model/fold.js").Fold} [before] the message there */
+  function readAnew(after, before) {
     following.close();
     replay.stop();
     kept = recording(before, after && after.n + 1);
     stretches = spans(after && after.n + 1);
     isFull = isCut = false;
     isBegunWithin = after !== undefined;
-    [shown, isAtEnd, wanted] = [0, true, null];
-    fill(notice);
+    shown = 0;
     list.use(kept);
     following = read(after);
     later();
-  }
-
-  /** That this is not all of it. */
-  function tellBegin() {
-    if (!isBegunWithin || notice.hasChildNodes() || !kept.events.length) return;
-    say(notice, `This begins at event ${number(kept.events[0].position.n)}: what is before is not here. `);
-    notice.append(button("Read from the beginning", () => readAnew()));
   }
 
   /** @param {boolean} byHand */
@@ -153,32 +143,42 @@ export function logView(address) {
     if (!isDue) return later();
     drawnAt = performance.now();
     look();
-    tellBegin();
     if (isAtEnd && !replay.isPlaying()) shown = kept.events.length;
+    tell();
     reader.show(isFull ? null : following, isCut);
     head.show(kept.foldAt(kept.events.length), kept.bytes(), kept.events.length);
     drawing.update(stretches, wholeWindow());
     present();
   }
 
-  /** Go where the address says, as soon as it is there. */
+  /** Go where the address says, as soon as it is there; to the end where there is no such event, or not yet. */
   function look() {
     if (!wanted) return;
     const place = kept.placeOf(wanted);
     const last = kept.events[kept.events.length - 1]?.position.n ?? 0;
+    const state = isFull ? "full" : following.state(); // what is not kept may have had the end
     if (place >= 0) {
-      wanted = null;
-      [shown, isAtEnd] = [place + 1, false];
-      fill(notice);
-    } else if (isFull && last < wanted.n) {
-      const at = wanted;
-      readAnew(undefined, inFrontOf(at));
-      [wanted, isAtEnd] = [at, false];
-    } else if (following.state() === "ended" || last >= wanted.n) {
-      say(notice, `There is no event ${positionText(wanted)} in this log.`);
-      wanted = null;
-      isAtEnd = true;
-    }
+      [shown, isAtEnd, wanted] = [place + 1, false, null];
+    } else if (state === "ended" || last >= wanted.n) {
+      [absent, wanted, isAtEnd] = [wanted, null, true];
+      if (isBegunWithin) readAnew();
+    } else if (isBegunWithin && (last || state === "live" || state === "refused")) {
+      readAnew(); // it would have been the first to come
+    } else if (state === "full" && !isTried) {
+      isTried = true;
+      readAnew(inFrontOf(wanted));
+    } else if (state === "full" || state === "live") isAtEnd = true;
+  }
+
+  function tell() {
+    notice.show({
+      events: kept.events,
+      isBegunWithin,
+      isFull,
+      awaited: isAtEnd ? wanted : null,
+      absent,
+      refusal: following.refusal()?.message ?? "",
+    });
   }
 
   function wholeWindow() {
@@ -195,33 +195,16 @@ export function logView(address) {
     list.update(shown - 1);
     if (event) drawing.point(shown - 1, event.position.ms);
     if (!replay.isPlaying()) detail.show(event);
-    messageLater();
-  }
-
-  /** Soon, and once: while somebody hurries through the log it is not drawn for each event. */
-  function messageLater() {
-    if (isAtEnd && following.state() === "catching up" && !isFull) return; // it would be another one at once
-    const due = messageAt + MESSAGE_MILLISECONDS - performance.now();
-    messageTimer ??= setTimeout(showMessage, Math.max(0, due));
-  }
-
-  function showMessage() {
-    messageTimer = undefined;
-    messageAt = performance.now();
-    const event = kept.events[shown - 1];
-    const { fold, parts, characters } = excerptOf(kept.foldAt(shown));
-    message.update(fold);
-    say(then, event ? `The message at event ${number(event.position.n)}` : "The message");
-    left.hidden = !parts && !characters;
-    if (!left.hidden)
-      say(left, `Its end: ${counted(parts, "part")} and ${counted(characters, "character")} are before it.`);
+    const isMoreComing = isAtEnd && following.state() === "catching up" && !isFull;
+    if (!isMoreComing) message.update(kept, shown); // it would be another one at once
   }
 
   /** @param {number} next how many events are shown @param {boolean} [isPlaying] */
   function go(next, isPlaying = false) {
     shown = next;
     isAtEnd = !isPlaying && shown === kept.events.length;
-    wanted = null;
+    wanted = absent = null;
+    tell();
     present();
     clearTimeout(addressTimer);
     if (!isPlaying) addressTimer = setTimeout(nameIt, ADDRESS_MILLISECONDS);
@@ -254,7 +237,6 @@ export function logView(address) {
     asking.stop();
     clearInterval(ticking);
     clearTimeout(addressTimer);
-    clearTimeout(messageTimer);
     cancelAnimationFrame(frame);
     for (const part of [head, reader, drawing, replay, list, message]) part.close();
   }
@@ -281,7 +263,7 @@ export function logView(address) {
       const at = parsePosition(next.query.get("at") ?? "");
       if (!at || (isBegunWithin && kept.placeOf(at) < 0)) return false;
       replay.stop();
-      wanted = at;
+      [wanted, absent, isTried, isAtEnd] = [at, null, false, false];
       later();
       return true;
     },
