@@ -40,6 +40,17 @@ async def elsewhere(chat: ChatPage) -> None:
     await expect(chat.page.get_by_role("heading", level=1, name="Health")).to_be_visible()
 
 
+async def left_while_sending(chat: ChatPage, line: str) -> Held:
+    """Go elsewhere before the answer to a post is here."""
+    held = Held()
+    await chat.page.route("**/messages", held)
+    await chat.field.fill(line)
+    await chat.field.press("Enter")
+    await held.answered.wait()
+    await elsewhere(chat)
+    return held
+
+
 async def texts(http: httpx.AsyncClient, session_id: str) -> list[str]:
     return [said(each) for each in await stored(http, session_id) if each["role"] == "user"]
 
@@ -47,12 +58,8 @@ async def texts(http: httpx.AsyncClient, session_id: str) -> list[str]:
 async def test_who_leaves_while_a_message_is_sent_has_said_it_once(chat: ChatPage) -> None:
     await chat.say("/say One.")
     await chat.ended()
-    session_id, held = await chat.session_id(), Held()
-    await chat.page.route("**/messages", held)
-    await chat.field.fill("/say Two.")
-    await chat.field.press("Enter")
-    await held.answered.wait()
-    await elsewhere(chat)
+    session_id = await chat.session_id()
+    held = await left_while_sending(chat, "/say Two.")
     async with chat.page.expect_response("**/messages"):
         held.let_go.set()
     await chat.page.wait_for_function("() => !Object.keys(sessionStorage).some(name => name.includes('draft'))")
@@ -66,12 +73,8 @@ async def test_who_comes_back_while_a_message_is_sent_finds_it_so_and_has_said_i
 ) -> None:
     await chat.say("/say One.")
     await chat.ended()
-    session_id, held = await chat.session_id(), Held()
-    await chat.page.route("**/messages", held)
-    await chat.field.fill("/say Two.")
-    await chat.field.press("Enter")
-    await held.answered.wait()
-    await elsewhere(chat)
+    session_id = await chat.session_id()
+    held = await left_while_sending(chat, "/say Two.")
     await chat.page.go_back()
     await expect(chat.field).to_have_value("/say Two.")
     await expect(chat.button("Send")).to_be_disabled()
@@ -91,12 +94,7 @@ async def test_what_the_tab_has_no_room_for_is_said_all_the_same(chat: ChatPage)
 
 
 async def test_who_goes_elsewhere_from_a_new_chat_is_not_fetched_back(chat: ChatPage) -> None:
-    held = Held()
-    await chat.page.route("**/messages", held)
-    await chat.field.fill("/say One.")
-    await chat.field.press("Enter")
-    await held.answered.wait()
-    await elsewhere(chat)
+    held = await left_while_sending(chat, "/say One.")
     held.let_go.set()
     await chat.page.wait_for_function("() => !Object.keys(sessionStorage).some(name => name.includes('draft'))")
     await expect(chat.page).to_have_url("/#/health")
