@@ -1,5 +1,6 @@
 """Tasks, operations, dead letters and health, as an operator sees them: a browser at a whole service."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 
 from service.adapters.memory_keys import MemoryKeys
 from service.settings import Settings
@@ -431,7 +433,65 @@ async def test_open_tasks_are_all_there_and_earlier_ones_behind_the_newest(page:
     rows = page.get_by_role("table", name="Ended", exact=True).get_by_role("row")
     await expect(rows).to_have_count(101)
     await page.get_by_role("button", name="Earlier").click()
-    await expect(rows.nth(121)).to_be_visible()
+    await expect(rows.nth(120)).to_be_visible()
+
+
+async def test_what_was_asked_for_before_a_filter_changed_is_not_shown_behind_it(
+    page: Page, http: httpx.AsyncClient, dsn: str
+) -> None:
+    async with database(dsn) as connection:
+        await begin_operations(connection, 120)
+    session, task = await say(http, "/say Hi")
+    held: asyncio.Future[Route] = asyncio.Future()
+
+    async def hold(route: Route) -> None:
+        held.set_result(route)
+
+    await page.route("**/tasks?*before=*", hold)
+    await page.goto("/#/tasks?kind=turn&status=succeeded")
+    ended = page.get_by_role("table", name="Ended", exact=True)
+    await expect(row_of(ended, task)).to_be_visible()
+    await page.get_by_role("button", name="Earlier").click()
+    earlier = await held
+    await page.get_by_label("Session").fill(session)
+    await page.get_by_label("Session").press("Tab")
+    await expect(ended.get_by_role("row")).to_have_count(2)
+    await earlier.continue_()
+    await expect(page.get_by_text("Earlier", exact=True)).to_be_enabled()
+    assert await ended.get_by_role("row").count() == 2
+
+
+async def test_a_list_of_sessions_has_each_that_is_there_and_none_that_is_deleted(
+    page: Page, watch: Watch, http: httpx.AsyncClient
+) -> None:
+    watch.expected.append("404")
+    ids = [str(UUID(int=number)) for number in range(60)]
+    open_one, _ = await say(http, "/say Hi")
+
+    async def listed(route: Route) -> None:
+        before = re.search("before=([0-9]+)", route.request.url)
+        end = int(before[1]) if before else len(ids)
+        sessions = [
+            {"id": ids[number], "title": None, "status": "idle", "created_at": f"2026-01-01T00:{number:02}:00Z"}
+            for number in range(end - 30, end)
+        ]
+        earlier = f"/sessions?limit=30&before={end - 30}" if end > 30 else None
+        await route.fulfill(json={"sessions": sessions[::-1], "earlier": earlier})
+
+    await page.route("**/sessions?*", listed)
+    await page.goto(f"/#/chat/{open_one}")
+    sessions = page.get_by_role("navigation", name="Sessions")
+    rows = sessions.get_by_role("listitem")
+    await expect(rows).to_have_count(30)
+    await sessions.get_by_role("button", name="Earlier").click()
+    await expect(rows).to_have_count(60)
+    ids.extend(str(UUID(int=number)) for number in range(60, 63))
+    await look_again(page)
+    await expect(sessions.locator(f"[href$='{ids[-1]}']")).to_be_visible()
+    await expect(rows).to_have_count(63)
+    await sessions.locator(f"[href$='{ids[5]}']").click()
+    await expect(page.get_by_text("There is no such session.")).to_be_visible()
+    await expect(rows).to_have_count(62)
 
 
 # --- dead letters ---

@@ -113,9 +113,10 @@ export function operationsView({ query }) {
   }
 
   async function earlier() {
+    const path = /** @type {string} */ (list.lengthen());
     /** @type {OperationList} */
-    const page = await get(/** @type {string} */ (list.earlier()), polled.signal);
-    list.more(page.operations, page.earlier);
+    const page = await get(path, polled.signal);
+    list.more(path, page.operations, page.earlier);
     show();
   }
 

@@ -97,9 +97,10 @@ export function tasksView({ query }) {
   }
 
   async function earlier() {
+    const path = /** @type {string} */ (list.lengthen());
     /** @type {TaskList} */
-    const page = await get(/** @type {string} */ (list.earlier()), polled.signal);
-    list.more(page.tasks, page.earlier);
+    const page = await get(path, polled.signal);
+    list.more(path, page.tasks, page.earlier);
     show();
   }
 
