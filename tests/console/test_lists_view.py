@@ -15,7 +15,7 @@ import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Locator, Page, Route, expect
+from playwright.async_api import APIResponse, Browser, Locator, Page, Route, expect
 
 from service.adapters.memory_keys import MemoryKeys
 from service.settings import Settings
@@ -302,6 +302,31 @@ async def test_a_yes_that_comes_too_late_is_told_so(page: Page, watch: Watch, ht
     await page.get_by_role("button", name="Approve").click()
     await expect(page.get_by_role("article").get_by_role("alert")).to_contain_text("How it ended stays.")
     await expect(page.get_by_role("article").locator(".badge")).to_have_text("cancelled")
+
+
+async def test_what_was_read_before_it_had_ended_does_not_bring_it_back(page: Page, http: httpx.AsyncClient) -> None:
+    session, _ = await say(http, '/tool ask {"question": "Tea?"}')
+    operation = await begun(http, session)
+    asked: asyncio.Queue[tuple[Route, APIResponse]] = asyncio.Queue()
+
+    async def hold(route: Route) -> None:
+        asked.put_nowait((route, await route.fetch()))
+
+    await page.goto(f"/#/operations/{operation}")
+    card = page.get_by_role("article")
+    await card.get_by_label("Your answer").fill("No.")
+    await page.route(f"**/operations/{operation}", hold)
+    await look_again(page)
+    late, pending = await asked.get()
+    await look_again(page)  # once more, as soon as that one has come
+    await card.get_by_role("button", name="Answer").click()
+    route, ended = await asked.get()
+    await route.fulfill(response=ended)
+    await expect(card.locator(".badge")).to_have_text("succeeded")
+    await late.fulfill(response=pending)
+    await asked.get()
+    assert await card.locator(".badge").inner_text() == "succeeded"
+    assert await card.get_by_label("Your answer").is_hidden()
 
 
 # --- operations ---

@@ -2,6 +2,7 @@
 // do about it now. Whoever has the card tells it what is known, all or a part; a living one looks for itself.
 
 import { ASK, failingFollowUp, isOverdue, isSettled, shownStatus } from "../model/operation.js";
+import { inOrder } from "../model/readings.js";
 import { Refused, get, post } from "../service/api.js";
 import { polling } from "../service/polling.js";
 import { asked } from "./asked.js";
@@ -81,6 +82,7 @@ export function operationCard(operationId, again, link = null) {
  */
 export function livingOperationCard(operationId) {
   const closing = new AbortController();
+  const look = inOrder(() => get(`/operations/${encodeURIComponent(operationId)}`, closing.signal), show);
   const all = h("a", { class: "small", href: `#/operations/${encodeURIComponent(operationId)}` }, "Operation");
   const card = operationCard(operationId, look, all);
   const trouble = h("p", { class: "problem" });
@@ -91,10 +93,10 @@ export function livingOperationCard(operationId) {
     if (isInSight) polled.now();
   });
 
-  async function look() {
-    const now = await get(`/operations/${encodeURIComponent(operationId)}`, closing.signal);
-    card.update(now);
-    if (isSettled(now)) polled.stop();
+  /** @param {import("../model/operation.js").Operation} operation */
+  function show(operation) {
+    card.update(operation);
+    if (isSettled(operation)) polled.stop();
   }
 
   /** @param {Error | null} error */
