@@ -381,6 +381,27 @@ def row_of(table: Locator, whole_id: str) -> Locator:
 # --- tasks ---
 
 
+async def test_what_is_old_is_judged_by_the_clock_of_the_service(page: Page, http: httpx.AsyncClient, dsn: str) -> None:
+    session, task = await say(http, "/wait 60")
+    operation = await pending(dsn)
+    async with database(dsn) as connection:
+        soon = "UPDATE operations SET deadline = now() + interval '10 min' WHERE id = $1"
+        await connection.execute(soon, operation)
+    await page.clock.install(time=datetime.now(UTC) + timedelta(minutes=15))
+    await page.goto(f"/#/tasks?session={session}")
+    row = row_of(page.get_by_role("table", name="Not ended"), task)
+    await expect(row).to_contain_text("running")
+    await expect(row).not_to_contain_text("15 min")
+    await expect(row).not_to_contain_text("runs for long")
+    await page.get_by_label("Older than").select_option("5 min")
+    await expect(row).to_have_count(0)
+    await page.goto("/#/operations?status=pending")
+    await expect(row_of(page.get_by_role("table", name="All"), operation).locator(".badge")).to_have_text("pending")
+    await page.goto(f"/#/operations/{operation}")
+    await expect(page.get_by_role("article")).to_contain_text("due in 9 min")
+    await http.post(f"/tasks/{task}/cancel", json={})
+
+
 async def test_tasks_are_narrowed_down_and_rows_stay_while_they_are_told_anew(
     page: Page, http: httpx.AsyncClient
 ) -> None:

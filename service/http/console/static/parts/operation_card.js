@@ -3,7 +3,7 @@
 
 import { ASK, failingFollowUp, isOverdue, isSettled, shownStatus } from "../model/operation.js";
 import { inOrder } from "../model/readings.js";
-import { Refused, get, post } from "../service/api.js";
+import { Refused, get, now, post } from "../service/api.js";
 import { polling } from "../service/polling.js";
 import { asked } from "./asked.js";
 import { confirmed } from "./confirmed.js";
@@ -133,7 +133,7 @@ function heading(link) {
   return {
     element,
     show(known) {
-      const shown = shownStatus(known, Date.now());
+      const shown = shownStatus(known, now());
       say(tool, known.tool ?? "…");
       say(status, shown || "…");
       status.dataset.status = shown;
@@ -172,8 +172,8 @@ const WHO = {
 function deadlineText(known) {
   if (known.ended_at) return `ended ${moment(known.ended_at)}`;
   if (!known.deadline) return null;
-  const left = Date.parse(known.deadline) - Date.now();
-  return isOverdue(known, Date.now()) ? `overdue by ${duration(-left)}` : `due in ${duration(left)}`;
+  const left = Date.parse(known.deadline) - now();
+  return isOverdue(known, now()) ? `overdue by ${duration(-left)}` : `due in ${duration(left)}`;
 }
 
 /** @returns {Part} */

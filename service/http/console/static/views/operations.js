@@ -9,7 +9,7 @@ import { age, counted, duration, moment } from "../parts/format.js";
 import { idColumn, liveTable, statusColumn, textColumn } from "../parts/live_table.js";
 import { everySecond } from "../parts/ticking.js";
 import { doing, toast } from "../parts/toasts.js";
-import { Refused, get, post, withQuery } from "../service/api.js";
+import { Refused, get, now, post, withQuery } from "../service/api.js";
 import { polling } from "../service/polling.js";
 
 /** @typedef {import("../model/operation.js").Operation} Operation */
@@ -169,7 +169,7 @@ function isRedrivable({ status }) {
 const COMMON = [
   idColumn("Operation", "#/operations", idOf),
   textColumn("Tool", (row) => row.tool),
-  statusColumn((row) => shownStatus(row, Date.now())),
+  statusColumn((row) => shownStatus(row, now())),
   textColumn("Executor", (row) => row.executor),
   idColumn("Session", "#/chat", (row) => row.session_id),
   textColumn("Age", (row) => age(row.created_at)),
@@ -202,10 +202,10 @@ function reasonsOfStuck() {
     },
     /** @param {Operation} operation */
     of(operation) {
-      if (isOverdue(operation, Date.now())) return `overdue by ${age(operation.deadline)}`;
+      if (isOverdue(operation, now())) return `overdue by ${age(operation.deadline)}`;
       const followUp = known.get(operation.id)?.followUp;
       if (!followUp) return "its follow-up fails";
-      const left = Date.parse(followUp.due_at) - Date.now();
+      const left = Date.parse(followUp.due_at) - now();
       const when = followUp.status === "failed" ? "" : `, again in ${duration(Math.max(0, left))}`;
       return `its follow-up ${followUp.status === "failed" ? "failed" : "rests"}: ${followUp.error_type ?? "–"}${when}`;
     },
