@@ -353,6 +353,29 @@ async def test_what_is_stuck_is_on_top_and_says_why(page: Page, http: httpx.Asyn
     assert page.url.endswith("#/operations?age=3600")
 
 
+async def test_one_that_has_gone_through_meanwhile_keeps_no_other_from_being_redriven(
+    page: Page, watch: Watch, http: httpx.AsyncClient, dsn: str
+) -> None:
+    watch.expected.append("409")
+    await failing(http, dsn)
+    await failing(http, dsn)
+    asked: list[str] = []
+
+    async def redrive(route: Route) -> None:
+        asked.append(route.request.url)
+        refused = {"error_type": "nothing_failed", "detail": "Nothing failed."}
+        await route.fulfill(status=409 if len(asked) == 1 else 202, json=refused if len(asked) == 1 else {})
+
+    await page.route("**/operations/*/redrive", redrive)
+    await page.goto("/#/operations?stuck=1")
+    await page.get_by_role("button", name="Redrive all").click()
+    await page.get_by_role("button", name="Redrive all?").click()
+    done = page.get_by_role("status").get_by_text("redriven")
+    await expect(done).to_be_visible()
+    assert len(set(asked)) > 1
+    await expect(done).to_contain_text(f"{len(asked) - 1} of {len(asked)} follow-ups redriven.")
+
+
 async def test_operations_are_narrowed_down_by_the_address(page: Page, http: httpx.AsyncClient, dsn: str) -> None:
     session, _ = await say(http, '/tool ask {"question": "Why?"}')
     question, render = await begun(http, session), await pending(dsn)

@@ -122,8 +122,17 @@ export function operationsView({ query }) {
 
   async function redriveEach() {
     const wantedNow = olderThan(stuck, wanted.values().age).filter(isRedrivable);
-    for (const operation of wantedNow) await redrive(operation.id);
-    toast(`${counted(wantedNow.length, "follow-up")} redriven.`, "done");
+    let redriven = 0;
+    for (const { id } of wantedNow) {
+      try {
+        await redrive(id);
+        redriven += 1;
+      } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        toast(error.message); // the others may be redriven none the less: this one has perhaps gone through meanwhile
+      }
+    }
+    toast(`${redriven} of ${counted(wantedNow.length, "follow-up")} redriven.`, "done");
     polled.now();
   }
 
