@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { pages } from "../../service/http/console/static/model/pages.js";
 import { concern, openFirst } from "../../service/http/console/static/model/task.js";
 
 const NOW = Date.parse("2026-05-05T12:00:00Z");
@@ -52,48 +51,4 @@ test("one that is listed twice is as far as it is known to be", () => {
       [["a", "running"]],
     );
   }
-});
-
-const row = (number) => ({ id: `${number}`, created_at: ago(100 - number) });
-const rows = (...numbers) => numbers.map(row);
-const ids = (list) => list.rows().map(({ id }) => Number(id));
-
-test("the newest page alone is what was last told", () => {
-  const list = pages();
-  list.take(rows(3, 2), "/before-2");
-  list.take(rows(4, 3), "/before-3");
-  assert.deepEqual([ids(list), list.earlier()], [[4, 3], "/before-3"]);
-});
-
-test("once it is longer nothing that leaves the newest page is lost, or there twice", () => {
-  const list = pages();
-  list.take(rows(4, 3), "/before-3");
-  list.more(rows(2, 1), null);
-  list.take(rows(6, 5), "/before-5");
-  assert.deepEqual([ids(list), list.earlier()], [[6, 5, 4, 3, 2, 1], null]);
-});
-
-test("what is not told any more between those that are is gone", () => {
-  const list = pages();
-  list.take(rows(4, 3), "/before-3");
-  list.more(rows(2, 1), null);
-  list.take(rows(4, 2), "/before-2");
-  assert.deepEqual(ids(list), [4, 2, 1]);
-});
-
-test("a page that was asked for before the newest one moved on has its rows once", () => {
-  const list = pages();
-  list.take(rows(4, 3), "/before-3");
-  list.more(rows(3, 2), null);
-  assert.deepEqual(ids(list), [4, 3, 2]);
-});
-
-test("a list that is begun again has nothing", () => {
-  const list = pages();
-  list.take(rows(4, 3), "/before-3");
-  list.more(rows(2), "/before-2");
-  list.clear();
-  assert.deepEqual([ids(list), list.earlier()], [[], null]);
-  list.take(rows(4), null);
-  assert.deepEqual([ids(list), list.earlier()], [[4], null]);
 });

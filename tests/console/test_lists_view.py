@@ -1,5 +1,6 @@
 """Tasks, operations, dead letters and health, as an operator sees them: a browser at a whole service."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import asyncpg
 import httpx
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import APIResponse, Browser, Locator, Page, Route, expect
 
 from service.adapters.memory_keys import MemoryKeys
 from service.settings import Settings
@@ -302,6 +304,31 @@ async def test_a_yes_that_comes_too_late_is_told_so(page: Page, watch: Watch, ht
     await expect(page.get_by_role("article").locator(".badge")).to_have_text("cancelled")
 
 
+async def test_what_was_read_before_it_had_ended_does_not_bring_it_back(page: Page, http: httpx.AsyncClient) -> None:
+    session, _ = await say(http, '/tool ask {"question": "Tea?"}')
+    operation = await begun(http, session)
+    asked: asyncio.Queue[tuple[Route, APIResponse]] = asyncio.Queue()
+
+    async def hold(route: Route) -> None:
+        asked.put_nowait((route, await route.fetch()))
+
+    await page.goto(f"/#/operations/{operation}")
+    card = page.get_by_role("article")
+    await card.get_by_label("Your answer").fill("No.")
+    await page.route(f"**/operations/{operation}", hold)
+    await look_again(page)
+    late, pending = await asked.get()
+    await look_again(page)  # once more, as soon as that one has come
+    await card.get_by_role("button", name="Answer").click()
+    route, ended = await asked.get()
+    await route.fulfill(response=ended)
+    await expect(card.locator(".badge")).to_have_text("succeeded")
+    await late.fulfill(response=pending)
+    await asked.get()
+    assert await card.locator(".badge").inner_text() == "succeeded"
+    assert await card.get_by_label("Your answer").is_hidden()
+
+
 # --- operations ---
 
 
@@ -324,6 +351,29 @@ async def test_what_is_stuck_is_on_top_and_says_why(page: Page, http: httpx.Asyn
     await expect(row_of(stuck, late)).to_be_visible()
     await expect(row_of(listed, young)).to_be_hidden()
     assert page.url.endswith("#/operations?age=3600")
+
+
+async def test_one_that_has_gone_through_meanwhile_keeps_no_other_from_being_redriven(
+    page: Page, watch: Watch, http: httpx.AsyncClient, dsn: str
+) -> None:
+    watch.expected.append("409")
+    await failing(http, dsn)
+    await failing(http, dsn)
+    asked: list[str] = []
+
+    async def redrive(route: Route) -> None:
+        asked.append(route.request.url)
+        refused = {"error_type": "nothing_failed", "detail": "Nothing failed."}
+        await route.fulfill(status=409 if len(asked) == 1 else 202, json=refused if len(asked) == 1 else {})
+
+    await page.route("**/operations/*/redrive", redrive)
+    await page.goto("/#/operations?stuck=1")
+    await page.get_by_role("button", name="Redrive all").click()
+    await page.get_by_role("button", name="Redrive all?").click()
+    done = page.get_by_role("status").get_by_text("redriven")
+    await expect(done).to_be_visible()
+    assert len(set(asked)) > 1
+    await expect(done).to_contain_text(f"{len(asked) - 1} of {len(asked)} follow-ups redriven.")
 
 
 async def test_operations_are_narrowed_down_by_the_address(page: Page, http: httpx.AsyncClient, dsn: str) -> None:
@@ -352,6 +402,27 @@ def row_of(table: Locator, whole_id: str) -> Locator:
 
 
 # --- tasks ---
+
+
+async def test_what_is_old_is_judged_by_the_clock_of_the_service(page: Page, http: httpx.AsyncClient, dsn: str) -> None:
+    session, task = await say(http, "/wait 60")
+    operation = await pending(dsn)
+    async with database(dsn) as connection:
+        soon = "UPDATE operations SET deadline = now() + interval '10 min' WHERE id = $1"
+        await connection.execute(soon, operation)
+    await page.clock.install(time=datetime.now(UTC) + timedelta(minutes=15))
+    await page.goto(f"/#/tasks?session={session}")
+    row = row_of(page.get_by_role("table", name="Not ended"), task)
+    await expect(row).to_contain_text("running")
+    await expect(row).not_to_contain_text("15 min")
+    await expect(row).not_to_contain_text("runs for long")
+    await page.get_by_label("Older than").select_option("5 min")
+    await expect(row).to_have_count(0)
+    await page.goto("/#/operations?status=pending")
+    await expect(row_of(page.get_by_role("table", name="All"), operation).locator(".badge")).to_have_text("pending")
+    await page.goto(f"/#/operations/{operation}")
+    await expect(page.get_by_role("article")).to_contain_text("due in 9 min")
+    await http.post(f"/tasks/{task}/cancel", json={})
 
 
 async def test_tasks_are_narrowed_down_and_rows_stay_while_they_are_told_anew(
@@ -431,7 +502,65 @@ async def test_open_tasks_are_all_there_and_earlier_ones_behind_the_newest(page:
     rows = page.get_by_role("table", name="Ended", exact=True).get_by_role("row")
     await expect(rows).to_have_count(101)
     await page.get_by_role("button", name="Earlier").click()
-    await expect(rows.nth(121)).to_be_visible()
+    await expect(rows.nth(120)).to_be_visible()
+
+
+async def test_what_was_asked_for_before_a_filter_changed_is_not_shown_behind_it(
+    page: Page, http: httpx.AsyncClient, dsn: str
+) -> None:
+    async with database(dsn) as connection:
+        await begin_operations(connection, 120)
+    session, task = await say(http, "/say Hi")
+    held: asyncio.Future[Route] = asyncio.Future()
+
+    async def hold(route: Route) -> None:
+        held.set_result(route)
+
+    await page.route("**/tasks?*before=*", hold)
+    await page.goto("/#/tasks?kind=turn&status=succeeded")
+    ended = page.get_by_role("table", name="Ended", exact=True)
+    await expect(row_of(ended, task)).to_be_visible()
+    await page.get_by_role("button", name="Earlier").click()
+    earlier = await held
+    await page.get_by_label("Session").fill(session)
+    await page.get_by_label("Session").press("Tab")
+    await expect(ended.get_by_role("row")).to_have_count(2)
+    await earlier.continue_()
+    await expect(page.get_by_text("Earlier", exact=True)).to_be_enabled()
+    assert await ended.get_by_role("row").count() == 2
+
+
+async def test_a_list_of_sessions_has_each_that_is_there_and_none_that_is_deleted(
+    page: Page, watch: Watch, http: httpx.AsyncClient
+) -> None:
+    watch.expected.append("404")
+    ids = [str(UUID(int=number)) for number in range(60)]
+    open_one, _ = await say(http, "/say Hi")
+
+    async def listed(route: Route) -> None:
+        before = re.search("before=([0-9]+)", route.request.url)
+        end = int(before[1]) if before else len(ids)
+        sessions = [
+            {"id": ids[number], "title": None, "status": "idle", "created_at": f"2026-01-01T00:{number:02}:00Z"}
+            for number in range(end - 30, end)
+        ]
+        earlier = f"/sessions?limit=30&before={end - 30}" if end > 30 else None
+        await route.fulfill(json={"sessions": sessions[::-1], "earlier": earlier})
+
+    await page.route("**/sessions?*", listed)
+    await page.goto(f"/#/chat/{open_one}")
+    sessions = page.get_by_role("navigation", name="Sessions")
+    rows = sessions.get_by_role("listitem")
+    await expect(rows).to_have_count(30)
+    await sessions.get_by_role("button", name="Earlier").click()
+    await expect(rows).to_have_count(60)
+    ids.extend(str(UUID(int=number)) for number in range(60, 63))
+    await look_again(page)
+    await expect(sessions.locator(f"[href$='{ids[-1]}']")).to_be_visible()
+    await expect(rows).to_have_count(63)
+    await sessions.locator(f"[href$='{ids[5]}']").click()
+    await expect(page.get_by_text("There is no such session.")).to_be_visible()
+    await expect(rows).to_have_count(62)
 
 
 # --- dead letters ---

@@ -1,6 +1,7 @@
 // What a list is narrowed down by. It stands in the address, so that a link says it and a reload keeps it; going back
 // leaves the list instead of taking back one filter after the other.
 
+import { now } from "../service/api.js";
 import { h } from "./dom.js";
 
 /** @typedef {{name: string, label: string, choices?: [string, string][]}} Field without choices: a text */
@@ -96,6 +97,6 @@ export function finder(label, where) {
  * @param {string} seconds
  */
 export function olderThan(rows, seconds) {
-  const latest = Date.now() - Number(seconds) * 1000;
+  const latest = now() - Number(seconds) * 1000;
   return seconds ? rows.filter((row) => Date.parse(row.created_at) <= latest) : rows;
 }

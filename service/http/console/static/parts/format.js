@@ -1,5 +1,7 @@
 // How numbers, times and values are shown.
 
+import { now } from "../service/api.js";
+
 const HIDDEN = /[\p{Cf}\p{Cc}\p{Default_Ignorable_Code_Point}\u2028\u2029\u2800]/gu;
 const NUMBERS = new Intl.NumberFormat("en"); // made once: that is what takes long
 const KEPT = new Set(["\n", "\t"]);
@@ -45,13 +47,9 @@ export function duration(milliseconds) {
   return `${Math.floor(seconds / 86_400)} d ${Math.floor((seconds % 86_400) / 3600)} h`;
 }
 
-/**
- * How long ago a moment was.
- * @param {string | null} moment RFC 3339
- * @param {number} [now] in milliseconds since 1970
- */
-export function age(moment, now = Date.now()) {
-  return moment === null ? "–" : duration(Math.max(0, now - Date.parse(moment)));
+/** How long ago a moment was. @param {string | null} moment RFC 3339 */
+export function age(moment) {
+  return moment === null ? "–" : duration(Math.max(0, now() - Date.parse(moment)));
 }
 
 /** A moment on this person's clock. @param {string | number | null} moment RFC 3339, or milliseconds since 1970 */
@@ -64,7 +62,7 @@ export function clock(moment) {
 export function moment(moment) {
   if (moment === null) return "–";
   const date = new Date(moment);
-  const day = date.toDateString() === new Date().toDateString() ? "" : `${date.toLocaleDateString("en-CA")} `;
+  const day = date.toDateString() === new Date(now()).toDateString() ? "" : `${date.toLocaleDateString("en-CA")} `;
   return `${day}${date.toLocaleTimeString("en-GB", { hour12: false })}`;
 }
 

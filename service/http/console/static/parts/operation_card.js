@@ -2,7 +2,8 @@
 // do about it now. Whoever has the card tells it what is known, all or a part; a living one looks for itself.
 
 import { ASK, failingFollowUp, isOverdue, isSettled, shownStatus } from "../model/operation.js";
-import { Refused, get, post } from "../service/api.js";
+import { inOrder } from "../model/readings.js";
+import { Refused, get, now, post } from "../service/api.js";
 import { polling } from "../service/polling.js";
 import { asked } from "./asked.js";
 import { confirmed } from "./confirmed.js";
@@ -81,6 +82,7 @@ export function operationCard(operationId, again, link = null) {
  */
 export function livingOperationCard(operationId) {
   const closing = new AbortController();
+  const look = inOrder(() => get(`/operations/${encodeURIComponent(operationId)}`, closing.signal), show);
   const all = h("a", { class: "small", href: `#/operations/${encodeURIComponent(operationId)}` }, "Operation");
   const card = operationCard(operationId, look, all);
   const trouble = h("p", { class: "problem" });
@@ -91,10 +93,10 @@ export function livingOperationCard(operationId) {
     if (isInSight) polled.now();
   });
 
-  async function look() {
-    const now = await get(`/operations/${encodeURIComponent(operationId)}`, closing.signal);
-    card.update(now);
-    if (isSettled(now)) polled.stop();
+  /** @param {import("../model/operation.js").Operation} operation */
+  function show(operation) {
+    card.update(operation);
+    if (isSettled(operation)) polled.stop();
   }
 
   /** @param {Error | null} error */
@@ -131,7 +133,7 @@ function heading(link) {
   return {
     element,
     show(known) {
-      const shown = shownStatus(known, Date.now());
+      const shown = shownStatus(known, now());
       say(tool, known.tool ?? "…");
       say(status, shown || "…");
       status.dataset.status = shown;
@@ -170,8 +172,8 @@ const WHO = {
 function deadlineText(known) {
   if (known.ended_at) return `ended ${moment(known.ended_at)}`;
   if (!known.deadline) return null;
-  const left = Date.parse(known.deadline) - Date.now();
-  return isOverdue(known, Date.now()) ? `overdue by ${duration(-left)}` : `due in ${duration(left)}`;
+  const left = Date.parse(known.deadline) - now();
+  return isOverdue(known, now()) ? `overdue by ${duration(-left)}` : `due in ${duration(left)}`;
 }
 
 /** @returns {Part} */

@@ -1,5 +1,6 @@
 // The sessions, the newest first, as a list that is as wide as there is room for.
 
+import { pages } from "../model/pages.js";
 import { get } from "../service/api.js";
 import { polling } from "../service/polling.js";
 import { button, h, say } from "./dom.js";
@@ -19,29 +20,24 @@ export function sessionList() {
   fold.append(h("summary", null, "Sessions"), newLink, list, more);
   const element = h("nav", { class: "session-list", "aria-label": "Sessions" }, fold);
   const rows = /** @type {Map<string, ReturnType<typeof rowOf>>} */ (new Map());
-  let older = /** @type {ListedSession[]} */ ([]);
-  let earlier = /** @type {string | null} */ (null);
-  let newest = /** @type {ListedSession[]} */ ([]);
+  const listed = /** @type {ReturnType<typeof pages<ListedSession>>} */ (pages());
   let shown = /** @type {string | null} */ (null);
 
   const looking = polling(LOOK_MILLISECONDS, async (signal) => {
     const page = await get(FIRST, signal);
-    newest = page.sessions;
-    if (older.length === 0) earlier = page.earlier;
+    listed.take(page.sessions, page.earlier);
     draw();
   });
 
   async function readEarlier() {
-    if (earlier === null) return;
-    const page = await get(earlier);
-    older.push(...page.sessions);
-    earlier = page.earlier;
+    const path = /** @type {string} */ (listed.lengthen());
+    const page = await get(path);
+    listed.more(path, page.sessions, page.earlier);
     draw();
   }
 
   function draw() {
-    const ids = new Set(newest.map((each) => each.id));
-    const sessions = [...newest, ...older.filter((each) => !ids.has(each.id))];
+    const sessions = listed.rows();
     const wanted = new Set(sessions.map((each) => each.id));
     for (const [id, row] of rows) {
       if (wanted.has(id)) continue;
@@ -56,12 +52,17 @@ export function sessionList() {
       if (row.element === before) before = before.nextSibling;
       else list.insertBefore(row.element, before);
     }
-    more.hidden = earlier === null;
+    more.hidden = listed.earlier() === null;
   }
 
   return {
     element,
     now: looking.now,
+    /** @param {string} sessionId one that is deleted: it may stand where nobody looks any more */
+    drop(sessionId) {
+      listed.drop(sessionId);
+      draw();
+    },
     /** @param {string | null} sessionId the one that is open */
     show(sessionId) {
       shown = sessionId;

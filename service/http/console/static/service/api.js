@@ -1,5 +1,5 @@
 // Asking the service: JSON in and out, with the credential that was given to this page, if one was. The credential is
-// kept in this tab alone, for as long as it is open.
+// kept in this tab alone, for as long as it is open. Its answers also say what time it is there.
 
 import { tab } from "./tab.js";
 
@@ -45,6 +45,23 @@ export function hasCredential() {
   return tab.kept(CREDENTIAL) !== null;
 }
 
+let ahead = 0; // milliseconds that the service's clock is ahead of this one, as far as is known
+
+/** What time it is at the service, in milliseconds since 1970: what it dates is compared with this. */
+export function now() {
+  return Date.now() + ahead;
+}
+
+/**
+ * An answer was dated, to the second, between asking and now: a clock that can be right is taken to be.
+ * @param {Response} answer
+ * @param {number} asked when, on this clock
+ */
+function compareClocks({ headers }, asked) {
+  const dated = Date.parse(headers.get("Date") ?? "");
+  if (!Number.isNaN(dated)) ahead = Math.min(Math.max(ahead, dated - Date.now()), dated + 1000 - asked);
+}
+
 /** What a request has to show. @returns {Record<string, string>} */
 export function credentialHeaders() {
   const credential = tab.kept(CREDENTIAL);
@@ -82,6 +99,7 @@ export async function ask(method, path, { body, headers = {}, signal, millisecon
   const limit = AbortSignal.timeout(milliseconds);
   /** @type {Record<string, string>} */
   const given = body === undefined ? {} : { "Content-Type": "application/json" };
+  const asked = Date.now();
   let response;
   try {
     response = await fetch(urlOf(path), {
@@ -95,6 +113,7 @@ export async function ask(method, path, { body, headers = {}, signal, millisecon
     if (signal?.aborted) throw error;
     throw new Unreachable();
   }
+  compareClocks(response, asked);
   if (!response.ok) throw await refusal(response);
   return response;
 }

@@ -42,7 +42,7 @@ export function chatView(address) {
   /** @param {Address} next */
   function open(next) {
     const sessionId = next.names[0] ?? null;
-    const opened = sessionId === null ? newChat() : sessionChat(sessionId, list.now);
+    const opened = sessionId === null ? newChat() : sessionChat(sessionId, list);
     list.show(sessionId);
     fill(place, opened.element);
     opened.begin();
@@ -67,9 +67,9 @@ export function chatView(address) {
 /**
  * One conversation.
  * @param {string} sessionId
- * @param {() => void} listChanged
+ * @param {ReturnType<typeof sessionList>} list
  */
-function sessionChat(sessionId, listChanged) {
+function sessionChat(sessionId, list) {
   const stored = conversation(sessionId);
   const returning = givenBack(sessionId);
   const folds = /** @type {Map<string, import("../model/fold.js").Fold>} */ (new Map()); // what was followed, by task
@@ -110,7 +110,7 @@ function sessionChat(sessionId, listChanged) {
       });
       if (isStored(tasks)) live = null; // what is stored takes its place
       draw();
-      listChanged();
+      list.now();
       await stored.learn(signal);
       draw();
     }
@@ -290,7 +290,7 @@ function sessionChat(sessionId, listChanged) {
   function told() {
     if (isClosed) return;
     others.postMessage(sessionId);
-    listChanged();
+    list.now();
   }
 
   /** @param {Error | null} error */
@@ -298,6 +298,7 @@ function sessionChat(sessionId, listChanged) {
     problem.textContent = error === null ? "" : error.message;
     if (error instanceof Refused && error.status === 404) {
       problem.textContent = "There is no such session.";
+      list.drop(sessionId);
       looking?.stop();
       reader?.close();
       cancelAnimationFrame(frame);

@@ -1,5 +1,6 @@
 // An operation's whole life: what it is and how it ended, who said what about that and when, and what goes on with it.
 
+import { inOrder } from "../model/readings.js";
 import { completing } from "../parts/completing.js";
 import { fill, h, say } from "../parts/dom.js";
 import { moment, shortId, size } from "../parts/format.js";
@@ -19,6 +20,7 @@ const NO_SUCH = "There is no such operation, or it is somebody else's.";
 /** @param {import("../parts/view.js").Address} address @returns {import("../parts/view.js").View} */
 export function operationView({ names: [id] }) {
   const closing = new AbortController();
+  const look = inOrder(() => get(`/operations/${encodeURIComponent(id)}`, closing.signal), show);
   const problem = h("p", { class: "problem", role: "alert" });
   const card = operationCard(id, look);
   const byHand = completing(id, look);
@@ -46,10 +48,6 @@ export function operationView({ names: [id] }) {
     if (!where.firstChild) fill(where, whereabouts(operation));
     deliveries.show(operation.deliveries ?? []);
     followUps.show(operation.follow_ups ?? []);
-  }
-
-  async function look() {
-    show(await get(`/operations/${encodeURIComponent(id)}`, closing.signal));
   }
 
   /** @param {Error | null} error */

@@ -9,7 +9,7 @@ import { age, counted, duration, moment } from "../parts/format.js";
 import { idColumn, liveTable, statusColumn, textColumn } from "../parts/live_table.js";
 import { everySecond } from "../parts/ticking.js";
 import { doing, toast } from "../parts/toasts.js";
-import { Refused, get, post, withQuery } from "../service/api.js";
+import { Refused, get, now, post, withQuery } from "../service/api.js";
 import { polling } from "../service/polling.js";
 
 /** @typedef {import("../model/operation.js").Operation} Operation */
@@ -113,16 +113,26 @@ export function operationsView({ query }) {
   }
 
   async function earlier() {
+    const path = /** @type {string} */ (list.lengthen());
     /** @type {OperationList} */
-    const page = await get(/** @type {string} */ (list.earlier()), polled.signal);
-    list.more(page.operations, page.earlier);
+    const page = await get(path, polled.signal);
+    list.more(path, page.operations, page.earlier);
     show();
   }
 
   async function redriveEach() {
     const wantedNow = olderThan(stuck, wanted.values().age).filter(isRedrivable);
-    for (const operation of wantedNow) await redrive(operation.id);
-    toast(`${counted(wantedNow.length, "follow-up")} redriven.`, "done");
+    let redriven = 0;
+    for (const { id } of wantedNow) {
+      try {
+        await redrive(id);
+        redriven += 1;
+      } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        toast(error.message); // the others may be redriven none the less: this one has perhaps gone through meanwhile
+      }
+    }
+    toast(`${redriven} of ${counted(wantedNow.length, "follow-up")} redriven.`, "done");
     polled.now();
   }
 
@@ -168,7 +178,7 @@ function isRedrivable({ status }) {
 const COMMON = [
   idColumn("Operation", "#/operations", idOf),
   textColumn("Tool", (row) => row.tool),
-  statusColumn((row) => shownStatus(row, Date.now())),
+  statusColumn((row) => shownStatus(row, now())),
   textColumn("Executor", (row) => row.executor),
   idColumn("Session", "#/chat", (row) => row.session_id),
   textColumn("Age", (row) => age(row.created_at)),
@@ -201,10 +211,10 @@ function reasonsOfStuck() {
     },
     /** @param {Operation} operation */
     of(operation) {
-      if (isOverdue(operation, Date.now())) return `overdue by ${age(operation.deadline)}`;
+      if (isOverdue(operation, now())) return `overdue by ${age(operation.deadline)}`;
       const followUp = known.get(operation.id)?.followUp;
       if (!followUp) return "its follow-up fails";
-      const left = Date.parse(followUp.due_at) - Date.now();
+      const left = Date.parse(followUp.due_at) - now();
       const when = followUp.status === "failed" ? "" : `, again in ${duration(Math.max(0, left))}`;
       return `its follow-up ${followUp.status === "failed" ? "failed" : "rests"}: ${followUp.error_type ?? "–"}${when}`;
     },

@@ -9,7 +9,7 @@ import { age, counted, duration, moment } from "../parts/format.js";
 import { idColumn, liveTable, statusColumn, textColumn } from "../parts/live_table.js";
 import { everySecond } from "../parts/ticking.js";
 import { doing } from "../parts/toasts.js";
-import { get, post, withQuery } from "../service/api.js";
+import { get, now, post, withQuery } from "../service/api.js";
 import { polling } from "../service/polling.js";
 
 /** @typedef {import("../model/task.js").Task} Task */
@@ -88,7 +88,7 @@ export function tasksView({ query }) {
   function show() {
     const { age: seconds, status } = wanted.values();
     const isOpenWanted = (/** @type {Task} */ task) => !status || task.status === status;
-    open.show(olderThan(openFirst(running, Date.now()).filter(isOpenWanted), seconds));
+    open.show(olderThan(openFirst(running, now()).filter(isOpenWanted), seconds));
     open.tell(isOpenWhole ? "" : `Of each status the newest ${MAX_OPEN}: there are older ones.`);
     const rows = list.rows();
     ended.show(olderThan(rows.filter(hasEnded), seconds));
@@ -97,9 +97,10 @@ export function tasksView({ query }) {
   }
 
   async function earlier() {
+    const path = /** @type {string} */ (list.lengthen());
     /** @type {TaskList} */
-    const page = await get(/** @type {string} */ (list.earlier()), polled.signal);
-    list.more(page.tasks, page.earlier);
+    const page = await get(path, polled.signal);
+    list.more(path, page.tasks, page.earlier);
     show();
   }
 
@@ -178,7 +179,7 @@ function section(title, columns) {
 
 /** @param {Task} task */
 function concernText(task) {
-  return concern(task, Date.now()) ?? "–";
+  return concern(task, now()) ?? "–";
 }
 
 /** @param {Task} task */

@@ -1,0 +1,19 @@
+// Of readings that overlap, each is shown that was not asked for before the one that is shown.
+
+/**
+ * @template Answer
+ * @param {() => Promise<Answer>} read
+ * @param {(answer: Answer) => void} show
+ * @returns {() => Promise<void>} reads, and shows it
+ */
+export function inOrder(read, show) {
+  let asked = 0;
+  let shown = 0;
+  return async () => {
+    const mine = (asked += 1);
+    const answer = await read();
+    if (mine < shown) return;
+    shown = mine;
+    show(answer);
+  };
+}
