@@ -4,7 +4,7 @@
 import { now } from "../service/api.js";
 import { h } from "./dom.js";
 
-/** @typedef {{name: string, label: string, choices?: [string, string][]}} Field without choices: a text */
+/** Without choices it is a text. @typedef {{name: string, label: string, choices?: [string, string][], hint?: string}} Field */
 
 /** How old something is at least, in seconds. @type {Field} */
 export const AGE = {
@@ -56,8 +56,8 @@ export function filters(where, fields, query, changed) {
 }
 
 /** @param {Field} field @returns {any} an input or a select */
-function inputOf({ name, choices }) {
-  if (!choices) return h("input", { name, autocomplete: "off", spellcheck: "false" });
+function inputOf({ name, choices, hint }) {
+  if (!choices) return h("input", { name, autocomplete: "off", spellcheck: "false", placeholder: hint });
   return h(
     "select",
     { name },
@@ -86,7 +86,7 @@ export function finder(label, where) {
     "form",
     { class: "row bottom", onsubmit: submitted },
     h("label", null, label, id),
-    h("button", null, "Show"),
+    h("button", null, "Open"),
   );
 }
 

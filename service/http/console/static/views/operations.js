@@ -31,8 +31,8 @@ const FIELDS = [
     choices: [["", "any status"], ...["pending", "succeeded", "failed", "cancelled"].map(same)],
   },
   { name: "executor", label: "Executor", choices: [["", "any"], ...["remote", "job", "person", "timer"].map(same)] },
-  { name: "tool", label: "Tool" },
-  { name: "session", label: "Session" },
+  { name: "tool", label: "Tool", hint: "its whole name" },
+  { name: "session", label: "Session", hint: "its whole id" },
   {
     name: "stuck",
     label: "Show",
@@ -232,7 +232,11 @@ function redriveColumn(changed) {
     title: "Actions",
     cell() {
       let id = "";
-      const element = button("Redrive", () => doing(element, () => redrive(id)).then(changed), { class: "primary" });
+      const element = button("Redrive", () => doing(element, one).then(changed), { class: "primary" });
+      async function one() {
+        await redrive(id);
+        toast("The agent is told again.", "done");
+      }
       return {
         element,
         show(row) {

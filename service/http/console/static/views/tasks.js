@@ -28,8 +28,8 @@ const FIELDS = [
     choices: [["", "any status"], ...["running", "queued", "waiting", "succeeded", "failed", "cancelled"].map(same)],
   },
   { name: "kind", label: "Kind", choices: [["", "any kind"], ...["turn", "operation"].map(same)] },
-  { name: "session", label: "Session" },
-  { name: "owner", label: "Owner" },
+  { name: "session", label: "Session", hint: "its whole id" },
+  { name: "owner", label: "Owner", hint: "their whole name" },
   AGE,
 ];
 
