@@ -4,7 +4,13 @@
 import { now } from "../service/api.js";
 import { h } from "./dom.js";
 
-/** Without choices it is a text. @typedef {{name: string, label: string, choices?: [string, string][], hint?: string}} Field */
+/**
+ * @typedef {object} Field
+ * @property {string} name
+ * @property {string} label
+ * @property {[string, string][]} [choices] without them it is a text
+ * @property {string} [hint] what that is
+ */
 
 /** How old something is at least, in seconds. @type {Field} */
 export const AGE = {
