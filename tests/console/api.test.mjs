@@ -31,3 +31,21 @@ test("a clock that is right is let alone, one that is wrong is not", async () =>
   await answered(0, 10, () => "");
   assert.equal(now() - Date.now(), before);
 });
+
+test("why something was refused is said, in whatever form it comes", async () => {
+  const refused = async (body, type) => {
+    globalThis.fetch = async () => new Response(body, { status: 409, headers: { "Content-Type": type } });
+    return get("/").catch((error) => [error.message, error.errorType]);
+  };
+  const problem = { detail: "It has ended.", error_type: "conflict", errors: [{ field: "id", message: "is old" }] };
+  const told = await refused(JSON.stringify(problem), "application/problem+json");
+  assert.deepEqual(told, ["It has ended. id: is old", "conflict"]);
+  const busy = await refused("A turn of this session is still running.", "text/plain; charset=utf-8");
+  assert.deepEqual(busy, ["A turn of this session is still running.", "unexpected_error"]);
+  for (const [body, type] of [
+    ["<h1>Bad gateway</h1>", "text/html"],
+    ["", "text/plain"],
+    ["x".repeat(501), "text/plain"],
+  ])
+    assert.deepEqual(await refused(body, type), ["The service answers 409.", "unexpected_error"]);
+});

@@ -46,7 +46,7 @@ class Sample:
         return {
             "new chat": ("/#/chat", "Say something."),
             "chat": (f"/#/chat/{self.session_id}", "Shall the credits be longer?"),
-            "log": (f"/#/tasks/{self.task_id}", "ended: all of it is here"),
+            "log": (f"/#/tasks/{self.task_id}", "The message at event"),
             "tasks": ("/#/tasks", "turn"),
             "operations": ("/#/operations", "ask"),
             "operation": (f"/#/operations/{self.operation_id}", "Shall the credits be longer?"),
