@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -121,6 +122,28 @@ async def test_an_event_is_gone_to_by_its_position_and_by_the_keys_of_a_list(wat
     await expect(watched_page).to_have_url(re.compile(f"at={position}$"))
     await log.open("1700000000000-7")
     await expect(watched_page.get_by_text("There is no event 1700000000000-7 in this log.")).to_be_visible()
+
+
+async def test_the_address_that_is_gone_to_stays(watched_page: Page, told: Told) -> None:
+    await watched_page.clock.install()
+    log = await LogPage(watched_page, told.task_id).open()
+    await log.ended()
+    await watched_page.clock.pause_at(datetime.now(UTC) + timedelta(seconds=10))
+    half = told.part(0.5)
+    there = f"#/tasks/{told.task_id}?at={told.events[half - 1].position}"
+    await log.button("To the beginning").click()  # whose address is said 300 ms later
+    await watched_page.clock.run_for(299)
+    await watched_page.evaluate(GO, there)
+    await watched_page.clock.run_for(2)  # before anything is drawn
+    await watched_page.clock.run_for(1000)
+    await log.at(half)
+    assert watched_page.url.endswith(there)
+
+
+GO = """there => new Promise(done => {
+    addEventListener("hashchange", done, {once: true});
+    location.hash = there;
+})"""
 
 
 async def test_of_the_events_those_are_listed_that_are_chosen(log: LogPage, told: Told) -> None:

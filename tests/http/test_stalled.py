@@ -26,7 +26,7 @@ WRITE_TIMEOUT_SECONDS = 0.4
 LATEST_SECONDS = 1.25 * WRITE_TIMEOUT_SECONDS + 1
 """A cut may come a quarter later; and this machine may have other things to do."""
 
-ROUNDS = 4
+ROUNDS = 10
 """Tries of what needs a machine that goes on, at most."""
 
 RECEIVE_BUFFER_BYTES = 4096

@@ -66,15 +66,21 @@ export function conversation(sessionId) {
       return page.tasks;
     },
 
-    /** Read on until the task of every message is known. @param {AbortSignal} [signal] */
+    /**
+     * Read on until the task of every message is known.
+     * @param {AbortSignal} [signal]
+     * @returns {Promise<boolean>} whether one was not
+     */
     async learn(signal) {
       const missing = new Set(messages.map((message) => message.task_id).filter((id) => !tasks.has(id)));
+      const isOneMissing = missing.size > 0;
       for (let path = earlierTasks; path !== null && missing.size;) {
         const page = await get(path, signal);
         keep(page.tasks);
         for (const { id } of page.tasks) missing.delete(id);
         path = page.earlier;
       }
+      return isOneMissing;
     },
 
     /** What was changed is no longer what stands before the newest. */

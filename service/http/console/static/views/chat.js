@@ -84,6 +84,7 @@ function sessionChat(sessionId, list) {
   const kept = unsent(sessionId);
   let isClosed = false;
 
+  const giveBack = (/** @type {string} */ text, /** @type {string} */ why) => field.giveBack(text, why);
   const thread = threadView({ edit, regenerate: answerAgain, giveBack, operations: livingOperationCard });
   const line = readerLine({ cut, resume });
   const field = composer({ send, stop, emptied: kept.forget }, `playhead.draft.${sessionId}`);
@@ -104,19 +105,23 @@ function sessionChat(sessionId, list) {
     const now = JSON.stringify(tasks.map((task) => [task.id, task.status]));
     if (now !== seen) {
       seen = now; // at once: who wants it read again meanwhile is heard
-      await read(signal).catch((error) => {
+      await renew(tasks, signal).catch((error) => {
         seen = "";
         throw error;
       });
-      if (isStored(tasks)) live = null; // what is stored takes its place
-      draw();
-      list.now();
-      await stored.learn(signal);
-      draw();
     }
     if (signal.aborted) return;
     choose(tasks);
     for (const task of returning.of(tasks, new Set(stored.messages().map(({ id }) => id)))) fetchBack(task);
+  }
+
+  /** @param {Task[]} tasks @param {AbortSignal} signal */
+  async function renew(tasks, signal) {
+    await read(signal);
+    if (isStored(tasks)) live = null; // what is stored takes its place
+    draw();
+    list.now();
+    if (await stored.learn(signal)) draw();
   }
 
   /** Whether nothing more comes of what is followed. */
@@ -143,8 +148,7 @@ function sessionChat(sessionId, list) {
     if (!(await stored.readEarlier()) || isClosed) return;
     draw();
     first?.scrollIntoView();
-    await stored.learn();
-    draw();
+    if (await stored.learn()) draw();
   }
 
   /**
@@ -214,12 +218,7 @@ function sessionChat(sessionId, list) {
   /** @param {Task} task @param {import("../model/fold.js").Fold} fold */
   function putBack(task, fold) {
     if (task.kind === "turn" && fold.status === "failed") returning.told(task);
-    if (fold.bounced) giveBack(fold.bounced.content, `Given back: ${fold.bounced.error}`);
-  }
-
-  /** Nothing that was written is lost. @param {string} text @param {string} why */
-  function giveBack(text, why) {
-    field.giveBack(text, why);
+    if (fold.bounced) field.giveBack(fold.bounced.content, `Given back: ${fold.bounced.error}`);
   }
 
   function over() {

@@ -263,6 +263,7 @@ export function logView(address) {
       const at = parsePosition(next.query.get("at") ?? "");
       if (!at || (isBegunWithin && kept.placeOf(at) < 0)) return false;
       replay.stop();
+      clearTimeout(addressTimer); // this one is named already
       [wanted, absent, isTried, isAtEnd] = [at, null, false, false];
       later();
       return true;
