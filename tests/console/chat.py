@@ -1,10 +1,11 @@
 """What a person does in a chat of the page, and what stands there."""
 
+import asyncio
 import re
 from typing import Any
 
 import httpx
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 
 SESSION = re.compile(r"#/chat/([0-9a-f-]{36})$")
 
@@ -51,6 +52,21 @@ class ChatPage:
         facts = await self.page.locator(".reader-facts").text_content()
         found = re.search(r"([0-9]+) reconnect", facts or "")
         return int(found[1]) if found else 0
+
+
+class Held:
+    """Holds the service's first answer back; it is as it was when it was asked for."""
+
+    def __init__(self) -> None:
+        self.answered = asyncio.Event()
+        self.let_go = asyncio.Event()
+
+    async def __call__(self, route: Route) -> None:
+        answer = await route.fetch()
+        if not self.answered.is_set():
+            self.answered.set()
+            await self.let_go.wait()
+        await route.fulfill(response=answer)
 
 
 async def stored(http: httpx.AsyncClient, session_id: str) -> list[dict[str, Any]]:

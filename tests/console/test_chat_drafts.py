@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import Page, Route, expect
 
 from tests.acceptance.waiting import until
-from tests.console.chat import ChatPage, said, stored
+from tests.console.chat import ChatPage, Held, said, stored
 from tests.console.watching import Watch
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -48,6 +48,19 @@ async def test_all_that_was_given_back_meanwhile_is_given_back(chat: ChatPage, h
     await expect(alert).to_have_text(why or "")
     await chat.field.fill("")
     await expect(alert).to_have_count(0)
+
+
+async def test_what_is_given_back_before_its_post_is_answered_stays(chat: ChatPage) -> None:
+    await chat.say("/say One.")
+    await chat.ended()
+    held = Held()
+    await chat.page.route("**/messages", held)
+    await chat.field.fill("/fail bad_request")
+    await chat.field.press("Enter")
+    await expect(chat.page.get_by_role("alert").filter(has_text="Given back")).to_be_visible()
+    held.let_go.set()
+    await expect(chat.button("Send")).to_be_enabled()
+    await expect(chat.field).to_have_value("/fail bad_request")
 
 
 async def test_it_is_given_back_though_what_is_being_written_has_the_same_words(chat: ChatPage) -> None:

@@ -8,25 +8,10 @@ import pytest
 from playwright.async_api import Route, expect
 
 from tests.acceptance.waiting import until
-from tests.console.chat import ChatPage, counted, said, stored
+from tests.console.chat import ChatPage, Held, counted, said, stored
 from tests.console.watching import Watch
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-class Held:
-    """Holds the service's first answer back; it is as it was when it was asked for."""
-
-    def __init__(self) -> None:
-        self.answered = asyncio.Event()
-        self.let_go = asyncio.Event()
-
-    async def __call__(self, route: Route) -> None:
-        answer = await route.fetch()
-        if not self.answered.is_set():
-            self.answered.set()
-            await self.let_go.wait()
-        await route.fulfill(response=answer)
 
 
 async def lost(route: Route) -> None:

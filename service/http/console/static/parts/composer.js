@@ -8,7 +8,7 @@ import { onEnter } from "./keys.js";
 const MOST_ROWS_PIXELS = 220;
 
 /** What is being sent, by the name of its draft: who has been elsewhere meanwhile finds it so. */
-const underway = /** @type {Map<string, {text: string, sending: Promise<void>}>} */ (new Map());
+const underway = /** @type {Map<string, {text: string, sending: Promise<void>, isBack: boolean}>} */ (new Map());
 
 /**
  * @typedef {object} Does
@@ -48,8 +48,10 @@ export function composer(does, draftName) {
   }
 
   function written() {
-    if (!field.value) does.emptied();
-    if (!field.value) tell("");
+    if (!field.value) {
+      does.emptied();
+      tell("");
+    }
     keep();
   }
 
@@ -74,7 +76,7 @@ export function composer(does, draftName) {
   function submit() {
     const text = field.value;
     if (isSending || !text.trim()) return;
-    underway.set(draftName, { text, sending: does.send(text) });
+    underway.set(draftName, { text, sending: does.send(text), isBack: false });
     settle();
   }
 
@@ -86,9 +88,7 @@ export function composer(does, draftName) {
     tell("");
     try {
       await mine.sending;
-      if (tab.kept(draftName) === mine.text) tab.forget(draftName);
-      if (field.value === mine.text) field.value = "";
-      fit();
+      if (!mine.isBack) clear(mine.text);
     } catch (error) {
       problem.textContent = `Not sent: ${/** @type {Error} */ (error).message}`;
     } finally {
@@ -97,13 +97,20 @@ export function composer(does, draftName) {
     }
   }
 
+  /** What was taken. @param {string} text */
+  function clear(text) {
+    if (tab.kept(draftName) === text) tab.forget(draftName);
+    if (field.value === text) field.value = "";
+    fit();
+  }
+
   /** @param {string} text */
   function write(text) {
     field.value = text;
     keep();
   }
 
-  field.value = underway.get(draftName)?.text ?? tab.kept(draftName) ?? "";
+  field.value = tab.kept(draftName) ?? "";
   problem.textContent = tab.kept(whyName);
   requestAnimationFrame(fit);
   settle();
@@ -113,6 +120,8 @@ export function composer(does, draftName) {
     write,
     /** Put a message back that was not taken; nothing that stands there is written over. */
     giveBack(/** @type {string} */ text, /** @type {string} */ why) {
+      const sent = underway.get(draftName);
+      if (sent?.text === text) sent.isBack = true; // before anybody knew that it had been taken
       const isThere = `\n${field.value}\n`.includes(`\n${text}\n`);
       if (!isThere) write(field.value ? `${text}\n${field.value}` : text);
       tell(why);
