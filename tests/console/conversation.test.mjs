@@ -83,7 +83,7 @@ test("a reading that comes behind a later one changes nothing", async () => {
   said = 2;
   await talk.read();
   held.resolve(late);
-  assert.equal(await first, null);
+  await first;
   assert.deepEqual(ids(talk), upTo(4));
 });
 
@@ -110,4 +110,25 @@ test("what runs is found behind any number of operations, and how an old turn en
   assert.equal(talk.tasks.get("t0"), undefined);
   await talk.learn();
   assert.equal(talk.tasks.get("t0").status, "failed");
+  assert.equal(await talk.learn(), false);
 });
+
+test("a task that is nowhere is looked for once, and one that has ended unseen is not what it was", async () => {
+  [said, others] = [1, [{ id: "run", status: "running" }, ...[...Array(60).keys()].map(other)]];
+  const talk = conversation("s");
+  await talk.look();
+  await talk.read();
+  talk.messages()[0].task_id = "nowhere";
+  const asked = [];
+  const answer = globalThis.fetch;
+  globalThis.fetch = (url) => (asked.push(url), answer(url));
+  assert.deepEqual([await talk.learn(), asked.length > 0], [true, true]);
+  asked.length = 0;
+  assert.deepEqual([await talk.learn(), asked], [false, []]);
+  assert.equal(talk.tasks.get("run").status, "running");
+  others[0] = { id: "run", status: "failed" };
+  await talk.look();
+  assert.equal(talk.tasks.get("run"), undefined); // not among the newest: it is asked for where a message is of it
+});
+
+const other = (n) => ({ id: `o${n}`, status: "succeeded" });

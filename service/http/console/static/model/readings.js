@@ -2,16 +2,17 @@
 
 /**
  * @template Answer
- * @param {() => Promise<Answer>} read
+ * @template {unknown[]} Given
+ * @param {(...given: Given) => Promise<Answer>} read
  * @param {(answer: Answer) => void} show
- * @returns {() => Promise<void>} reads, and shows it
+ * @returns {(...given: Given) => Promise<void>} reads, and shows it
  */
 export function inOrder(read, show) {
   let asked = 0;
   let shown = 0;
-  return async () => {
+  return async (...given) => {
     const mine = (asked += 1);
-    const answer = await read();
+    const answer = await read(...given);
     if (mine < shown) return;
     shown = mine;
     show(answer);

@@ -1,7 +1,7 @@
 // Saying by hand how an operation ended: what its service will never say.
 
 import { readJson } from "../model/json_text.js";
-import { post } from "../service/api.js";
+import { tellOperation } from "../service/operations.js";
 import { asked } from "./asked.js";
 import { h, say } from "./dom.js";
 
@@ -31,9 +31,7 @@ export function completing(operationId, again) {
     const read = readJson(result.value);
     if (succeeded.checked && "problem" in read) return say(problem, read.problem);
     const body = "value" in read && succeeded.checked ? { success: true, result: read.value } : failureBody();
-    await ask(() =>
-      post(`/operations/${encodeURIComponent(operationId)}/complete`, body).finally(() => again().catch(() => {})),
-    );
+    await ask(() => tellOperation(operationId, "complete", body).finally(() => again().catch(() => {})));
   }
 
   function failureBody() {

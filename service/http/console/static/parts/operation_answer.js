@@ -2,7 +2,7 @@
 // written stays while the operation is told anew.
 
 import { ASK } from "../model/operation.js";
-import { post } from "../service/api.js";
+import { tellOperation } from "../service/operations.js";
 import { tab } from "../service/tab.js";
 import { button, h } from "./dom.js";
 import { onEnter } from "./keys.js";
@@ -15,8 +15,7 @@ const MAX_REASON = 2000;
  * @param {(act: () => Promise<unknown>) => Promise<boolean>} ask
  */
 export function operationAnswer(operationId, tool, ask) {
-  const path = `/operations/${encodeURIComponent(operationId)}/approve`;
-  const say = (/** @type {object} */ body) => ask(() => post(path, body));
+  const say = (/** @type {object} */ body) => ask(() => tellOperation(operationId, "approve", body));
   return tool === ASK ? question(say, `playhead.answer.${operationId}`) : approval(say);
 }
 

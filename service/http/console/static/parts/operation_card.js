@@ -3,7 +3,8 @@
 
 import { ASK, failingFollowUp, isOverdue, isSettled, shownStatus } from "../model/operation.js";
 import { inOrder } from "../model/readings.js";
-import { Refused, get, now, post } from "../service/api.js";
+import { Refused, now } from "../service/api.js";
+import { cancelOperation, readOperation, redriveOperation } from "../service/operations.js";
 import { polling } from "../service/polling.js";
 import { asked } from "./asked.js";
 import { confirmed } from "./confirmed.js";
@@ -82,7 +83,7 @@ export function operationCard(operationId, again, link = null) {
  */
 export function livingOperationCard(operationId) {
   const closing = new AbortController();
-  const look = inOrder(() => get(`/operations/${encodeURIComponent(operationId)}`, closing.signal), show);
+  const look = inOrder(() => readOperation(operationId, closing.signal), show);
   const all = h("a", { class: "small", href: `#/operations/${encodeURIComponent(operationId)}` }, "Operation");
   const card = operationCard(operationId, look, all);
   const trouble = h("p", { class: "problem" });
@@ -277,8 +278,7 @@ function answering(id, act) {
 
 /** @param {string} id @param {Act} act @returns {Part} */
 function cancelling(id, act) {
-  const path = `/operations/${encodeURIComponent(id)}/cancel`;
-  const element = confirmed("Cancel", "Cancel it?", () => act(() => post(path, {})), { class: "quiet" });
+  const element = confirmed("Cancel", "Cancel it?", () => act(() => cancelOperation(id)), { class: "quiet" });
   return {
     element,
     show(known) {
@@ -289,10 +289,9 @@ function cancelling(id, act) {
 
 /** @param {string} id @param {Act} act @returns {Part} */
 function redriving(id, act) {
-  const path = `/operations/${encodeURIComponent(id)}/redrive`;
   const element = button("Redrive", redrive, { class: "primary" });
   async function redrive() {
-    if (await act(() => post(path, {}))) toast("The agent is told again.", "done");
+    if (await act(() => redriveOperation(id))) toast("The agent is told again.", "done");
   }
   return {
     element,

@@ -67,7 +67,7 @@ export function sessionHead(sessionId, changed) {
 
   return {
     element,
-    /** @param {{title: string | null}} session */
-    show: (session) => say(title, session.title ?? UNTITLED),
+    /** @param {string | null} name */
+    show: (name) => say(title, name ?? UNTITLED),
   };
 }

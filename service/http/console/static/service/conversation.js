@@ -1,6 +1,8 @@
 // A conversation as it is stored: its messages, those that wait, and the tasks that they belong to. The newest are
 // read anew; what somebody has asked for before them stays in front of them for as long as it joins.
 
+import { inOrder } from "../model/readings.js";
+import { hasEnded } from "../model/task.js";
 import { get } from "./api.js";
 import { newestTasks, readSession, sessionPath } from "./sessions.js";
 
@@ -13,10 +15,19 @@ export function conversation(sessionId) {
   let pending = /** @type {{id: string, parts: any[], created_at: string}[]} */ ([]);
   let earlier = /** @type {string | null} */ (null);
   let isLonger = false; // than the newest page
-  let asked = 0;
-  let answered = 0; // the last of those readings that has come
+  let title = /** @type {string | null} */ (null);
   let earlierTasks = /** @type {string | null} */ (null);
   const tasks = /** @type {Map<string, Task>} */ (new Map());
+  const unknown = /** @type {Set<string>} */ (new Set()); // tasks that were looked for in vain: never again
+
+  /** @param {any} session its newest page */
+  function take(session) {
+    const joint = isLonger ? messages.findIndex((old) => old.id === session.messages[0]?.id) : -1;
+    isLonger = joint > 0; // what has been set aside since is not among them
+    if (!isLonger) earlier = session.earlier;
+    messages = [...messages.slice(0, Math.max(0, joint)), ...session.messages];
+    ({ pending, title } = session);
+  }
 
   /** @param {Task[]} found */
   function keep(found) {
@@ -24,27 +35,14 @@ export function conversation(sessionId) {
   }
 
   return {
+    title: () => title,
     messages: () => messages,
     pending: () => pending,
     tasks,
     hasEarlier: () => earlier !== null,
 
-    /**
-     * @param {AbortSignal} [signal]
-     * @returns {Promise<{title: string | null} | null>} null where what was asked for later is known already
-     */
-    async read(signal) {
-      const mine = (asked += 1);
-      const session = await readSession(sessionPath(sessionId), signal);
-      if (mine < answered) return null;
-      answered = mine;
-      const joint = isLonger ? messages.findIndex((old) => old.id === session.messages[0]?.id) : -1;
-      isLonger = joint > 0; // what has been set aside since is not among them
-      if (!isLonger) earlier = session.earlier;
-      messages = [...messages.slice(0, Math.max(0, joint)), ...session.messages];
-      pending = session.pending;
-      return session;
-    },
+    /** The newest of it. */
+    read: inOrder((/** @type {AbortSignal | undefined} */ signal) => readSession(sessionPath(sessionId), signal), take),
 
     /** @returns {Promise<boolean>} whether they join what is known */
     async readEarlier() {
@@ -62,6 +60,7 @@ export function conversation(sessionId) {
     async look(signal) {
       const page = await newestTasks(sessionId, signal);
       earlierTasks = page.earlier;
+      for (const [id, task] of tasks) if (!hasEnded(task)) tasks.delete(id); // else it may have ended unseen
       keep(page.tasks);
       return page.tasks;
     },
@@ -72,7 +71,8 @@ export function conversation(sessionId) {
      * @returns {Promise<boolean>} whether one was not
      */
     async learn(signal) {
-      const missing = new Set(messages.map((message) => message.task_id).filter((id) => !tasks.has(id)));
+      const wanted = messages.map((message) => message.task_id);
+      const missing = new Set(wanted.filter((id) => !tasks.has(id) && !unknown.has(id)));
       const isOneMissing = missing.size > 0;
       for (let path = earlierTasks; path !== null && missing.size;) {
         const page = await get(path, signal);
@@ -80,6 +80,7 @@ export function conversation(sessionId) {
         for (const { id } of page.tasks) missing.delete(id);
         path = page.earlier;
       }
+      for (const id of missing) unknown.add(id);
       return isOneMissing;
     },
 

@@ -73,7 +73,7 @@ function sessionChat(sessionId, list) {
   const stored = conversation(sessionId);
   const returning = givenBack(sessionId);
   const folds = /** @type {Map<string, import("../model/fold.js").Fold>} */ (new Map()); // what was followed, by task
-  const fetching = /** @type {Set<import("../service/follow.js").Following>} */ (new Set());
+  let fetching = /** @type {import("../service/follow.js").Following | null} */ (null); // what was given back
   let live = /** @type {Task | null} */ (null); // the task that is followed
   const others = new BroadcastChannel("playhead.sessions");
   let reader = /** @type {import("../service/follow.js").Following | null} */ (null);
@@ -112,7 +112,9 @@ function sessionChat(sessionId, list) {
     }
     if (signal.aborted) return;
     choose(tasks);
-    for (const task of returning.of(tasks, new Set(stored.messages().map(({ id }) => id)))) fetchBack(task);
+    const back = returning.of(tasks, new Set(stored.messages().map(({ id }) => id)));
+    const next = back.find((task) => !folds.has(task.id));
+    if (next && !fetching) fetchBack(next);
   }
 
   /** @param {Task[]} tasks @param {AbortSignal} signal */
@@ -137,9 +139,9 @@ function sessionChat(sessionId, list) {
 
   /** @param {AbortSignal} [signal] */
   async function read(signal) {
-    const session = await stored.read(signal);
-    if (isClosed || session === null) return;
-    head.show(session);
+    await stored.read(signal);
+    if (isClosed) return;
+    head.show(stored.title());
     draw();
   }
 
@@ -152,20 +154,24 @@ function sessionChat(sessionId, list) {
   }
 
   /**
-   * What was given back while nobody here followed it is in the task's log.
+   * What was given back while nobody here followed it is in the task's log; one at a time, as a browser has few
+   * connections.
    * @param {Task} task
    */
   function fetchBack(task) {
-    if (folds.has(task.id)) return;
     const fold = emptyFold();
     folds.set(task.id, fold);
-    const own = follow(task.id, {
+    const mine = (fetching = follow(task.id, {
       events(events) {
         for (const event of events) apply(fold, event.chunk);
         if (fold.finish) putBack(task, fold);
       },
-    });
-    fetching.add(own);
+      changed() {
+        if (!["ended", "refused"].includes(mine.state())) return;
+        fetching = null;
+        looking?.now();
+      },
+    }));
   }
 
   /**
@@ -175,7 +181,7 @@ function sessionChat(sessionId, list) {
   function choose(tasks) {
     const open = tasks.filter((task) => !hasEnded(task) && !folds.get(task.id)?.finish);
     const next = open.find((task) => task.status === "running") ?? open.findLast((task) => task.status === "queued");
-    const waits = live && ["queued", "waiting"].includes(stored.tasks.get(live.id)?.status ?? "");
+    const waits = live && ["queued", "waiting"].includes(stored.tasks.get(live.id)?.status ?? "waiting");
     if (!next || (next.id === live?.id && !isOver())) return;
     if (waits || isOver()) begin(next);
   }
@@ -345,7 +351,7 @@ function sessionChat(sessionId, list) {
       isClosed = true;
       looking?.stop();
       reader?.close();
-      for (const each of fetching) each.close();
+      fetching?.close();
       unseen();
       cancelAnimationFrame(frame);
       pin.close();

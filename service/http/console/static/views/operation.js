@@ -7,7 +7,8 @@ import { moment, shortId, size } from "../parts/format.js";
 import { column, idColumn, liveTable, statusColumn, textColumn } from "../parts/live_table.js";
 import { operationCard } from "../parts/operation_card.js";
 import { outcomeView } from "../parts/outcome_view.js";
-import { Refused, get } from "../service/api.js";
+import { Refused } from "../service/api.js";
+import { readOperation } from "../service/operations.js";
 import { polling } from "../service/polling.js";
 
 /** @typedef {import("../model/operation.js").Operation} Operation */
@@ -20,7 +21,7 @@ const NO_SUCH = "There is no such operation, or it is somebody else's.";
 /** @param {import("../parts/view.js").Address} address @returns {import("../parts/view.js").View} */
 export function operationView({ names: [id] }) {
   const closing = new AbortController();
-  const look = inOrder(() => get(`/operations/${encodeURIComponent(id)}`, closing.signal), show);
+  const look = inOrder(() => readOperation(id, closing.signal), show);
   const problem = h("p", { class: "problem", role: "alert" });
   const card = operationCard(id, look);
   const byHand = completing(id, look);

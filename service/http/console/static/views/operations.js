@@ -9,7 +9,8 @@ import { age, counted, duration, moment } from "../parts/format.js";
 import { idColumn, liveTable, statusColumn, textColumn } from "../parts/live_table.js";
 import { everySecond } from "../parts/ticking.js";
 import { doing, toast } from "../parts/toasts.js";
-import { Refused, get, now, post, withQuery } from "../service/api.js";
+import { Refused, get, now, withQuery } from "../service/api.js";
+import { readOperation, redriveOperation } from "../service/operations.js";
 import { polling } from "../service/polling.js";
 
 /** @typedef {import("../model/operation.js").Operation} Operation */
@@ -125,7 +126,7 @@ export function operationsView({ query }) {
     let redriven = 0;
     for (const { id } of wantedNow) {
       try {
-        await redrive(id);
+        await redriveOperation(id);
         redriven += 1;
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
@@ -196,7 +197,7 @@ function reasonsOfStuck() {
     const at = Date.now();
     if (at - (known.get(id)?.at ?? 0) < EXPLAINED_MILLISECONDS) return;
     try {
-      known.set(id, { at, followUp: failingFollowUp(await get(`/operations/${encodeURIComponent(id)}`, signal)) });
+      known.set(id, { at, followUp: failingFollowUp(await readOperation(id, signal)) });
     } catch (error) {
       if (!(error instanceof Refused)) throw error; // else it is gone, and the next list says so
     }
@@ -221,11 +222,6 @@ function reasonsOfStuck() {
   };
 }
 
-/** @param {string} id */
-function redrive(id) {
-  return post(`/operations/${encodeURIComponent(id)}/redrive`, {});
-}
-
 /** @param {() => void} changed @returns {Column} */
 function redriveColumn(changed) {
   return {
@@ -234,7 +230,7 @@ function redriveColumn(changed) {
       let id = "";
       const element = button("Redrive", () => doing(element, one).then(changed), { class: "primary" });
       async function one() {
-        await redrive(id);
+        await redriveOperation(id);
         toast("The agent is told again.", "done");
       }
       return {

@@ -10,6 +10,7 @@ import { idColumn, liveTable, statusColumn, textColumn } from "../parts/live_tab
 import { everySecond } from "../parts/ticking.js";
 import { doing } from "../parts/toasts.js";
 import { get, now, post, withQuery } from "../service/api.js";
+import { cancelOperation } from "../service/operations.js";
 import { polling } from "../service/polling.js";
 
 /** @typedef {import("../model/task.js").Task} Task */
@@ -192,11 +193,9 @@ function took({ kind, created_at: created, started_at: started, finished_at: fin
  * Of an operation that nobody wants any more the agent is told: it is the operation that is cancelled, not its task.
  * @param {Task} task
  */
-function cancelPath({ id, kind, operation_id: operationId, status }) {
+function cancelTask({ id, kind, operation_id: operationId, status }) {
   const isPending = kind === "operation" && operationId && status === "waiting";
-  return isPending
-    ? `/operations/${encodeURIComponent(operationId)}/cancel`
-    : `/tasks/${encodeURIComponent(id)}/cancel`;
+  return isPending ? cancelOperation(operationId) : post(`/tasks/${encodeURIComponent(id)}/cancel`, {});
 }
 
 /** @param {() => void} changed @returns {import("../parts/live_table.js").Column<Task>} */
@@ -204,13 +203,14 @@ function cancelColumn(changed) {
   return {
     title: "Actions",
     cell() {
-      let path = "";
-      const cancel = (/** @type {HTMLButtonElement} */ pressed) => doing(pressed, () => post(path, {})).then(changed);
+      let task = /** @type {Task | null} */ (null);
+      const cancel = (/** @type {HTMLButtonElement} */ pressed) =>
+        doing(pressed, async () => task && cancelTask(task)).then(changed);
       const element = confirmed("Cancel", "Cancel it?", cancel, { class: "quiet" });
       return {
         element,
         show(row) {
-          path = cancelPath(row);
+          task = row;
           element.hidden = row.cancel_requested_at !== null;
         },
       };
