@@ -25,7 +25,7 @@ import {
  * @param {number} depth
  * @returns {readonly Block[]}
  */
-export function blocksOf(lines, depth) {
+function blocksOf(lines, depth) {
   const blocks = [];
   let at = 0;
   while (at < lines.length) {

@@ -37,7 +37,7 @@
  * @param {readonly Inline[]} nodes
  * @returns {string}
  */
-export function inlineText(nodes) {
+function inlineText(nodes) {
   return nodes
     .map((node) => {
       if (node.type === "break") return "\n";

@@ -16,7 +16,7 @@
 
 /** In the order in which a task goes through them. */
 export const OPEN = /** @type {const} */ (["waiting", "queued", "running"]);
-export const ENDED = /** @type {const} */ (["succeeded", "failed", "cancelled"]);
+const ENDED = /** @type {const} */ (["succeeded", "failed", "cancelled"]);
 
 const QUEUED_MILLISECONDS = 60_000;
 const RUNNING_MILLISECONDS = 600_000;

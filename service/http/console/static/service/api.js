@@ -21,7 +21,7 @@ export class Refused extends Error {
 }
 
 /** No answer came. */
-export class Unreachable extends Error {
+class Unreachable extends Error {
   constructor() {
     super("The service does not answer.");
   }
@@ -137,7 +137,7 @@ function parsed(text) {
 }
 
 /** Ask for JSON; null where there is no content. @type {(...given: Parameters<typeof ask>) => Promise<any>} */
-export async function askJson(...given) {
+async function askJson(...given) {
   const response = await ask(...given);
   try {
     return response.status === 204 ? null : await response.json();
